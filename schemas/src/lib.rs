@@ -1,0 +1,50 @@
+//! Plain data and pure rules of Bessemer: what a pipeline file means, what an epoch read, what it wrote.
+//!
+//! No I/O, no async, no clock: every type here is a value, every function a rule over values.
+//! `sql` makes a [`Definition`] from text, `connectors` and `transforms` carry it out, `pipeline` commits the
+//! result as a [`Manifest`].
+//!
+//! ```text
+//! text ──► Definition ──► Slice ──► rows, rejects, counts ──► Manifest
+//!             │                                                  ▲
+//!             └── Diagnostic (file, line, column, help)          └── Ledger balances
+//! ```
+
+mod diagnostic;
+mod error_kind;
+mod option;
+mod quantity;
+mod span;
+
+mod definition;
+mod reject;
+
+mod digest;
+mod epoch;
+mod file_name;
+mod layout;
+mod ledger;
+mod manifest;
+mod slice;
+
+pub use definition::{
+    Action, AggregateScope, ColumnDefinition, Constraint, Definition, EventTime, Expectation, FeatureSetDefinition,
+    IncludeColumn, IncludeKind, Name, PipelineDefinition, SourceDefinition, SourceKind, ViewDefinition,
+    WatermarkDefinition,
+};
+pub use diagnostic::{Diagnostic, Severity, nearest};
+pub use digest::{DefinitionChange, DefinitionDigest, Digest, SetDigest, SourceDigest};
+pub use epoch::{Claim, Epoch};
+pub use error_kind::ErrorKind;
+pub use file_name::FileName;
+pub use layout::{ORIGIN_COLUMN, PartitionField, PartitionTransform, pack_origin, unpack_origin};
+pub use ledger::{Imbalance, SetLedger, SourceLedger};
+pub use manifest::{
+    Base, BlockRef, DataFile, ExpectationResult, FORMAT_VERSION, Failure, FileChanges, Manifest, ManifestKind,
+    SetCommit, WriterInfo,
+};
+pub use option::{OptionEntry, OptionMap, OptionValue};
+pub use quantity::{ByteSize, Secret, parse_duration};
+pub use reject::RejectReason;
+pub use slice::{ObjectVersion, Slice, SliceLimits, SourceSlice};
+pub use span::{FileId, Position, SourceFile, SourceFiles, Span};

@@ -1,0 +1,243 @@
+//! The immutable object that commits an epoch. Its JSON form is a promise: `docs/manifest.md` describes it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Claim, DefinitionDigest, Digest, Epoch, Imbalance, SetLedger, Slice, SourceLedger};
+
+/// Version of the wire format that this build writes; it reads this one and all before it.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// One epoch: what it read, what it wrote, what became of every row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT_VERSION`] of the writer. Read first, alone: a newer one is refused by name.
+    pub format_version: u32,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The writer's claim.
+    pub claim: Claim,
+    /// Digest of the bytes of the manifest before; `None` in the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Digest>,
+    /// What this epoch is for.
+    pub kind: ManifestKind,
+    /// What wrote it.
+    pub writer: WriterInfo,
+    /// When work on the epoch began and when the manifest was made, microseconds since 1970, UTC. For people only.
+    pub started_at: i64,
+    /// See `started_at`.
+    pub committed_at: i64,
+    /// The definition it was made under.
+    pub definition: DefinitionDigest,
+    /// What it read.
+    #[serde(default)]
+    pub slice: Slice,
+    /// What became of the records of each source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, SourceLedger>,
+    /// What it did to each feature set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, SetCommit>,
+    /// Quarantine files of each source (undecodable records).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantine: BTreeMap<String, FileChanges>,
+    /// Everything before this epoch's own changes, folded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Why the pipeline stopped, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// What an epoch is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ManifestKind {
+    /// A writer opened the pipeline: an empty slice and a new claim, which fences every older writer.
+    Open,
+    /// Rows were read and committed.
+    Data,
+    /// An expectation with `FAIL` was violated; nothing was committed.
+    Failed,
+}
+
+/// What wrote a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriterInfo {
+    /// Version of Bessemer.
+    pub bessemer: String,
+    /// Version of DataFusion.
+    pub datafusion: String,
+    /// Partitions of the plans: part of what makes rows, so it is kept, not taken from the machine.
+    pub partitions: u32,
+}
+
+/// One committed file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Path relative to the set's (or the quarantine's) own path, Hive partitions included.
+    pub path: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Values of the Hive partition columns, in their order; `None` is SQL's NULL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition: Vec<(String, Option<String>)>,
+}
+
+/// Files that an epoch adds and takes away.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FileChanges {
+    /// New files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<DataFile>,
+    /// Whether every file from before goes: a snapshot set is replaced in one commit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaces_all: bool,
+}
+
+/// What an epoch did to one feature set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetCommit {
+    /// Data files.
+    pub files: FileChanges,
+    /// Quarantine files (rows that broke an expectation).
+    #[serde(default)]
+    pub quarantine: FileChanges,
+    /// What became of its rows.
+    pub ledger: SetLedger,
+    /// Its expectations, in the order written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expectations: Vec<ExpectationResult>,
+    /// Digest of everything that a snapshot set was computed from: while it stays, so does the set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Digest>,
+}
+
+/// What an expectation found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExpectationResult {
+    /// Its name.
+    pub name: String,
+    /// `warn`, `drop_row`, `quarantine` or `fail`.
+    pub action: String,
+    /// Rows that it was asked about.
+    pub checked: u64,
+    /// Rows that broke it; for an aggregate 0 or 1.
+    pub violations: u64,
+    /// For an aggregate: the values of its aggregates, by their text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measured: BTreeMap<String, String>,
+}
+
+/// Why a pipeline stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The feature set.
+    pub set: String,
+    /// The expectation.
+    pub expectation: String,
+    /// Rows that broke it.
+    pub violations: u64,
+    /// A bounded sample of the offending rows, each a JSON object.
+    pub sample: Vec<String>,
+}
+
+/// A content-addressed, immutable block of sorted entries.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BlockRef {
+    /// Path within the pipeline's state folder; the name holds the epoch and claim that wrote it and the digest of its
+    /// bytes.
+    pub path: String,
+    /// Key of the first entry.
+    pub first: String,
+    /// Key of the last entry.
+    pub last: String,
+    /// Number of entries.
+    pub entries: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Everything up to an epoch, folded into sorted blocks, so that opening a pipeline costs the same whatever its history.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Base {
+    /// The last epoch that is folded in.
+    pub through: Epoch,
+    /// Objects already read, by source.
+    pub objects: BTreeMap<String, Vec<BlockRef>>,
+    /// Live data files, by feature set.
+    pub files: BTreeMap<String, Vec<BlockRef>>,
+    /// Live quarantine files, by ``source:NAME`` or ``set:NAME``.
+    pub quarantine: BTreeMap<String, Vec<BlockRef>>,
+    /// Blocks of slices, by path: what may not be swept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<BlockRef>,
+    /// Versions of tables.
+    pub tables: BTreeMap<String, String>,
+    /// Number of the last listing, by source.
+    pub listings: BTreeMap<String, u64>,
+    /// Ledger totals, by source.
+    pub sources: BTreeMap<String, SourceLedger>,
+    /// Ledger totals, by feature set.
+    pub sets: BTreeMap<String, SetLedger>,
+    /// What each snapshot set was last computed from.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, Digest>,
+    /// Why the pipeline stopped, where no rows were committed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+impl Default for Epoch {
+    /// Before the first epoch.
+    fn default() -> Self {
+        Self(0)
+    }
+}
+
+impl Manifest {
+    /// Checks both balances of the ledger and that written and quarantined rows are those of the files.
+    pub fn balance(&self) -> Result<(), Imbalance> {
+        for (name, ledger) in &self.sources {
+            ledger.balance(name)?;
+            let rows = self.quarantine.get(name).map_or(0, FileChanges::added_rows);
+            same_rows(
+                &format!("source `{name}`"),
+                "quarantined = rows of its quarantine files",
+                ledger.quarantined,
+                rows,
+            )?;
+        }
+        for (name, set) in &self.sets {
+            set.ledger.balance(name)?;
+            let of = format!("feature set `{name}`");
+            same_rows(&of, "written = rows of its files", set.ledger.written, set.files.added_rows())?;
+            let rows = set.quarantine.added_rows();
+            same_rows(&of, "quarantined = rows of its quarantine files", set.ledger.quarantined, rows)?;
+        }
+        Ok(())
+    }
+}
+
+impl FileChanges {
+    /// Rows of the added files.
+    pub fn added_rows(&self) -> u64 {
+        self.added.iter().map(|file| file.rows).sum()
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && !self.replaces_all
+    }
+}
+
+fn same_rows(of: &str, equation: &'static str, left: u64, right: u64) -> Result<(), Imbalance> {
+    if left == right { Ok(()) } else { Err(Imbalance { of: of.to_owned(), equation, left, right }) }
+}

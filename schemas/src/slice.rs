@@ -1,0 +1,91 @@
+//! Exactly what an epoch reads.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::BlockRef;
+
+/// One version of one object: what a read is pinned to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectVersion {
+    /// Path within the source's store, as `object_store` spells it.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time in microseconds since 1970, UTC.
+    pub modified: i64,
+    /// Entity tag, where the store has one that changes with the content (not on local disk, where size and
+    /// modification time stand for it).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
+impl ObjectVersion {
+    /// Whether `other` is the same content at the same path, as far as the store can tell.
+    pub fn is_same_version(&self, other: &Self) -> bool {
+        let same_tag = match (&self.etag, &other.etag) {
+            (Some(left), Some(right)) => left == right,
+            _ => self.modified == other.modified,
+        };
+        self.path == other.path && self.size == other.size && same_tag
+    }
+}
+
+/// What one epoch reads of every source. Absent means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slice {
+    /// By source name.
+    pub sources: BTreeMap<String, SourceSlice>,
+}
+
+/// What one epoch reads of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SourceSlice {
+    /// Objects of a log, each read once, whole, in this order.
+    Objects {
+        /// Number of the listing that found them, from 1: one listing is one arrival.
+        listing: u64,
+        /// The objects, where they are few.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        objects: Vec<ObjectVersion>,
+        /// A block with the objects, where they are many.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        block: Option<BlockRef>,
+        /// Objects that changed after they were read, ignored by `on_change = 'ignore'` and counted once.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ignored: Vec<ObjectVersion>,
+    },
+    /// The whole content of a table.
+    Table {
+        /// Digest over the objects: it changes when any of them does.
+        version: String,
+        /// The objects in path order; empty when the version is that of the epoch before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        objects: Vec<ObjectVersion>,
+        /// A block with the objects, where they are many.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        block: Option<BlockRef>,
+    },
+}
+
+/// How much one slice may hold; at least one object is always taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SliceLimits {
+    /// Bytes as stored (compressed), over all sources.
+    pub bytes: u64,
+    /// Rows, where the format tells before reading (Parquet); counted after the first object.
+    pub rows: u64,
+    /// Objects.
+    pub files: u64,
+}
+
+impl Default for SliceLimits {
+    /// Large enough that an epoch's fixed cost (some 20 ms) vanishes, small enough that a crash repeats little.
+    fn default() -> Self {
+        Self { bytes: 4 << 30, rows: u64::MAX, files: 10_000 }
+    }
+}
