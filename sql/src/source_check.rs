@@ -1,0 +1,241 @@
+//! What must hold between the parts of one source: its watermark, its generated columns, its names.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
+use arrow_schema::DataType;
+use bessemer_schemas::{
+    ColumnDefinition, Diagnostic, IncludeKind, Name, SourceDefinition, SourceKind, Span, WatermarkDefinition, nearest,
+};
+use sqlparser::ast::{BinaryOperator, Expr, Ident, Interval, Value, visit_expressions};
+
+use crate::expr_check;
+use crate::ident;
+use crate::literal::sql_name;
+use crate::source::refuse_reserved;
+
+/// Checks what each part of a source says by itself.
+pub(crate) fn check(source: &SourceDefinition, diagnostics: &mut Vec<Diagnostic>) {
+    for column in source.columns.iter().flatten() {
+        refuse_reserved(&column.name, diagnostics);
+        refuse_null_default(column, diagnostics);
+    }
+    let Some(watermark) = &source.watermark else { return };
+    if source.kind == SourceKind::Table {
+        diagnostics.push(
+            Diagnostic::error("a table has no watermark", watermark.span)
+                .with_help("remove it, or write `CREATE SOURCE`: a table is read whole, whatever its times"),
+        );
+    }
+    diagnostics.extend(watermark.expr.as_ref().and_then(|expr| watermark_expr(watermark, expr)));
+}
+
+/// Checks what refers to the columns; all of them must have been read.
+pub(crate) fn check_references(source: &SourceDefinition, diagnostics: &mut Vec<Diagnostic>) {
+    let columns = source.columns.as_deref().unwrap_or_default();
+    includes(source, columns, diagnostics);
+    for column in columns {
+        if let Some(expr) = &column.generated {
+            generated(source, column, expr, diagnostics);
+        }
+    }
+    if columns.iter().all(|column| column.generated.is_some()) && !columns.is_empty() {
+        let message = format!("every column of `{}` is generated", source.name.value);
+        diagnostics.push(
+            Diagnostic::error(message, source.name.span)
+                .with_help("declare the columns that are read from the files too, with their types"),
+        );
+    }
+    if let Some(watermark) = &source.watermark {
+        watermark_column(source, columns, watermark, diagnostics);
+    }
+}
+
+fn refuse_null_default(column: &ColumnDefinition, diagnostics: &mut Vec<Diagnostic>) {
+    let is_null = matches!(&column.default, Some(Expr::Value(value)) if value.value == Value::Null);
+    if is_null && !column.nullable {
+        let message = format!("column `{}` is `NOT NULL` and has `DEFAULT NULL`", column.name.value);
+        diagnostics.push(Diagnostic::error(message, column.name.span).with_help("remove one of the two"));
+    }
+}
+
+fn includes(source: &SourceDefinition, columns: &[ColumnDefinition], diagnostics: &mut Vec<Diagnostic>) {
+    let mut places: BTreeMap<&str, Span> =
+        columns.iter().map(|column| (column.name.value.as_str(), column.name.span)).collect();
+    for include in &source.includes {
+        refuse_reserved(&include.name, diagnostics);
+        let name = include.name.value.as_str();
+        if let Some(first) = places.insert(name, include.name.span) {
+            let message = format!("`{}` has two columns `{name}`", source.name.value);
+            diagnostics.push(
+                Diagnostic::error(message, include.name.span)
+                    .with_help(format!("the other is on line {}: write `AS another_name`", first.start.line)),
+            );
+        }
+    }
+}
+
+/// A generated column is computed from what was read: not from another generated one, not from a query.
+fn generated(source: &SourceDefinition, column: &ColumnDefinition, expr: &Expr, diagnostics: &mut Vec<Diagnostic>) {
+    let mut problems = expr_check::problems(source.name.span.file, expr, "a generated column");
+    let ControlFlow::Continue(()) = visit_expressions::<_, Infallible, _>(expr, |expr| {
+        if let Expr::Identifier(ident) = expr {
+            problems.extend(generated_reference(source, column, ident));
+        }
+        ControlFlow::Continue(())
+    });
+    diagnostics.append(&mut problems);
+}
+
+fn generated_reference(source: &SourceDefinition, column: &ColumnDefinition, reference: &Ident) -> Option<Diagnostic> {
+    let columns = source.columns.as_deref().unwrap_or_default();
+    let name = ident::name(source.name.span.file, reference);
+    if let Some(found) = columns.iter().find(|other| other.name.value == name.value) {
+        found.generated.as_ref()?;
+        let message = format!("generated column `{}` reads generated column `{}`", column.name.value, name.value);
+        return Some(Diagnostic::error(message, name.span).with_help(format!(
+            "write the expression of `{}` again in its place, or compute the column in a view",
+            name.value
+        )));
+    }
+    let others = columns.iter().filter(|other| other.generated.is_none()).map(|other| &other.name);
+    let names = others.chain(source.includes.iter().map(|include| &include.name));
+    if names.clone().any(|other| other.value == name.value) {
+        return None;
+    }
+    Some(unknown_column(source, &name, names))
+}
+
+fn unknown_column<'a>(source: &SourceDefinition, name: &Name, names: impl Iterator<Item = &'a Name>) -> Diagnostic {
+    let names: Vec<&str> = names.map(|name| name.value.as_str()).collect();
+    let help = match nearest(&name.value, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("its columns are {}", list(&names)),
+    };
+    let message = format!("`{}` has no column `{}`", source.name.value, name.value);
+    Diagnostic::error(message, name.span).with_help(help)
+}
+
+fn list(names: &[&str]) -> String {
+    const SHOWN: usize = 12;
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        shown.push(format!("and {} more", names.len() - SHOWN));
+    }
+    shown.join(", ")
+}
+
+fn watermark_column(
+    source: &SourceDefinition,
+    columns: &[ColumnDefinition],
+    watermark: &WatermarkDefinition,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let name = &watermark.column;
+    let declared = columns.iter().find(|column| column.name.value == name.value).map(|column| column.data_type.clone());
+    let included = source.includes.iter().find(|include| include.name.value == name.value).map(|include| include.kind);
+    let wrong = match (declared, included) {
+        (Some(DataType::Timestamp(..)), _) | (_, Some(IncludeKind::Modified)) => return,
+        (Some(other), _) => sql_name(&other),
+        (None, Some(IncludeKind::Row)) => "BIGINT".to_owned(),
+        (None, Some(_)) => "VARCHAR".to_owned(),
+        (None, None) if columns.is_empty() => return,
+        (None, None) => {
+            let names = columns.iter().map(|column| &column.name);
+            diagnostics.push(unknown_column(source, name, names));
+            return;
+        }
+    };
+    let message = format!("watermark column `{}` is no timestamp", name.value);
+    diagnostics.push(
+        Diagnostic::error(message, name.span)
+            .with_label(format!("it is {wrong}"))
+            .with_help(format!("declare it as `{} TIMESTAMP` or `{} TIMESTAMPTZ`", name.value, name.value)),
+    );
+}
+
+/// The expression is the column, or the column less a delay.
+fn watermark_expr(watermark: &WatermarkDefinition, expr: &Expr) -> Option<Diagnostic> {
+    let column = &watermark.column.value;
+    let is_column = |expr: &Expr| match expr {
+        Expr::Identifier(found) => ident::name(watermark.span.file, found).value == *column,
+        _ => false,
+    };
+    if is_column(expr) {
+        return None;
+    }
+    if let Expr::BinaryOp { left, op: BinaryOperator::Minus, right } = expr
+        && is_column(left)
+        && let Expr::Interval(interval) = right.as_ref()
+    {
+        return delay(watermark, interval);
+    }
+    Some(
+        Diagnostic::error("a watermark is its column, or its column less a delay", watermark.span)
+            .with_help(format!("write `WATERMARK FOR {column} AS {column} - INTERVAL '5 minutes'`")),
+    )
+}
+
+/// Units of an interval, in full and as PostgreSQL abbreviates them.
+const UNITS: [&str; 28] = [
+    "microsecond",
+    "microseconds",
+    "us",
+    "millisecond",
+    "milliseconds",
+    "ms",
+    "second",
+    "seconds",
+    "sec",
+    "secs",
+    "s",
+    "minute",
+    "minutes",
+    "min",
+    "mins",
+    "m",
+    "hour",
+    "hours",
+    "h",
+    "day",
+    "days",
+    "d",
+    "week",
+    "weeks",
+    "month",
+    "months",
+    "year",
+    "years",
+];
+
+fn delay(watermark: &WatermarkDefinition, interval: &Interval) -> Option<Diagnostic> {
+    let example = "write for example `INTERVAL '5 minutes'`";
+    let text = match interval.value.as_ref() {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) | Value::Number(text, _) => text.clone(),
+            _ => return Some(Diagnostic::error("the delay must be a literal", watermark.span).with_help(example)),
+        },
+        _ => return Some(Diagnostic::error("the delay must be a literal", watermark.span).with_help(example)),
+    };
+    if text.contains('-') {
+        return Some(
+            Diagnostic::error(format!("the delay `{text}` is negative"), watermark.span)
+                .with_help("a watermark stays behind the newest event time: write the delay without `-`"),
+        );
+    }
+    let words = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let unknown = words.map(str::to_ascii_lowercase).find(|word| !UNITS.contains(&word.as_str()));
+    let bad = match unknown {
+        Some(word) => match nearest(&word, UNITS.into_iter().filter(|unit| unit.len() > 3 && unit.ends_with('s'))) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => example.to_owned(),
+        },
+        None if !text.contains(|c: char| c.is_ascii_digit()) => example.to_owned(),
+        None if interval.leading_field.is_none() && text.trim().parse::<f64>().is_ok() => {
+            format!("say which unit: `INTERVAL '{} minutes'`", text.trim())
+        }
+        None => return None,
+    };
+    Some(Diagnostic::error(format!("`{text}` is no interval"), watermark.span).with_help(bad))
+}

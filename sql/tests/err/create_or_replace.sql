@@ -1,0 +1,4 @@
+CREATE OR REPLACE VIEW v AS SELECT 1;
+CREATE TABLE IF NOT EXISTS t WITH (path = 'x');
+CREATE SOURCE flights (id BIGINT, origin VARCHAR, delay DOUBLE, at TIMESTAMP) WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;

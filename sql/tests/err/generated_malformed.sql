@@ -1,0 +1,13 @@
+CREATE SOURCE flights (
+    a INT,
+    b INT GENERATED ALWAYS AS a + 1,
+    c INT GENERATED AS (a),
+    d INT GENERATED ALWAYS AS (a + ),
+    e INT GENERATED ALWAYS AS (a) VIRTUAL,
+    f INT GENERATED ALWAYS AS IDENTITY,
+    g INT DEFAULT 1 GENERATED ALWAYS AS (a),
+    h INT AS (a),
+    i INT GENERATED ALWAYS AS ()
+)
+WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;

@@ -1,0 +1,4 @@
+CREATE SOURCE flights
+INCLUDE PAHT AS file, LINE, OFFSET, ROW AS
+WITH (path = 'x');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;

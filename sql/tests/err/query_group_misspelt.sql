@@ -1,0 +1,5 @@
+CREATE SOURCE flights (id BIGINT, origin VARCHAR, delay DOUBLE, at TIMESTAMP) WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS
+SELECT id, count(*)
+FROM flights
+GRUOP BY id;

@@ -1,0 +1,3 @@
+CREATE SOURCE flights (id BIGINT, origin VARCHAR, delay DOUBLE, at TIMESTAMP) WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS
+SELECT TOP 10 id FROM flights;

@@ -1,0 +1,5 @@
+CREATE SOURCE flights (id BIGINT, origin VARCHAR, delay DOUBLE, at TIMESTAMP) WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;
+INSERT INTO flights VALUES (1);
+DROP TABLE flights;
+SOURCE x;

@@ -1,0 +1,5 @@
+CRAETE SOURCE a WITH (path = 'x');
+SETT b = 1;
+foo;
+CREATE SOURCE flights (id BIGINT, origin VARCHAR, delay DOUBLE, at TIMESTAMP) WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;

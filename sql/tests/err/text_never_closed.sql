@@ -1,0 +1,4 @@
+CREATE SOURCE a WITH (path = 'x', format = 'csv);
+
+CREATE SOURCE flights (id BIGINT, origin VARCHAR, delay DOUBLE, at TIMESTAMP) WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;

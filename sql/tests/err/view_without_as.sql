@@ -1,0 +1,7 @@
+CREATE SOURCE flights (id BIGINT, origin VARCHAR, delay DOUBLE, at TIMESTAMP) WITH (path = 'flights/');
+CREATE VIEW v SELECT * FROM flights;
+CREATE VIEW w (a, b) AS SELECT 1, 2;
+CREATE VIEW x WITH (a = 1) AS SELECT 1;
+CREATE VIEW y AS;
+CREATE VIEW z AZ SELECT 1;
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;

@@ -1,0 +1,7 @@
+CREATE SOURCE flights (
+    id BIGINT,
+    at DATE,
+    WATERMARK FOR at AS at - INTERVAL '1 day'
+)
+WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;

@@ -1,0 +1,6 @@
+CREATE SOURCE flights (
+    at TIMESTAMP,
+    WATERMARK FOR at at - INTERVAL '1 hour'
+)
+WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;

@@ -1,0 +1,2 @@
+﻿CREATE SOURCE s (a VARCHAR(3)) WITH (path = 'x');
+CREATE FEATURE SET f WITH (path = 'y') AS SELECT * FROM s

@@ -1,0 +1,2 @@
+CREATE SOURCE s WITH (path = 'x');
+CREATE VIEW v AS SELECT * FROM s;

@@ -1,0 +1,2 @@
+CREATE PIPELINE "From Two Files";
+CREATE FEATURE SET f WITH (path = 'y') AS SELECT * FROM s;

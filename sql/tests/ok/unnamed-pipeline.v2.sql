@@ -1,0 +1,2 @@
+CREATE SOURCE s (WATERMARK FOR ts) WITH (path = 'x');
+CREATE FEATURE SET f WITH (path = 'y') AS SELECT * FROM s
