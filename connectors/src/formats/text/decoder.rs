@@ -1,0 +1,430 @@
+//! The decoder of one source's objects: frames, reads, collects rows into batches and rejects into a table.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::SchemaRef;
+use bessemer_schemas::RejectReason;
+use memchr::memchr;
+
+use super::column::{Column, ColumnMaker};
+use super::csv::CsvRecords;
+use super::fault::{Fault, FileFault};
+use super::frame::{Frame, Framer, RecordReader, Unframed};
+use super::json::JsonRecords;
+use super::options::{DecodeLimits, TextFormat};
+use super::record_numbers::RecordNumbers;
+use super::reject::{Place, Rejects};
+use crate::{Error, Result};
+
+/// What a decoder is made from.
+#[derive(Debug, Clone)]
+pub struct TextDecoderOptions {
+    /// The declared columns that are read (generated ones are not), with their nullability.
+    pub schema: SchemaRef,
+    /// Indices of the columns to build, in the order of the batches; all of them if `None`.
+    pub projection: Option<Vec<usize>>,
+    /// The format.
+    pub format: TextFormat,
+    /// For each column what a missing field means, as an array of one value of the column's type; may be empty.
+    pub defaults: Vec<Option<ArrayRef>>,
+    /// Bounds.
+    pub limits: DecodeLimits,
+}
+
+/// Decodes objects one after another. Feed an object in chunks (a MiB or so each: what a chunk holds is decoded at
+/// once), take the batches after each, end with [`TextDecoder::finish_object`] and take the last ones.
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow_schema::{DataType, Field, Schema};
+/// use bessemer_connectors::formats::text::{JsonOptions, TextDecoder, TextDecoderOptions, TextFormat};
+///
+/// let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+/// let mut decoder = TextDecoder::new(TextDecoderOptions {
+///     schema,
+///     projection: None,
+///     format: TextFormat::Json(JsonOptions::default()),
+///     defaults: Vec::new(),
+///     limits: Default::default(),
+/// })?;
+/// decoder.feed(b"{\"id\": 1}\n{\"id\": 1.5}\n{\"i")?;
+/// decoder.feed(b"d\": 3}")?;
+/// let counts = decoder.finish_object()?;
+/// assert_eq!((counts.records, counts.rejected), (3, 1));
+///
+/// let decoded = decoder.next_batch().ok_or("a batch")?;
+/// assert_eq!(decoded.numbers.iter().collect::<Vec<_>>(), [0, 2]);
+/// let rejects = decoder.take_rejects()?.ok_or("a reject")?;
+/// assert_eq!(rejects.num_rows(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct TextDecoder {
+    framer: Framer,
+    reader: Reader,
+    head: Head,
+    bytes: u64,
+}
+
+/// Rows of one object.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// The projected columns; at most `batch_rows` rows, of some 16 MiB of text.
+    pub batch: RecordBatch,
+    /// Which records they were.
+    pub numbers: RecordNumbers,
+}
+
+/// What one object held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ObjectCounts {
+    /// Records: rows and rejects. Blank lines, comments and the header are none.
+    pub records: u64,
+    /// Of these, rejected.
+    pub rejected: u64,
+    /// Decompressed bytes.
+    pub bytes: u64,
+}
+
+/// The first bytes of an object, kept back until it is clear whether they are a byte order mark.
+#[derive(Debug)]
+enum Head {
+    Undecided(Vec<u8>),
+    Past,
+}
+
+const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
+
+impl TextDecoder {
+    /// Makes a decoder; fails where a column's type cannot be read from the format, or an index is out of range.
+    pub fn new(options: TextDecoderOptions) -> Result<Self> {
+        let framer = Framer::new(options.limits.max_record_bytes);
+        let reader = Reader::new(options)?;
+        Ok(Self { framer, reader, head: Head::Undecided(Vec::new()), bytes: 0 })
+    }
+
+    /// Schema of the batches.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.reader.rows.schema
+    }
+
+    /// Takes the next bytes of the object, decompressed.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), FileFault> {
+        self.bytes += bytes.len() as u64;
+        let Head::Undecided(head) = &mut self.head else {
+            return self.framer.feed(bytes, &mut self.reader);
+        };
+        head.extend_from_slice(bytes);
+        if head.len() >= UTF8_MARK.len() {
+            self.leave_head()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the object; the next bytes are those of another one. After a fault, use [`TextDecoder::abandon_object`].
+    pub fn finish_object(&mut self) -> Result<ObjectCounts, FileFault> {
+        self.leave_head()?;
+        self.framer.finish(&mut self.reader)?;
+        self.reader.rows.flush()?;
+        let counts = ObjectCounts { bytes: self.bytes, ..self.reader.counts };
+        self.begin_object();
+        Ok(counts)
+    }
+
+    /// Forgets the object: its rows and rejects that were not taken, and the rest of it.
+    pub fn abandon_object(&mut self) -> Result<(), FileFault> {
+        self.reader.rows.forget();
+        self.reader.rejects.take()?;
+        self.begin_object();
+        Ok(())
+    }
+
+    /// The next batch of rows. A batch holds rows of one object.
+    pub fn next_batch(&mut self) -> Option<Decoded> {
+        self.reader.rows.ready.pop_front()
+    }
+
+    /// The records that were rejected since the last call, by [`super::reject_schema`].
+    pub fn take_rejects(&mut self) -> Result<Option<RecordBatch>, FileFault> {
+        Ok(self.reader.rejects.take()?)
+    }
+
+    /// How many rejects are waiting.
+    pub fn rejects_waiting(&self) -> usize {
+        self.reader.rejects.len()
+    }
+
+    fn begin_object(&mut self) {
+        self.reader.begin_object();
+        self.framer.begin_object(0);
+        self.head = Head::Undecided(Vec::new());
+        self.bytes = 0;
+    }
+
+    fn leave_head(&mut self) -> Result<(), FileFault> {
+        let Head::Undecided(head) = std::mem::replace(&mut self.head, Head::Past) else { return Ok(()) };
+        if head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff") {
+            let reason = "it is UTF-16; convert it to UTF-8".to_owned();
+            return Err(FileFault::Unreadable { offset: 0, reason });
+        }
+        match head.strip_prefix(UTF8_MARK) {
+            None => self.framer.feed(&head, &mut self.reader),
+            Some(rest) => {
+                self.framer.begin_object(UTF8_MARK.len() as u64);
+                self.framer.feed(rest, &mut self.reader)
+            }
+        }
+    }
+}
+
+/// Reads framed records.
+#[derive(Debug)]
+struct Reader {
+    records: Records,
+    rows: Rows,
+    rejects: Rejects,
+    /// Names of the columns, for rejects.
+    paths: Vec<String>,
+    counts: ObjectCounts,
+}
+
+#[derive(Debug)]
+enum Records {
+    Json {
+        records: Box<JsonRecords>,
+        /// How much of the record in hand has no newline.
+        looked: usize,
+    },
+    Csv(Box<CsvRecords>),
+}
+
+impl Reader {
+    fn new(options: TextDecoderOptions) -> Result<Self> {
+        let (timestamp_format, on_extra, is_nested) = match &options.format {
+            TextFormat::Json(json) => (json.timestamp_format.clone(), json.on_extra, true),
+            TextFormat::Csv(csv) => (csv.timestamp_format.clone(), csv.on_extra, false),
+        };
+        let format = options.format.name();
+        let mut maker = ColumnMaker { timestamp_format, on_extra, is_nested, format, paths: Vec::new() };
+        let rows = Rows::new(&options, &mut maker)?;
+
+        let records = match options.format {
+            TextFormat::Json(json) => {
+                Records::Json { records: Box::new(JsonRecords::new(options.schema.fields(), json.on_extra)), looked: 0 }
+            }
+            TextFormat::Csv(csv) => Records::Csv(Box::new(CsvRecords::new(options.schema, csv))),
+        };
+        let (rejects, counts) = (Rejects::default(), ObjectCounts::default());
+        Ok(Self { records, rows, rejects, paths: maker.paths, counts })
+    }
+
+    fn begin_object(&mut self) {
+        self.restart();
+        self.counts = ObjectCounts::default();
+        if let Records::Csv(records) = &mut self.records {
+            records.begin_object();
+        }
+    }
+
+    fn is_blank(&self, text: &[u8]) -> bool {
+        match &self.records {
+            Records::Json { .. } => text.first() != Some(&b'{') && text.iter().all(|byte| matches!(byte, b' ' | b'\t')),
+            Records::Csv(records) => records.is_blank(),
+        }
+    }
+
+    fn read_header(&mut self, text: &[u8], is_utf8: bool, start: u64) -> Result<bool, FileFault> {
+        match &mut self.records {
+            Records::Csv(records) if records.awaits_header() => {
+                records.read_header(text, is_utf8, start)?;
+                records.check_missing(&self.rows.columns)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Appends a record, or cuts back what was appended of it.
+    #[inline]
+    fn append(&mut self, text: &[u8]) -> Result<usize, Fault> {
+        let columns = &mut self.rows.columns;
+        let decoded = match &mut self.records {
+            Records::Json { records, .. } => records.decode(text, columns),
+            Records::Csv(records) => records.decode(text, columns),
+        };
+        if decoded.is_err() {
+            self.rows.cut_back();
+        }
+        decoded
+    }
+
+    fn reject(&mut self, fault: Fault, text: &[u8], place: Place) {
+        let column = fault.column.and_then(|number| self.paths.get(number.0 as usize));
+        self.rejects.push(place, fault.reason, column.map(String::as_str), text);
+        self.counts.records += 1;
+        self.counts.rejected += 1;
+    }
+
+    fn place(&self, frame: Frame<'_>, byte_len: u64) -> Place {
+        Place { record: self.counts.records, line: frame.line, byte_start: frame.start, byte_len }
+    }
+}
+
+impl RecordReader for Reader {
+    #[inline]
+    fn record_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        match &mut self.records {
+            Records::Json { looked, .. } => {
+                let found = memchr(b'\n', &bytes[*looked..]).map(|found| *looked + found);
+                *looked = found.unwrap_or(bytes.len());
+                found
+            }
+            Records::Csv(records) => records.record_end(bytes),
+        }
+    }
+
+    #[inline]
+    fn restart(&mut self) {
+        match &mut self.records {
+            Records::Json { looked, .. } => *looked = 0,
+            Records::Csv(records) => records.restart(),
+        }
+    }
+
+    fn wants_utf8(&self) -> bool {
+        match &self.records {
+            Records::Json { .. } => true,
+            Records::Csv(records) => records.is_utf8(),
+        }
+    }
+
+    #[inline]
+    fn may_span_lines(&self) -> bool {
+        match &self.records {
+            Records::Json { .. } => false,
+            Records::Csv(records) => records.has_quotes(),
+        }
+    }
+
+    fn read(&mut self, frame: Frame<'_>) -> Result<(), FileFault> {
+        let text = frame.text.strip_suffix(b"\r").unwrap_or(frame.text);
+        if self.is_blank(text) {
+            return Ok(());
+        }
+        let is_utf8 = frame.is_utf8 || !self.wants_utf8() || simdutf8::basic::from_utf8(text).is_ok();
+        if self.read_header(text, is_utf8, frame.start)? {
+            return Ok(());
+        }
+
+        let appended = if is_utf8 { self.append(text) } else { Err(RejectReason::InvalidUtf8.into()) };
+        match appended {
+            Ok(default_bytes) => {
+                self.rows.note(self.counts.records, text.len() + default_bytes)?;
+                self.counts.records += 1;
+            }
+            Err(fault) => self.reject(fault, text, self.place(frame, text.len() as u64)),
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, frame: Frame<'_>, length: u64, why: Unframed) -> Result<(), FileFault> {
+        let reason = match why {
+            Unframed::TooLong => RejectReason::RecordTooLong,
+            Unframed::UnclosedQuote => RejectReason::InvalidQuoting,
+        };
+        if matches!(&self.records, Records::Csv(records) if records.awaits_header()) {
+            let reason = format!("its header is no record of CSV ({})", reason.as_str());
+            return Err(FileFault::Unreadable { offset: frame.start, reason });
+        }
+        self.reject(reason.into(), frame.text, self.place(frame, length));
+        Ok(())
+    }
+}
+
+/// Rows on their way into batches.
+#[derive(Debug)]
+struct Rows {
+    /// All declared columns; those that are not read only check.
+    columns: Vec<Column>,
+    projection: Vec<usize>,
+    schema: SchemaRef,
+    count_max: usize,
+    /// Rows in the columns.
+    count: usize,
+    bytes: usize,
+    numbers: RecordNumbers,
+    ready: VecDeque<Decoded>,
+}
+
+impl Rows {
+    /// Text of the records of one batch, about: keeps the offsets of texts within 31 bits, and batches within memory.
+    const BATCH_BYTES: usize = 16 << 20;
+
+    fn new(options: &TextDecoderOptions, maker: &mut ColumnMaker) -> Result<Self> {
+        let fields = options.schema.fields();
+        let projection = options.projection.clone().unwrap_or_else(|| (0..fields.len()).collect());
+        let mut columns = Vec::with_capacity(fields.len());
+        for (at, field) in fields.iter().enumerate() {
+            let mut column = maker.make(field, "", projection.contains(&at))?;
+            if let Some(default) = options.defaults.get(at).cloned().flatten() {
+                column.set_default(default, field)?;
+            }
+            columns.push(column);
+        }
+        Ok(Self {
+            columns,
+            schema: Arc::new(options.schema.project(&projection).map_err(Error::from)?),
+            projection,
+            count_max: options.limits.batch_rows.max(1),
+            count: 0,
+            bytes: 0,
+            numbers: RecordNumbers::default(),
+            ready: VecDeque::new(),
+        })
+    }
+
+    #[inline]
+    fn note(&mut self, number: u64, bytes: usize) -> Result<(), FileFault> {
+        self.count += 1;
+        self.bytes += bytes;
+        self.numbers.push(number);
+        if self.count >= self.count_max || self.bytes >= Self::BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn cut_back(&mut self) {
+        for column in &mut self.columns {
+            column.truncate(self.count);
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), FileFault> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for column in &mut self.columns {
+            arrays.push(if column.is_built() { Some(column.finish()?) } else { None });
+        }
+        let arrays = self.projection.iter().filter_map(|at| arrays.get(*at).cloned().flatten()).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.count));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
+        self.count = 0;
+        self.bytes = 0;
+        self.ready.push_back(Decoded { batch, numbers: std::mem::take(&mut self.numbers) });
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.count = 0;
+        self.bytes = 0;
+        self.cut_back();
+        self.numbers = RecordNumbers::default();
+        self.ready.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

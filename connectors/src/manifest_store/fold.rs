@@ -1,0 +1,52 @@
+//! Folding the manifests after the base into a new base.
+
+use std::collections::BTreeSet;
+
+use bessemer_schemas::Base;
+
+use super::block::BlockWriter;
+use super::history::{self, FileOwner, History};
+use super::layout::BLOCKS;
+use crate::Result;
+
+/// Everything that `history` knows, as one base. Writes only the blocks that something is new in.
+pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base> {
+    let old = history.base();
+    let mut base = Base {
+        through: history.newest().map_or(old.through, |newest| newest.epoch),
+        slices: blocks.merge(BLOCKS, &old.slices, history.recent_slice_blocks()).await?,
+        objects: old.objects.clone(),
+        tables: history.table_versions(),
+        listings: history.listings(),
+        sources: history.source_totals(),
+        sets: history.set_totals(),
+        inputs: history.inputs(),
+        failure: history.last_failure().cloned(),
+        ..Base::default()
+    };
+
+    let sources: BTreeSet<&String> =
+        history.recent().iter().flat_map(|manifest| manifest.slice.sources.keys()).collect();
+    for source in sources {
+        let new = history::objects_of(history.location(), history.slices(source)).await?;
+        let old = old.objects.get(source).map_or(&[][..], Vec::as_slice);
+        let merged = blocks.merge(BLOCKS, old, new).await?;
+        if !merged.is_empty() {
+            base.objects.insert(source.clone(), merged);
+        }
+    }
+
+    for owner in history.owners() {
+        let live = history.live(&owner);
+        let merged = blocks.merge(BLOCKS, live.blocks, live.recent).await?;
+        if merged.is_empty() {
+            continue;
+        }
+        match owner {
+            FileOwner::Set(name) => base.files.insert(name, merged),
+            FileOwner::SetQuarantine(name) => base.quarantine.insert(format!("set:{name}"), merged),
+            FileOwner::SourceQuarantine(name) => base.quarantine.insert(format!("source:{name}"), merged),
+        };
+    }
+    Ok(base)
+}

@@ -1,0 +1,328 @@
+//! What a pipeline has read and written so far: the base, and the manifests after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bessemer_schemas::{
+    Base, BlockRef, DataFile, DefinitionDigest, Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind,
+    ObjectVersion, SetLedger, SourceLedger, SourceSlice,
+};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+
+use super::block::{self, SliceBlock};
+use super::{ManifestStore, ReadManifest};
+use crate::{Location, Result};
+
+/// Whose files: each owner has a folder of its own, and paths relative to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileOwner {
+    /// Data files of a feature set.
+    Set(String),
+    /// Quarantine files of a feature set: rows that broke an expectation.
+    SetQuarantine(String),
+    /// Quarantine files of a source: records that could not be decoded.
+    SourceQuarantine(String),
+}
+
+impl fmt::Display for FileOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set(name) => write!(f, "set `{name}`"),
+            Self::SetQuarantine(name) => write!(f, "quarantine of set `{name}`"),
+            Self::SourceQuarantine(name) => write!(f, "quarantine of source `{name}`"),
+        }
+    }
+}
+
+impl FileOwner {
+    /// Reads `source:NAME` or `set:NAME`, as a base names the owners of quarantine files.
+    pub(super) fn of_quarantine(key: &str) -> Option<Self> {
+        match key.split_once(':')? {
+            ("source", name) => Some(Self::SourceQuarantine(name.to_owned())),
+            ("set", name) => Some(Self::SetQuarantine(name.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// The changes that `manifest` makes to the files.
+    pub(super) fn changes<'a>(&self, manifest: &'a Manifest) -> Option<&'a FileChanges> {
+        match self {
+            Self::Set(name) => manifest.sets.get(name).map(|set| &set.files),
+            Self::SetQuarantine(name) => manifest.sets.get(name).map(|set| &set.quarantine),
+            Self::SourceQuarantine(name) => manifest.quarantine.get(name),
+        }
+    }
+
+    /// The blocks of `base` that hold the files.
+    pub(super) fn blocks<'a>(&self, base: &'a Base) -> &'a [BlockRef] {
+        let blocks = match self {
+            Self::Set(name) => base.files.get(name),
+            Self::SetQuarantine(name) => base.quarantine.get(&format!("set:{name}")),
+            Self::SourceQuarantine(name) => base.quarantine.get(&format!("source:{name}")),
+        };
+        blocks.map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Files of one owner: blocks of the base that still hold, and what was added since.
+pub(super) struct LiveFiles<'a> {
+    pub(super) blocks: &'a [BlockRef],
+    pub(super) recent: BTreeMap<String, DataFile>,
+}
+
+/// What a pipeline has read and written, up to and with its newest manifest. Its size is bounded: what is older than a
+/// few hundred epochs is streamed from blocks when it is asked for.
+#[derive(Debug, Clone)]
+pub struct History {
+    location: Location,
+    base: Base,
+    /// The manifests after the base, without theirs.
+    recent: Vec<Manifest>,
+    digest: Option<Digest>,
+}
+
+impl History {
+    pub(super) async fn read(store: &ManifestStore) -> Result<Self> {
+        let mut history =
+            Self { location: store.location.clone(), base: Base::default(), recent: Vec::new(), digest: None };
+        let Some(newest) = store.read_newest().await? else { return Ok(history) };
+
+        history.base = newest.manifest.base.clone().unwrap_or_default();
+        let mut older = store.read_range(history.base.through.next()..=newest.manifest.epoch);
+        while let Some(read) = older.try_next().await? {
+            history.push(read);
+        }
+        Ok(history)
+    }
+
+    /// Reads what was committed since.
+    pub(super) async fn catch_up(&mut self, store: &ManifestStore) -> Result<()> {
+        while let Some(read) = store.try_read(self.next_epoch()).await? {
+            self.push(read);
+        }
+        Ok(())
+    }
+
+    /// Adds the next manifest.
+    pub(super) fn push(&mut self, read: ReadManifest) {
+        let ReadManifest { mut manifest, digest } = read;
+        if let Some(base) = manifest.base.take_if(|base| base.through > self.base.through) {
+            self.recent.retain(|manifest| manifest.epoch > base.through);
+            self.base = base;
+        }
+        manifest.base = None;
+        self.recent.push(manifest);
+        self.digest = Some(digest);
+    }
+
+    /// The newest manifest, without its base; `None` before the first.
+    pub fn newest(&self) -> Option<&Manifest> {
+        self.recent.last()
+    }
+
+    /// The epoch that the next commit makes.
+    pub fn next_epoch(&self) -> Epoch {
+        self.newest().map_or(Epoch::FIRST, |newest| newest.epoch.next())
+    }
+
+    /// The manifests after the base, oldest first, without theirs: the last few epochs.
+    pub fn recent(&self) -> &[Manifest] {
+        &self.recent
+    }
+
+    /// The definition of the newest manifest.
+    pub fn definition(&self) -> Option<&DefinitionDigest> {
+        self.newest().map(|newest| &newest.definition)
+    }
+
+    /// Why the pipeline stopped, if nothing was committed since.
+    pub fn last_failure(&self) -> Option<&Failure> {
+        let last = self.recent.iter().rev().find(|manifest| manifest.kind != ManifestKind::Open);
+        last.map_or(self.base.failure.as_ref(), |manifest| manifest.failure.as_ref())
+    }
+
+    /// Every object of a log that was read, in the version that was read or, by `on_change = 'ignore'`, last seen;
+    /// sorted by path.
+    pub fn objects_read(&self, source: &str) -> BoxStream<'static, Result<ObjectVersion>> {
+        let blocks = self.base.objects.get(source).cloned().unwrap_or_default();
+        let slices: Vec<_> = self.slices(source).cloned().collect();
+        let location = self.location.clone();
+        let recent = async move {
+            let recent: Result<_> = objects_of(&location, slices.iter()).await;
+            recent.map(|recent| block::read_merged(location, blocks, recent))
+        };
+        stream::once(recent).try_flatten().boxed()
+    }
+
+    /// The committed files of a feature set that are in force, sorted by path.
+    pub fn live_files(&self, set: &str) -> BoxStream<'static, Result<DataFile>> {
+        self.files(&FileOwner::Set(set.to_owned()))
+    }
+
+    /// The committed quarantine files in force of `source:NAME` or `set:NAME`, sorted by path; none of anything else.
+    pub fn quarantine_files(&self, owner: &str) -> BoxStream<'static, Result<DataFile>> {
+        FileOwner::of_quarantine(owner).map_or_else(|| stream::empty().boxed(), |owner| self.files(&owner))
+    }
+
+    /// The committed files of `owner` that are in force, sorted by path.
+    pub fn files(&self, owner: &FileOwner) -> BoxStream<'static, Result<DataFile>> {
+        let live = self.live(owner);
+        block::read_merged(self.location.clone(), live.blocks.to_vec(), live.recent)
+    }
+
+    /// Everyone who owns a file that was committed.
+    pub fn owners(&self) -> BTreeSet<FileOwner> {
+        let based = self.base.files.keys().cloned().map(FileOwner::Set);
+        let quarantined = self.base.quarantine.keys().filter_map(|key| FileOwner::of_quarantine(key));
+        let recent = self.recent.iter().flat_map(|manifest| {
+            let sets = manifest.sets.keys();
+            let of_sets = sets.flat_map(|set| [FileOwner::Set(set.clone()), FileOwner::SetQuarantine(set.clone())]);
+            of_sets.chain(manifest.quarantine.keys().cloned().map(FileOwner::SourceQuarantine))
+        });
+        based.chain(quarantined).chain(recent).collect()
+    }
+
+    /// Version of each table when it was last read.
+    pub fn table_versions(&self) -> BTreeMap<String, String> {
+        let mut versions = self.base.tables.clone();
+        for (name, slice) in self.recent.iter().flat_map(|manifest| &manifest.slice.sources) {
+            if let SourceSlice::Table { version, .. } = slice {
+                versions.insert(name.clone(), version.clone());
+            }
+        }
+        versions
+    }
+
+    /// Number of the last listing of each log.
+    pub fn listings(&self) -> BTreeMap<String, u64> {
+        let mut listings = self.base.listings.clone();
+        for (name, slice) in self.recent.iter().flat_map(|manifest| &manifest.slice.sources) {
+            if let SourceSlice::Objects { listing, .. } = slice {
+                let last = listings.entry(name.clone()).or_default();
+                *last = (*last).max(*listing);
+            }
+        }
+        listings
+    }
+
+    /// What became of the records of each source, over all epochs.
+    pub fn source_totals(&self) -> BTreeMap<String, SourceLedger> {
+        let mut totals = self.base.sources.clone();
+        for (name, ledger) in self.recent.iter().flat_map(|manifest| &manifest.sources) {
+            totals.entry(name.clone()).or_default().add(ledger);
+        }
+        totals
+    }
+
+    /// What became of the rows of each feature set: over all epochs, or in the last one if that replaced the set.
+    pub fn set_totals(&self) -> BTreeMap<String, SetLedger> {
+        let mut totals = self.base.sets.clone();
+        for (name, commit) in self.recent.iter().flat_map(|manifest| &manifest.sets) {
+            let total = totals.entry(name.clone()).or_default();
+            if commit.files.replaces_all {
+                *total = commit.ledger;
+            } else {
+                total.add(&commit.ledger);
+            }
+        }
+        totals
+    }
+
+    /// What each snapshot set was last computed from.
+    pub fn inputs(&self) -> BTreeMap<String, Digest> {
+        let mut inputs = self.base.inputs.clone();
+        for (name, commit) in self.recent.iter().flat_map(|manifest| &manifest.sets) {
+            if let Some(digest) = &commit.inputs {
+                inputs.insert(name.clone(), digest.clone());
+            }
+        }
+        inputs
+    }
+
+    pub(super) fn base(&self) -> &Base {
+        &self.base
+    }
+
+    pub(super) fn location(&self) -> &Location {
+        &self.location
+    }
+
+    pub(super) fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// The slices of one source after the base, oldest first.
+    pub(super) fn slices(&self, source: &str) -> impl Iterator<Item = &SourceSlice> {
+        self.recent.iter().filter_map(move |manifest| manifest.slice.sources.get(source))
+    }
+
+    pub(super) fn live(&self, owner: &FileOwner) -> LiveFiles<'_> {
+        let mut live = LiveFiles { blocks: owner.blocks(&self.base), recent: BTreeMap::new() };
+        for changes in self.recent.iter().filter_map(|manifest| owner.changes(manifest)) {
+            if changes.replaces_all {
+                live = LiveFiles { blocks: &[], recent: BTreeMap::new() };
+            }
+            live.recent.extend(changes.added.iter().map(|file| (file.path.clone(), file.clone())));
+        }
+        live
+    }
+
+    /// Paths of the blocks of slices of all epochs, sorted.
+    pub(super) fn slice_blocks(&self) -> BoxStream<'static, Result<SliceBlock>> {
+        block::read_merged(self.location.clone(), self.base.slices.clone(), self.recent_slice_blocks())
+    }
+
+    /// Those after the base.
+    pub(super) fn recent_slice_blocks(&self) -> BTreeMap<String, SliceBlock> {
+        let slices = self.recent.iter().flat_map(|manifest| manifest.slice.sources.values());
+        let blocks = slices.filter_map(|slice| match slice {
+            SourceSlice::Objects { block, .. } | SourceSlice::Table { block, .. } => block.as_ref(),
+            _ => None,
+        });
+        blocks.map(|block| (block.path.clone(), SliceBlock(block.path.clone()))).collect()
+    }
+
+    /// Entries after the base, in manifests or in blocks of slices.
+    pub(super) fn pending_entries(&self) -> u64 {
+        self.recent.iter().map(entries).sum()
+    }
+}
+
+/// Objects and files that a fold takes over from `manifest`.
+fn entries(manifest: &Manifest) -> u64 {
+    let of_slice = |slice: &SourceSlice| match slice {
+        SourceSlice::Objects { objects, block, ignored, .. } => {
+            (objects.len() + ignored.len()) as u64 + block.as_ref().map_or(0, |block| block.entries)
+        }
+        _ => 0,
+    };
+    let sets = manifest.sets.values().flat_map(|set| [&set.files, &set.quarantine]);
+    let files = sets.chain(manifest.quarantine.values()).map(|changes| changes.added.len() as u64);
+    manifest.slice.sources.values().map(of_slice).chain(files).sum()
+}
+
+/// The objects that `slices`, oldest first, say were read or seen, by path.
+pub(super) async fn objects_of<'a>(
+    location: &Location,
+    slices: impl Iterator<Item = &'a SourceSlice>,
+) -> Result<BTreeMap<String, ObjectVersion>> {
+    let mut all = BTreeMap::new();
+    for slice in slices.filter(|slice| matches!(slice, SourceSlice::Objects { .. })) {
+        all.extend(slice_objects(location, slice).await?.into_iter().map(|object| (object.path.clone(), object)));
+        if let SourceSlice::Objects { ignored, .. } = slice {
+            all.extend(ignored.iter().map(|object| (object.path.clone(), object.clone())));
+        }
+    }
+    Ok(all)
+}
+
+/// The objects of a slice, in its order.
+pub(super) async fn slice_objects(location: &Location, slice: &SourceSlice) -> Result<Vec<ObjectVersion>> {
+    let (SourceSlice::Objects { objects, block, .. } | SourceSlice::Table { objects, block, .. }) = slice else {
+        return Ok(Vec::new());
+    };
+    match block {
+        Some(block) => block::read(location, block).await,
+        None => Ok(objects.clone()),
+    }
+}

@@ -1,0 +1,182 @@
+//! Tests of the manifest store: what a pipeline remembers, on disk and in memory, and a simulation with faults.
+
+mod ambiguous_put;
+mod disk;
+mod faulty;
+mod simulation;
+mod store;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bessemer_schemas::*;
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+
+use super::*;
+
+/// Limits so small that everything that happens after hundreds of epochs happens after a few.
+pub(super) fn small_limits() -> ManifestLimits {
+    ManifestLimits {
+        epochs_per_base: 4,
+        entries_per_block: 8,
+        objects_inline: 3,
+        retries: PutRetries { attempts: 3, first_pause: Duration::ZERO },
+    }
+}
+
+pub(super) fn memory() -> Location {
+    Location::in_store(Arc::new(InMemory::new()), Path::from("state"))
+}
+
+pub(super) fn info() -> WriterInfo {
+    WriterInfo { bessemer: "0.1.0".to_owned(), datafusion: "55.2.0".to_owned(), partitions: 2 }
+}
+
+pub(super) async fn open(store: &ManifestStore) -> Result<EpochWriter> {
+    store.open_for_writing(info(), DefinitionDigest::default(), 1).await
+}
+
+pub(super) fn object(path: &str, size: u64) -> ObjectVersion {
+    ObjectVersion { path: path.to_owned(), size, modified: 7, etag: None }
+}
+
+pub(super) fn file(path: impl Into<String>, rows: u64) -> DataFile {
+    DataFile { path: path.into(), rows, bytes: 10 * rows, partition: Vec::new() }
+}
+
+/// A manifest of a run that read `objects` of the log `flights`, a row each.
+pub(super) fn reading(writer: &EpochWriter, listing: u64, objects: Vec<ObjectVersion>) -> Manifest {
+    let mut manifest = writer.draft(ManifestKind::Data, 2);
+    let rows = objects.len() as u64;
+    let ledger = SourceLedger { objects: rows, records: rows, decoded: rows, admitted: rows, ..Default::default() };
+    manifest.sources.insert("flights".to_owned(), ledger);
+    let slice = SourceSlice::Objects { listing, objects, block: None, ignored: Vec::new() };
+    manifest.slice.sources.insert("flights".to_owned(), slice);
+    manifest
+}
+
+/// Adds `files` to the append set `delays`.
+pub(super) fn appending(manifest: &mut Manifest, files: Vec<DataFile>) {
+    let rows = files.iter().map(|file| file.rows).sum();
+    let ledger = SetLedger { admitted: rows, produced: rows, written: rows, ..Default::default() };
+    let files = FileChanges { added: files, replaces_all: false };
+    let commit =
+        SetCommit { files, quarantine: FileChanges::default(), ledger, expectations: Vec::new(), inputs: None };
+    manifest.sets.insert("delays".to_owned(), commit);
+}
+
+/// Replaces the snapshot set `carriers` by `files`.
+pub(super) fn replacing(manifest: &mut Manifest, files: Vec<DataFile>) {
+    let rows = files.iter().map(|file| file.rows).sum();
+    let ledger = SetLedger { admitted: 100, absorbed: 100, produced: rows, written: rows, ..Default::default() };
+    let files = FileChanges { added: files, replaces_all: true };
+    let quarantine = FileChanges { added: Vec::new(), replaces_all: true };
+    let commit = SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None };
+    manifest.sets.insert("carriers".to_owned(), commit);
+}
+
+/// What a pipeline remembers, all of it.
+#[derive(Debug, PartialEq, Default)]
+pub(super) struct Memory {
+    pub(super) objects: BTreeMap<String, Vec<ObjectVersion>>,
+    pub(super) files: BTreeMap<FileOwner, Vec<DataFile>>,
+    pub(super) tables: BTreeMap<String, String>,
+    pub(super) listings: BTreeMap<String, u64>,
+    pub(super) sources: BTreeMap<String, SourceLedger>,
+    pub(super) sets: BTreeMap<String, SetLedger>,
+    pub(super) failure: Option<Failure>,
+}
+
+impl Memory {
+    /// As [`History`] tells it.
+    pub(super) async fn of(history: &History) -> Self {
+        let mut memory = Self {
+            tables: history.table_versions(),
+            listings: history.listings(),
+            sources: history.source_totals(),
+            sets: history.set_totals(),
+            failure: history.last_failure().cloned(),
+            ..Self::default()
+        };
+        for source in memory.listings.keys() {
+            memory.objects.insert(source.clone(), history.objects_read(source).try_collect().await.unwrap());
+        }
+        for owner in history.owners() {
+            let files: Vec<_> = history.files(&owner).try_collect().await.unwrap();
+            if !files.is_empty() {
+                memory.files.insert(owner, files);
+            }
+        }
+        memory
+    }
+
+    /// As the sum of all manifests says, one after another.
+    pub(super) async fn summed(store: &ManifestStore, manifests: &[Manifest]) -> Self {
+        let mut memory = Self::default();
+        let mut objects: BTreeMap<String, BTreeMap<String, ObjectVersion>> = BTreeMap::new();
+        for manifest in manifests {
+            for (name, slice) in &manifest.slice.sources {
+                let read = store.slice_objects(slice).await.unwrap();
+                match slice {
+                    SourceSlice::Objects { listing, ignored, .. } => {
+                        memory.listings.insert(name.clone(), *listing);
+                        let all = read.iter().chain(ignored).map(|object| (object.path.clone(), object.clone()));
+                        objects.entry(name.clone()).or_default().extend(all);
+                    }
+                    SourceSlice::Table { version, .. } => {
+                        memory.tables.insert(name.clone(), version.clone());
+                    }
+                    _ => unreachable!(),
+                }
+            }
+            for (name, ledger) in &manifest.sources {
+                memory.sources.entry(name.clone()).or_default().add(ledger);
+            }
+            memory.apply_all(manifest);
+            for (name, set) in &manifest.sets {
+                let total = memory.sets.entry(name.clone()).or_default();
+                if set.files.replaces_all {
+                    *total = SetLedger::default();
+                }
+                total.add(&set.ledger);
+            }
+            if manifest.kind != ManifestKind::Open {
+                memory.failure.clone_from(&manifest.failure);
+            }
+        }
+        memory.objects = objects.into_iter().map(|(name, all)| (name, all.into_values().collect())).collect();
+        memory.files.retain(|_, files| !files.is_empty());
+        memory
+    }
+
+    /// Applies what `manifest` does to files.
+    pub(super) fn apply_all(&mut self, manifest: &Manifest) {
+        for (name, changes) in &manifest.quarantine {
+            self.apply(FileOwner::SourceQuarantine(name.clone()), changes);
+        }
+        for (name, set) in &manifest.sets {
+            self.apply(FileOwner::Set(name.clone()), &set.files);
+            self.apply(FileOwner::SetQuarantine(name.clone()), &set.quarantine);
+        }
+    }
+
+    fn apply(&mut self, owner: FileOwner, changes: &FileChanges) {
+        let files = self.files.entry(owner).or_default();
+        if changes.replaces_all {
+            files.clear();
+        }
+        files.extend(changes.added.iter().cloned());
+        files.sort();
+    }
+}
+
+/// Paths of all objects below `folder`, relative to the location.
+pub(super) async fn paths(location: &Location, folder: &str) -> BTreeSet<String> {
+    let listing = location.store().list(Some(&location.path(folder)));
+    let prefix = format!("{}/", location.prefix());
+    listing.map_ok(|meta| meta.location.as_ref().replacen(&prefix, "", 1)).try_collect().await.unwrap()
+}

@@ -1,0 +1,315 @@
+//! The one writer of a pipeline: it opens by an epoch of its own, and ends where another does the same.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use bessemer_schemas::{
+    Claim, DataFile, DefinitionDigest, Digest, Epoch, FORMAT_VERSION, Manifest, ManifestKind, ObjectVersion, Slice,
+    SourceSlice, WriterInfo,
+};
+use bytes::Bytes;
+use futures::TryStreamExt;
+
+use super::block::BlockWriter;
+use super::durable::{self, Lock};
+use super::history::{FileOwner, History};
+use super::layout::{self, SLICES};
+use super::put::{self, Put};
+use super::{ManifestStore, ReadManifest, fold};
+use crate::{Error, Location, Result};
+
+/// How often an opening writer goes after one that commits before it.
+const OPEN_ATTEMPTS: usize = 16;
+/// Every how many epochs the hint is written: few enough that nobody ever lists.
+const HINT_EPOCHS: u64 = 8;
+
+/// Commits the epochs of one pipeline, one after another, until another writer opens it.
+#[derive(Debug)]
+pub struct EpochWriter {
+    pub(super) store: ManifestStore,
+    pub(super) history: History,
+    claim: Claim,
+    opened: Epoch,
+    opened_on: Option<DefinitionDigest>,
+    info: WriterInfo,
+    definition: DefinitionDigest,
+    standing: Standing,
+    /// Folders whose parents are known to be on disk.
+    synced: BTreeSet<PathBuf>,
+    _lock: Lock,
+}
+
+/// Whether a writer may commit.
+#[derive(Debug, Clone, Copy)]
+enum Standing {
+    /// The newest manifest is ours.
+    Owner,
+    /// Another writer has this epoch, and the pipeline.
+    Fenced(Epoch),
+    /// A put of this epoch had no outcome: it may be there, now or later.
+    Unresolved(Epoch),
+}
+
+/// A committed epoch.
+#[derive(Debug)]
+pub struct Committed {
+    /// Its manifest, without the base; long slices are in blocks.
+    pub manifest: Manifest,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Size of its bytes.
+    pub bytes: u64,
+    /// Files that it put out of force.
+    pub replaced: Vec<ReplacedFiles>,
+}
+
+/// Files that a commit put out of force: to be deleted, and to be removed from a Delta log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplacedFiles {
+    /// Whose.
+    pub owner: FileOwner,
+    /// Which.
+    pub files: Vec<DataFile>,
+}
+
+impl ManifestStore {
+    /// Takes the pipeline over: takes the lock on local disk, and commits an epoch with an empty slice and a random
+    /// claim, after which every older writer's next commit fails. `definition` is what epochs are made under from here;
+    /// what they were made under before is in [`ManifestStore::history`], and is compared before opening.
+    ///
+    /// # Cancel safety
+    /// Cancelled, the pipeline may be taken over all the same.
+    pub async fn open_for_writing(
+        &self,
+        info: WriterInfo,
+        definition: DefinitionDigest,
+        now_micros: i64,
+    ) -> Result<EpochWriter> {
+        self.open_with_claim(Claim(rand::random()), info, definition, now_micros).await
+    }
+
+    pub(super) async fn open_with_claim(
+        &self,
+        claim: Claim,
+        info: WriterInfo,
+        definition: DefinitionDigest,
+        now_micros: i64,
+    ) -> Result<EpochWriter> {
+        let lock = Lock::take(&self.location).await?;
+        let history = self.history().await?;
+        let mut writer = EpochWriter {
+            store: self.clone(),
+            claim,
+            opened: history.next_epoch(),
+            opened_on: history.definition().cloned(),
+            info,
+            definition,
+            standing: Standing::Owner,
+            synced: BTreeSet::new(),
+            history,
+            _lock: lock,
+        };
+        writer.sync_parents(&self.location).await?;
+
+        for _ in 0..OPEN_ATTEMPTS {
+            let open = writer.draft(ManifestKind::Open, now_micros);
+            match writer.put(open).await {
+                Err(Error::Fenced { .. }) => {
+                    writer.history.catch_up(self).await?;
+                    writer.opened = writer.next_epoch();
+                    writer.opened_on = writer.history.definition().cloned();
+                    writer.standing = Standing::Owner;
+                }
+                opened => return opened.map(|_| writer),
+            }
+        }
+        Err(Error::Fenced { pipeline: self.pipeline.clone(), epoch: writer.next_epoch() })
+    }
+}
+
+impl EpochWriter {
+    /// The claim: part of the name of every file of this writer.
+    pub fn claim(&self) -> Claim {
+        self.claim
+    }
+
+    /// The epoch that opened the pipeline for this writer.
+    pub fn opened(&self) -> Epoch {
+        self.opened
+    }
+
+    /// The definition of the epoch before that one; `None` for a new pipeline.
+    pub fn opened_on(&self) -> Option<&DefinitionDigest> {
+        self.opened_on.as_ref()
+    }
+
+    /// The epoch that the next commit makes.
+    pub fn next_epoch(&self) -> Epoch {
+        self.history.next_epoch()
+    }
+
+    /// What the pipeline has read and written, with all that this writer committed.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// A manifest for the next epoch that says who writes it and nothing else yet.
+    pub fn draft(&self, kind: ManifestKind, started_at: i64) -> Manifest {
+        Manifest {
+            format_version: FORMAT_VERSION,
+            pipeline: self.store.pipeline.clone(),
+            epoch: self.next_epoch(),
+            claim: self.claim,
+            previous: self.history.digest().cloned(),
+            kind,
+            writer: self.info.clone(),
+            started_at,
+            committed_at: started_at,
+            definition: self.definition.clone(),
+            slice: Slice::default(),
+            sources: std::collections::BTreeMap::new(),
+            sets: std::collections::BTreeMap::new(),
+            quarantine: std::collections::BTreeMap::new(),
+            base: None,
+            failure: None,
+        }
+    }
+
+    /// Commits the next epoch: its number, claim, forerunner and base are filled in, long slices go to blocks. `written`
+    /// are the files that it names, which are synced first where they are on local disk. When this returns, the epoch
+    /// exists and survives a loss of power.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] if another writer has the pipeline. After an error of the store while the manifest was put the
+    /// epoch may exist or not; this writer commits nothing more, and whoever opens the pipeline next finds out.
+    ///
+    /// # Cancel safety
+    /// Cancelled, the epoch may exist, and this writer must not be used any more.
+    pub async fn commit(&mut self, manifest: Manifest, written: &[(Location, Vec<String>)]) -> Result<Committed> {
+        self.check_standing()?;
+        manifest.balance()?;
+        for (location, files) in written {
+            self.sync_parents(location).await?;
+            durable::sync(location, files).await?;
+        }
+        let replaced = self.replaced_by(&manifest).await?;
+
+        let (manifest, digest, bytes) = self.put(manifest).await?;
+        Ok(Committed { manifest, digest, bytes, replaced })
+    }
+
+    /// Completes and puts a manifest, and takes it into the history.
+    async fn put(&mut self, mut manifest: Manifest) -> Result<(Manifest, Digest, u64)> {
+        let epoch = self.next_epoch();
+        manifest.format_version = FORMAT_VERSION;
+        manifest.pipeline.clone_from(&self.store.pipeline);
+        (manifest.epoch, manifest.claim) = (epoch, self.claim);
+        manifest.previous = self.history.digest().cloned();
+        let blocks = self.blocks(epoch);
+        move_long_slices(&mut manifest.slice, self.store.limits.objects_inline, &blocks).await?;
+        manifest.base = self.next_base(epoch, &blocks).await?;
+
+        let bytes = encode(&manifest)?;
+        // Until the outcome is known, and for good if it never is: the put may arrive late.
+        self.standing = Standing::Unresolved(epoch);
+        let path = layout::manifest_path(epoch);
+        match put::put_new(&self.store.location, &path, &bytes, self.store.limits.retries).await? {
+            Put::Ours => self.standing = Standing::Owner,
+            Put::Theirs => {
+                self.standing = Standing::Fenced(epoch);
+                self.check_standing()?;
+            }
+        }
+
+        let read = ReadManifest { manifest: self.store.decode(epoch, &bytes)?, digest: Digest::of(&bytes) };
+        let (committed, digest) = (Manifest { base: None, ..read.manifest.clone() }, read.digest.clone());
+        self.history.push(read);
+        if epoch.0.is_multiple_of(HINT_EPOCHS) || epoch == self.opened {
+            self.store.write_hint(epoch).await;
+        }
+        Ok((committed, digest, bytes.len() as u64))
+    }
+
+    fn check_standing(&self) -> Result<()> {
+        match self.standing {
+            Standing::Owner => Ok(()),
+            Standing::Fenced(epoch) => Err(Error::Fenced { pipeline: self.store.pipeline.clone(), epoch }),
+            Standing::Unresolved(epoch) => {
+                let message = format!("epoch {epoch} may be committed or not: the pipeline must be opened anew");
+                Err(Error::Internal { message })
+            }
+        }
+    }
+
+    /// The base of the manifest of `epoch`: the old one, until enough has come after it.
+    async fn next_base(&self, epoch: Epoch, blocks: &BlockWriter) -> Result<Option<bessemer_schemas::Base>> {
+        let limits = &self.store.limits;
+        let old = self.history.base();
+        let is_due = epoch.0 - old.through.0 > limits.epochs_per_base.max(1)
+            || self.history.pending_entries() > 2 * limits.entries_per_block as u64;
+        if is_due {
+            return fold::fold(&self.history, blocks).await.map(Some);
+        }
+        Ok((old.through > Epoch(0)).then(|| old.clone()))
+    }
+
+    fn blocks(&self, epoch: Epoch) -> BlockWriter {
+        BlockWriter {
+            location: self.store.location.clone(),
+            epoch,
+            claim: self.claim,
+            entries: self.store.limits.entries_per_block,
+            retries: self.store.limits.retries,
+        }
+    }
+
+    /// The files that `manifest` puts out of force.
+    async fn replaced_by(&self, manifest: &Manifest) -> Result<Vec<ReplacedFiles>> {
+        let sets = manifest.sets.keys();
+        let owners = sets.flat_map(|set| [FileOwner::Set(set.clone()), FileOwner::SetQuarantine(set.clone())]);
+        let owners = owners.chain(manifest.quarantine.keys().cloned().map(FileOwner::SourceQuarantine));
+        let mut replaced = Vec::new();
+        for owner in owners {
+            if owner.changes(manifest).is_some_and(|changes| changes.replaces_all) {
+                let files: Vec<DataFile> = self.history.files(&owner).try_collect().await?;
+                if !files.is_empty() {
+                    replaced.push(ReplacedFiles { owner, files });
+                }
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// Syncs the directories above a local folder, once.
+    async fn sync_parents(&mut self, location: &Location) -> Result<()> {
+        let Some(folder) = location.local_folder() else { return Ok(()) };
+        if self.synced.contains(folder) || !folder.exists() {
+            return Ok(());
+        }
+        durable::sync_ancestors(folder).await?;
+        self.synced.insert(folder.to_owned());
+        Ok(())
+    }
+}
+
+/// One line of JSON. `format_version` comes first because it is the first field.
+fn encode(manifest: &Manifest) -> Result<Bytes> {
+    let internal = |error| Error::Internal { message: format!("cannot write a manifest: {error}") };
+    let mut bytes = serde_json::to_vec(manifest).map_err(internal)?;
+    bytes.push(b'\n');
+    Ok(bytes.into())
+}
+
+/// Moves the objects of slices with more than `limit` of them into blocks.
+async fn move_long_slices(slice: &mut Slice, limit: usize, blocks: &BlockWriter) -> Result<()> {
+    for source in slice.sources.values_mut() {
+        let (objects, block): (&mut Vec<ObjectVersion>, _) = match source {
+            SourceSlice::Objects { objects, block, .. } | SourceSlice::Table { objects, block, .. } => (objects, block),
+            _ => continue,
+        };
+        if objects.len() > limit {
+            *block = Some(blocks.write(SLICES, std::mem::take(objects)).await?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! What one epoch's scans read and whom they report to. It travels in the session's configuration, so that one logical
+//! plan serves every epoch: `config.with_extension(Arc::new(scans))`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::RecordBatch;
+use bessemer_schemas::{ObjectVersion, SourceLedger};
+use tokio::sync::mpsc;
+
+/// One object of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanObject {
+    /// The version to read.
+    pub version: ObjectVersion,
+    /// Whether this epoch reads it for the first time: only then its rejects are reported (an object of a snapshot
+    /// set's history has its rejects in quarantine already).
+    pub is_new: bool,
+}
+
+/// What a scan tells the epoch. A partition of the plan sends the reports of its objects in order; reports of different
+/// partitions mix.
+#[derive(Debug, Clone)]
+pub enum ScanReport {
+    /// Rejected records, by `formats::text::reject_schema`.
+    Rejects {
+        /// The source.
+        source: Arc<str>,
+        /// Index of the object in the epoch's slice.
+        object: u32,
+        /// The records.
+        batch: RecordBatch,
+    },
+    /// One piece of an object was read to its end. An object read in pieces (row groups of one Parquet file, by
+    /// several partitions) has several of these; `objects` and `bytes` of their ledgers add up to one object.
+    ObjectDone {
+        /// The source.
+        source: Arc<str>,
+        /// Index of the object in the epoch's slice.
+        object: u32,
+        /// Bytes of the object that the piece covers: it was read to its end when the pieces cover all of it.
+        covered: u64,
+        /// What became of its records; `quarantined` is left to the writer of the quarantine.
+        ledger: SourceLedger,
+    },
+    /// Something was read. For people only: it is dropped where the queue is full.
+    Progress {
+        /// Bytes as stored.
+        bytes: u64,
+        /// Rows that the query sees.
+        rows: u64,
+    },
+}
+
+/// The objects of every source in one epoch, and where their scans report.
+#[derive(Debug)]
+pub struct EpochScans {
+    sources: BTreeMap<String, SourceScans>,
+    reports: Option<mpsc::Sender<ScanReport>>,
+    is_preview: bool,
+}
+
+#[derive(Debug)]
+struct SourceScans {
+    number: u64,
+    objects: Arc<[ScanObject]>,
+    has_reporter: AtomicBool,
+}
+
+impl EpochScans {
+    /// An epoch whose scans report to `reports`, which must be drained while the plan runs.
+    pub fn new(reports: mpsc::Sender<ScanReport>) -> Self {
+        Self { sources: BTreeMap::new(), reports: Some(reports), is_preview: false }
+    }
+
+    /// Scans that report to nobody.
+    pub fn silent() -> Self {
+        Self { sources: BTreeMap::new(), reports: None, is_preview: false }
+    }
+
+    /// Lets a scan stop after the rows that the plan asks for. Counts are then not those of the slice, so nothing is
+    /// reported.
+    #[must_use]
+    pub fn for_preview(mut self) -> Self {
+        self.is_preview = true;
+        self.reports = None;
+        self
+    }
+
+    /// What the epoch reads of a source. `number` is the source's number in row identity (below 64).
+    #[must_use]
+    pub fn with_source(mut self, name: impl Into<String>, number: u64, objects: Arc<[ScanObject]>) -> Self {
+        self.sources.insert(name.into(), SourceScans { number, objects, has_reporter: AtomicBool::new(false) });
+        self
+    }
+
+    /// Lets the next scan that is planned over `source` report, though an earlier one was to (its plan was thrown away).
+    pub fn reset_reporter(&self, source: &str) {
+        if let Some(scans) = self.sources.get(source) {
+            scans.has_reporter.store(false, Ordering::Release);
+        }
+    }
+
+    /// Takes the right to report from all scans of `source` that are planned from now on.
+    pub fn silence(&self, source: &str) {
+        if let Some(scans) = self.sources.get(source) {
+            scans.has_reporter.store(true, Ordering::Release);
+        }
+    }
+
+    pub(super) fn is_preview(&self) -> bool {
+        self.is_preview
+    }
+
+    /// Objects and number of a source; nothing of it is read where it has none.
+    pub(super) fn objects(&self, source: &str) -> (Arc<[ScanObject]>, u64) {
+        match self.sources.get(source) {
+            Some(scans) => (Arc::clone(&scans.objects), scans.number),
+            None => (Arc::from([]), 0),
+        }
+    }
+
+    /// Where a scan of `source` that is being planned reports: the first one in an epoch does it for all.
+    pub(super) fn reporter(&self, source: &str) -> Reporter {
+        let is_first = |scans: &SourceScans| !scans.has_reporter.swap(true, Ordering::AcqRel);
+        let reports_objects = self.reports.is_some() && self.sources.get(source).is_some_and(is_first);
+        Reporter { reports: self.reports.clone(), reports_objects }
+    }
+}
+
+/// Where one scan reports, and what.
+#[derive(Debug, Clone)]
+pub(super) struct Reporter {
+    reports: Option<mpsc::Sender<ScanReport>>,
+    reports_objects: bool,
+}
+
+impl Reporter {
+    /// Whether it reports rejects and ledgers.
+    pub(super) fn reports_objects(&self) -> bool {
+        self.reports_objects
+    }
+
+    /// Sends rejects or a ledger, waiting for room. Where the epoch is gone already there is nobody to wait for.
+    pub(super) async fn send(&self, report: ScanReport) {
+        if let (true, Some(reports)) = (self.reports_objects, &self.reports) {
+            // A closed queue means that the epoch was abandoned; the plan is about to be dropped.
+            drop(reports.send(report).await);
+        }
+    }
+
+    /// Tells of progress without waiting.
+    pub(super) fn progress(&self, bytes: u64, rows: u64) {
+        if let Some(reports) = &self.reports {
+            // Only a display loses by a full queue.
+            drop(reports.try_send(ScanReport::Progress { bytes, rows }));
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Fitting a file's columns to those that the source declares: by name, widened where nothing is lost.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::datatypes::TimestampNanosecondType;
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use crate::{Error, Result};
+
+/// How the columns that a scan reads come out of one file.
+#[derive(Debug, Clone)]
+pub(super) struct Fit {
+    source: Arc<str>,
+    path: String,
+    schema: SchemaRef,
+    columns: Vec<FittedColumn>,
+}
+
+#[derive(Debug, Clone)]
+enum FittedColumn {
+    /// A column of the file, cast to the declared type.
+    File { index: usize, is_same: bool },
+    /// The column is missing: one value for all rows.
+    Constant(ArrayRef),
+}
+
+impl Fit {
+    /// Fits `file` to the declared columns of `schema` (those that are read); `defaults` goes with them.
+    pub(super) fn new(
+        source: &Arc<str>,
+        path: &str,
+        schema: &SchemaRef,
+        defaults: &[Option<ArrayRef>],
+        file: &Schema,
+    ) -> Result<Self> {
+        let mismatch = |reason| Error::SchemaMismatch { name: source.to_string(), path: path.to_owned(), reason };
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        for (at, field) in schema.fields().iter().enumerate() {
+            let default = defaults.get(at).and_then(Option::as_ref);
+            columns.push(fit_column(field, default, file).map_err(mismatch)?);
+        }
+        Ok(Self { source: Arc::clone(source), path: path.to_owned(), schema: Arc::clone(schema), columns })
+    }
+
+    /// Indices of the file's columns that are needed, ascending.
+    pub(super) fn file_columns(&self) -> Vec<usize> {
+        let mut indices: Vec<_> = self.columns.iter().filter_map(FittedColumn::index).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
+    }
+
+    /// The file's column behind a column that is read.
+    pub(super) fn file_column(&self, column: usize) -> Option<usize> {
+        self.columns.get(column).and_then(FittedColumn::index)
+    }
+
+    /// Whether a missing column has a value in every row.
+    pub(super) fn is_constant_value(&self, column: usize) -> bool {
+        matches!(self.columns.get(column), Some(FittedColumn::Constant(value)) if value.null_count() == 0)
+    }
+
+    /// The columns of a fit for a subset of the columns that are read.
+    pub(super) fn project(&self, columns: &[usize]) -> Result<Self> {
+        let schema = Arc::new(self.schema.project(columns)?);
+        let columns = columns.iter().filter_map(|column| self.columns.get(*column).cloned()).collect();
+        Ok(Self { source: Arc::clone(&self.source), path: self.path.clone(), schema, columns })
+    }
+
+    /// The declared columns out of `batch`, which holds the file's columns `held`.
+    pub(super) fn apply(&self, batch: &RecordBatch, held: &[usize]) -> Result<RecordBatch> {
+        let rows = batch.num_rows();
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for (column, field) in self.columns.iter().zip(self.schema.fields()) {
+            columns.push(match column {
+                FittedColumn::Constant(value) => repeated(value, rows)?,
+                FittedColumn::File { index, is_same } => {
+                    let at = held.iter().position(|held| held == index);
+                    let array = at.map(|at| batch.column(at)).ok_or_else(|| Error::Internal {
+                        message: format!("column `{}` was not read from the file", field.name()),
+                    })?;
+                    if *is_same { Arc::clone(array) } else { self.cast(array, field)? }
+                }
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(nullable(&self.schema), columns, &options)?)
+    }
+
+    fn cast(&self, array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
+        let beyond = || Error::SchemaMismatch {
+            name: self.source.to_string(),
+            path: self.path.clone(),
+            reason: format!(
+                "column `{}` has a value of type {} that {} cannot hold exactly; declare it as {}",
+                field.name(),
+                array.data_type(),
+                field.data_type(),
+                array.data_type()
+            ),
+        };
+        if !keeps_nanoseconds(array, field.data_type()) {
+            return Err(beyond());
+        }
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        // The text of Arrow's error quotes the value.
+        cast_with_options(array, field.data_type(), &options).map_err(|_| beyond())
+    }
+}
+
+impl FittedColumn {
+    fn index(&self) -> Option<usize> {
+        match self {
+            Self::File { index, .. } => Some(*index),
+            Self::Constant(_) => None,
+        }
+    }
+}
+
+/// A column that breaks NOT NULL must pass as far as the check that rejects its rows.
+fn nullable(schema: &Schema) -> SchemaRef {
+    let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn fit_column(field: &Field, default: Option<&ArrayRef>, file: &Schema) -> Result<FittedColumn, String> {
+    let name = field.name();
+    let Ok(index) = file.index_of(name) else {
+        if let Some(other) = file.fields().iter().find(|other| other.name().eq_ignore_ascii_case(name)) {
+            return Err(format!(
+                "it has no column `{name}`, but one named `{}`; write the name in double quotes",
+                other.name()
+            ));
+        }
+        return match default {
+            Some(value) => Ok(FittedColumn::Constant(Arc::clone(value))),
+            None if field.is_nullable() => Ok(FittedColumn::Constant(new_null_array(field.data_type(), 1))),
+            None => Err(format!("it has no column `{name}`, which is NOT NULL; give the column a DEFAULT")),
+        };
+    };
+    let found = file.field(index).data_type();
+    if !is_widening(found, field.data_type()) {
+        return Err(format!(
+            "column `{name}` is {found} in the file and {} in the definition, which could lose values; \
+             declare it as the file has it and use CAST in a query",
+            field.data_type()
+        ));
+    }
+    Ok(FittedColumn::File { index, is_same: found == field.data_type() })
+}
+
+/// Whether every value of `from` is one of `to`. Nanoseconds become microseconds where each value has whole ones, which
+/// [`Fit::apply`] checks: half of the world's Parquet files are in nanoseconds for no reason but a default.
+fn is_widening(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Binary, BinaryView, Date32, Date64, Decimal128, Decimal256, Dictionary, FixedSizeBinary, Float16, Float32,
+        Float64, LargeBinary, LargeList, LargeUtf8, List, Null, Timestamp, Utf8, Utf8View,
+    };
+    if from == to {
+        return true;
+    }
+    match (from, to) {
+        (Null, _)
+        | (Float16, Float32 | Float64)
+        | (Float32, Float64)
+        | (Date32, Date64)
+        | (Utf8 | LargeUtf8 | Utf8View, Utf8 | LargeUtf8 | Utf8View)
+        | (Binary | LargeBinary | BinaryView | FixedSizeBinary(_), Binary | LargeBinary | BinaryView) => true,
+        (Dictionary(_, values), to) => is_widening(values, to),
+        (Timestamp(from, from_zone), Timestamp(to, to_zone)) => {
+            from_zone.is_some() == to_zone.is_some()
+                && (from <= to || (*from == TimeUnit::Nanosecond && *to == TimeUnit::Microsecond))
+        }
+        (Decimal128(precision, scale), Decimal128(wide, to_scale) | Decimal256(wide, to_scale)) => {
+            scale <= to_scale && i16::from(*wide) - i16::from(*to_scale) >= i16::from(*precision) - i16::from(*scale)
+        }
+        (from, Decimal128(precision, scale)) => {
+            digits(from).is_some_and(|digits| i16::from(*precision) - i16::from(*scale) >= digits && *scale >= 0)
+        }
+        (from, Float64) => whole_bits(from).is_some_and(|(bits, _)| bits <= 32),
+        (from, Float32) => whole_bits(from).is_some_and(|(bits, _)| bits <= 16),
+        (List(from) | LargeList(from), List(to) | LargeList(to)) => is_widening(from.data_type(), to.data_type()),
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            from.len() == to.len()
+                && from.iter().zip(to).all(|(from, to)| {
+                    from.name() == to.name()
+                        && (to.is_nullable() || !from.is_nullable())
+                        && is_widening(from.data_type(), to.data_type())
+                })
+        }
+        (from, to) => match (whole_bits(from), whole_bits(to)) {
+            (Some((from_bits, from_signed)), Some((to_bits, to_signed))) => match (from_signed, to_signed) {
+                (false, true) => from_bits < to_bits,
+                (true, false) => false,
+                _ => from_bits <= to_bits,
+            },
+            _ => false,
+        },
+    }
+}
+
+/// Width and sign of a whole-number type.
+fn whole_bits(data_type: &DataType) -> Option<(u32, bool)> {
+    Some(match data_type {
+        DataType::Int8 => (8, true),
+        DataType::Int16 => (16, true),
+        DataType::Int32 => (32, true),
+        DataType::Int64 => (64, true),
+        DataType::UInt8 => (8, false),
+        DataType::UInt16 => (16, false),
+        DataType::UInt32 => (32, false),
+        DataType::UInt64 => (64, false),
+        _ => return None,
+    })
+}
+
+/// Decimal digits that the largest value of a whole-number type has.
+fn digits(data_type: &DataType) -> Option<i16> {
+    Some(match whole_bits(data_type)? {
+        (8, _) => 3,
+        (16, _) => 5,
+        (32, _) => 10,
+        (64, true) => 19,
+        _ => 20,
+    })
+}
+
+fn keeps_nanoseconds(array: &ArrayRef, to: &DataType) -> bool {
+    match (array.data_type(), to) {
+        (DataType::Timestamp(TimeUnit::Nanosecond, _), DataType::Timestamp(TimeUnit::Microsecond, _)) => {
+            let values = array.as_primitive::<TimestampNanosecondType>();
+            values.iter().flatten().all(|value| value % 1_000 == 0)
+        }
+        _ => true,
+    }
+}
+
+/// `value` (an array of one) `rows` times.
+pub(super) fn repeated(value: &ArrayRef, rows: usize) -> Result<ArrayRef> {
+    if value.null_count() > 0 {
+        return Ok(new_null_array(value.data_type(), rows));
+    }
+    Ok(take(value.as_ref(), &UInt64Array::from(vec![0; rows]), None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int32Array, StringArray, TimestampNanosecondArray};
+
+    use super::*;
+
+    fn fit(declared: Vec<Field>, file: Vec<Field>) -> Result<Fit> {
+        let schema = Arc::new(Schema::new(declared));
+        Fit::new(&Arc::from("s"), "f", &schema, &[], &Schema::new(file))
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_widened() {
+        let declared = vec![
+            Field::new("b", DataType::Utf8, true),
+            Field::new("a", DataType::Int64, false),
+            Field::new("c", DataType::Date32, true),
+        ];
+        let file = vec![
+            Field::new("x", DataType::Int8, true),
+            Field::new("a", DataType::Int32, true),
+            Field::new("b", DataType::Utf8, true),
+        ];
+        let fit = fit(declared, file).unwrap();
+        assert_eq!(fit.file_columns(), [1, 2]);
+        let columns: Vec<ArrayRef> =
+            vec![Arc::new(Int32Array::from(vec![1, 2])), Arc::new(StringArray::from(vec!["p", "q"]))];
+        let batch = RecordBatch::try_from_iter(["a", "b"].into_iter().zip(columns)).unwrap();
+        let fitted = fit.apply(&batch, &[1, 2]).unwrap();
+        assert_eq!(fitted.schema().field(0).name(), "b");
+        assert_eq!(fitted.column(1).data_type(), &DataType::Int64);
+        assert_eq!(fitted.column(2).null_count(), 2);
+    }
+
+    #[test]
+    fn what_could_lose_values_names_column_and_types() {
+        let one = |data_type| vec![Field::new("a", data_type, true)];
+        let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+        for (declared, file) in [
+            (DataType::Int32, DataType::Int64),
+            (DataType::Int64, DataType::UInt64),
+            (DataType::Int64, DataType::Float64),
+            (DataType::Float64, DataType::Int64),
+            (DataType::Int64, DataType::Utf8),
+            (micros, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+            (DataType::Decimal128(10, 2), DataType::Decimal128(10, 3)),
+        ] {
+            let error = fit(one(declared.clone()), one(file.clone())).unwrap_err().to_string();
+            assert!(error.contains("column `a`") && error.contains(&declared.to_string()), "{error}");
+            assert!(error.contains(&file.to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn other_case_of_a_name_is_not_taken_for_missing() {
+        let error = fit(vec![Field::new("id", DataType::Int64, true)], vec![Field::new("Id", DataType::Int64, true)]);
+        assert!(error.unwrap_err().to_string().contains("`Id`"));
+    }
+
+    #[test]
+    fn nanoseconds_become_microseconds_where_nothing_is_lost() {
+        let field = |unit| vec![Field::new("t", DataType::Timestamp(unit, None), true)];
+        let fit = fit(field(TimeUnit::Microsecond), field(TimeUnit::Nanosecond)).unwrap();
+        let batch = |nanos: i64| {
+            let column: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![nanos]));
+            RecordBatch::try_from_iter([("t", column)]).unwrap()
+        };
+        assert!(fit.apply(&batch(5_000), &[0]).is_ok());
+        assert!(matches!(fit.apply(&batch(5_001), &[0]), Err(Error::SchemaMismatch { .. })));
+    }
+}

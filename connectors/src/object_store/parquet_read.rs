@@ -1,0 +1,283 @@
+//! Reading Parquet: row groups one after another, those that no row of the query can be in left out.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{Int64Type, UInt64Type};
+use arrow_schema::{DataType, TimeUnit};
+use datafusion_common::pruning::PruningStatistics;
+use datafusion_common::{Column, ScalarValue};
+use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection};
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::statistics::Statistics;
+
+use super::fit::Fit;
+use super::piece::Piece;
+use super::pinned::PinnedObject;
+use super::read_plan::{Numbers, ReadPlan};
+use super::reject_rows::row_json;
+use super::scan_piece::PieceSink;
+use crate::formats::parquet::{RowGroupRead, footer, reader_metadata, row_group};
+use crate::{Error, Result};
+
+/// Reads the row groups that begin in `piece` into `sink`.
+pub(super) async fn read(object: &PinnedObject, piece: &Piece, sink: &mut PieceSink<'_>) -> Result<()> {
+    let metadata = reader_metadata(object, footer(object).await?, Some(sink.source().declared()))?;
+    let plan = sink.plan().clone();
+    let source = sink.source().shared_name();
+    let fit = Fit::new(source, object.path(), &plan.schema, &plan.defaults, metadata.schema())?;
+    let file = ParquetFile { object, metadata: &metadata, fit: &fit, plan: &plan };
+    let clean = file.clean_columns(sink.latest());
+    let kept = file.kept(sink);
+
+    let mut first_row = 0;
+    for (group, row_group) in metadata.metadata().row_groups().iter().enumerate() {
+        let rows = row_group.num_rows().unsigned_abs();
+        if file.begins_in(group, &piece.bytes) {
+            let unproven = |column: usize| !clean.iter().any(|clean| clean.column == column && clean.is_clean(group));
+            let must_check = |column: usize| is_checked(&plan, column) && unproven(column);
+            let is_wanted = kept.as_ref().is_none_or(|kept| kept.get(group).copied().unwrap_or(true));
+            if !is_wanted && !(0..plan.columns.len()).any(must_check) {
+                sink.count_pruned(rows);
+            } else {
+                file.read_group(group, first_row, must_check, sink).await?;
+            }
+        }
+        first_row += rows;
+    }
+    Ok(())
+}
+
+fn is_checked(plan: &ReadPlan, column: usize) -> bool {
+    let is = |checked: &(usize, String)| checked.0 == column;
+    plan.admission.not_null.iter().any(is) || plan.admission.event_time.as_ref().is_some_and(is)
+}
+
+struct ParquetFile<'a> {
+    object: &'a PinnedObject,
+    metadata: &'a ArrowReaderMetadata,
+    fit: &'a Fit,
+    plan: &'a ReadPlan,
+}
+
+/// What the statistics prove of a checked column.
+struct CleanColumn {
+    column: usize,
+    /// By row group; a column that is missing and has a default is clean in all.
+    groups: Option<Vec<bool>>,
+}
+
+impl CleanColumn {
+    fn is_clean(&self, group: usize) -> bool {
+        self.groups.as_ref().is_none_or(|groups| groups.get(group).copied().unwrap_or(false))
+    }
+}
+
+impl ParquetFile<'_> {
+    /// A row group belongs to the piece in which its first column begins: each to one piece, without any piece knowing
+    /// of the others.
+    fn begins_in(&self, group: usize, bytes: &Range<u64>) -> bool {
+        let start = self.metadata.metadata().row_group(group).columns().first().map_or(0, |column| {
+            column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset()).unsigned_abs()
+        });
+        let last = self.object.version().size.saturating_sub(1);
+        bytes.contains(&start.min(last))
+    }
+
+    async fn read_group(
+        &self,
+        group: usize,
+        first_row: u64,
+        must_check: impl Fn(usize) -> bool,
+        sink: &mut PieceSink<'_>,
+    ) -> Result<()> {
+        let (plan, columns) = self.plan.without_checks(must_check);
+        let fit = self.fit.project(&columns)?;
+        let held = fit.file_columns();
+        let batches = row_group(
+            self.object,
+            RowGroupRead { metadata: self.metadata, group, columns: &held, batch_rows: sink.batch_rows(), rows: None },
+        )
+        .await?;
+        sink.progress(batches.bytes, 0);
+        let (mut row, mut refused) = (0, Vec::new());
+        for batch in batches {
+            let batch = batch?;
+            let rows = batch.num_rows() as u64;
+            let fitted = fit.apply(&batch, &held)?;
+            let refusals = sink.rows_of(&plan, &fitted, Numbers::From(first_row + row), None).await?;
+            refused.extend(refusals);
+            row += rows;
+        }
+        if row != self.metadata.metadata().row_group(group).num_rows().unsigned_abs() {
+            return Err(Error::BadFile {
+                path: self.object.path().to_owned(),
+                format: "Parquet",
+                offset: 0,
+                reason: "a row group holds another number of rows than the footer says".to_owned(),
+            });
+        }
+        if !refused.is_empty() && sink.reports_rejects() {
+            let rows: Vec<u64> = refused.iter().map(|reject| reject.record - first_row).collect();
+            let originals = self.originals(group, &rows).await?;
+            for (reject, original) in refused.iter_mut().zip(originals) {
+                reject.length = original.len() as u64;
+                reject.original = original;
+            }
+            sink.report_rows(&refused).await?;
+        }
+        Ok(())
+    }
+
+    /// Whole rows as JSON, all columns of the file: read again, since a query reads only some.
+    async fn originals(&self, group: usize, rows: &[u64]) -> Result<Vec<Vec<u8>>> {
+        let to_usize = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+        let total = to_usize(self.metadata.metadata().row_group(group).num_rows().unsigned_abs());
+        let ranges = rows.iter().map(|row| to_usize(*row)..to_usize(*row) + 1);
+        let columns: Vec<usize> = (0..self.metadata.schema().fields().len()).collect();
+        let read = RowGroupRead {
+            metadata: self.metadata,
+            group,
+            columns: &columns,
+            batch_rows: rows.len(),
+            rows: Some(RowSelection::from_consecutive_ranges(ranges, total)),
+        };
+        let batches: Vec<_> = row_group(self.object, read).await?.collect::<Result<_>>()?;
+        let Some(first) = batches.first() else { return Ok(Vec::new()) };
+        let whole = concat_batches(first.schema_ref(), &batches)?;
+        (0..whole.num_rows()).map(|row| row_json(&whole, row)).collect()
+    }
+
+    /// Which row groups a row of the query can be in; `None` if no filter says anything.
+    fn kept(&self, sink: &PieceSink<'_>) -> Option<Vec<bool>> {
+        let predicate = sink.predicate()?;
+        let statistics = RowGroupStatistics { metadata: self.metadata, declared: sink.source().declared() };
+        // Statistics that make no sense prune nothing.
+        predicate.prune(&statistics).ok()
+    }
+
+    /// Row groups in which the statistics prove that the checks find nothing.
+    fn clean_columns(&self, latest: i64) -> Vec<CleanColumn> {
+        let mut clean = Vec::new();
+        let event_time = self.plan.admission.event_time.as_ref().map(|(column, _)| *column);
+        let checked = self.plan.admission.not_null.iter().map(|(column, _)| *column).chain(event_time);
+        for column in checked {
+            let groups = match self.fit.file_column(column) {
+                Some(file_column) => {
+                    let no_nulls = self.without_nulls(file_column);
+                    let in_time = (event_time == Some(column)).then(|| self.in_time(column, latest));
+                    let both = |(no_nulls, in_time): (bool, bool)| no_nulls && in_time;
+                    Some(match in_time {
+                        Some(in_time) => no_nulls.into_iter().zip(in_time).map(both).collect(),
+                        None => no_nulls,
+                    })
+                }
+                // A default that is checked once is checked for all, but an event time is compared with each file's.
+                None if self.fit.is_constant_value(column) && event_time != Some(column) => None,
+                None => Some(Vec::new()),
+            };
+            clean.push(CleanColumn { column, groups });
+        }
+        // The event time may be NOT NULL too: it is clean if both say so.
+        let is_clean_twice = |column: usize, group: usize, all: &[CleanColumn]| {
+            all.iter().filter(|clean| clean.column == column).all(|clean| clean.is_clean(group))
+        };
+        let groups = self.metadata.metadata().num_row_groups();
+        let merged = clean.iter().map(|of| CleanColumn {
+            column: of.column,
+            groups: Some((0..groups).map(|group| is_clean_twice(of.column, group, &clean)).collect()),
+        });
+        merged.collect()
+    }
+
+    fn without_nulls(&self, file_column: usize) -> Vec<bool> {
+        let schema = self.metadata.parquet_schema();
+        let leaves: Vec<usize> =
+            (0..schema.num_columns()).filter(|leaf| schema.get_column_root_idx(*leaf) == file_column).collect();
+        let &[leaf] = leaves.as_slice() else { return Vec::new() };
+        let descriptor = schema.column(leaf);
+        let is_required = descriptor.max_def_level() == 0;
+        let is_flat = descriptor.max_rep_level() == 0 && descriptor.path().parts().len() == 1;
+        let has_none = |group: &RowGroupMetaData| {
+            is_required || (is_flat && group.column(leaf).statistics().and_then(Statistics::null_count_opt) == Some(0))
+        };
+        self.metadata.metadata().row_groups().iter().map(has_none).collect()
+    }
+
+    fn in_time(&self, column: usize, latest: i64) -> Vec<bool> {
+        let statistics = RowGroupStatistics { metadata: self.metadata, declared: &self.plan.schema };
+        let newest = statistics.max_values(&Column::from_name(self.plan.schema.field(column).name()));
+        // Seconds, rounded down: one more second is asked for than needed.
+        let zone = |newest: &ArrayRef| match newest.data_type() {
+            DataType::Timestamp(_, zone) => zone.clone(),
+            _ => None,
+        };
+        let seconds =
+            newest.and_then(|newest| cast(&newest, &DataType::Timestamp(TimeUnit::Second, zone(&newest))).ok());
+        let seconds = seconds.and_then(|seconds| cast(&seconds, &DataType::Int64).ok());
+        let Some(seconds) = seconds else { return Vec::new() };
+        let latest = latest.div_euclid(1_000_000);
+        seconds.as_primitive::<Int64Type>().iter().map(|newest| newest.is_some_and(|newest| newest < latest)).collect()
+    }
+}
+
+/// The statistics of a file's row groups, in the declared types.
+struct RowGroupStatistics<'a> {
+    metadata: &'a ArrowReaderMetadata,
+    declared: &'a arrow_schema::SchemaRef,
+}
+
+impl RowGroupStatistics<'_> {
+    fn values(
+        &self,
+        column: &Column,
+        of: impl Fn(&StatisticsConverter<'_>, &[RowGroupMetaData]) -> Option<ArrayRef>,
+    ) -> Option<ArrayRef> {
+        let converter =
+            StatisticsConverter::try_new(&column.name, self.metadata.schema(), self.metadata.parquet_schema()).ok()?;
+        of(&converter.with_missing_null_counts_as_zero(false), self.metadata.metadata().row_groups())
+    }
+
+    fn bounds(
+        &self,
+        column: &Column,
+        of: impl Fn(&StatisticsConverter<'_>, &[RowGroupMetaData]) -> Option<ArrayRef>,
+    ) -> Option<ArrayRef> {
+        let declared = self.declared.field_with_name(&column.name).ok()?;
+        let values = self.values(column, of)?;
+        if values.data_type() == declared.data_type() { Some(values) } else { cast(&values, declared.data_type()).ok() }
+    }
+}
+
+impl PruningStatistics for RowGroupStatistics<'_> {
+    fn min_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bounds(column, |converter, groups| converter.row_group_mins(groups).ok())
+    }
+
+    fn max_values(&self, column: &Column) -> Option<ArrayRef> {
+        self.bounds(column, |converter, groups| converter.row_group_maxes(groups).ok())
+    }
+
+    fn num_containers(&self) -> usize {
+        self.metadata.metadata().num_row_groups()
+    }
+
+    fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
+        let counts = |converter: &StatisticsConverter<'_>, groups: &[RowGroupMetaData]| -> Option<ArrayRef> {
+            Some(Arc::new(converter.row_group_null_counts(groups).ok()?))
+        };
+        self.values(column, counts).filter(|counts| counts.as_primitive_opt::<UInt64Type>().is_some())
+    }
+
+    fn row_counts(&self) -> Option<ArrayRef> {
+        let rows = self.metadata.metadata().row_groups().iter().map(|group| group.num_rows().unsigned_abs());
+        Some(Arc::new(UInt64Array::from_iter_values(rows)))
+    }
+
+    fn contained(&self, _: &Column, _: &std::collections::HashSet<ScalarValue>) -> Option<BooleanArray> {
+        None
+    }
+}

@@ -1,0 +1,243 @@
+//! One version of one object, opened for reading: every read returns bytes of exactly that version, or an error that
+//! names the object.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bessemer_schemas::ObjectVersion;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore};
+
+use crate::{Error, Location, Result};
+
+/// Bytes of one sequential read on local disk: large enough that its fixed cost vanishes, small enough to stay in cache.
+const LOCAL_CHUNK: u64 = 1 << 20;
+
+/// Bytes of one request to a store: bounded, so that a request's time-out is one for a bounded amount of data.
+const REMOTE_CHUNK: u64 = 8 << 20;
+
+/// Requests of one read that are under way at once.
+const REMOTE_REQUESTS: usize = 4;
+
+/// Gap between two ranges up to which one request for both is cheaper.
+const COALESCED_GAP: u64 = 512 << 10;
+
+/// An object opened for reading, pinned to its version.
+#[derive(Debug, Clone)]
+pub(crate) struct PinnedObject {
+    source: Arc<str>,
+    version: ObjectVersion,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    /// A handle keeps its file, whatever happens to the name; size and time are compared before and after.
+    Local { file: Arc<File>, path: PathBuf },
+    /// Each request carries the entity tag.
+    Remote { store: Arc<dyn ObjectStore>, path: Path, ranges: bool },
+}
+
+impl PinnedObject {
+    /// Opens `version` of an object of `source`.
+    pub(crate) async fn open(source: &Arc<str>, location: &Location, version: &ObjectVersion) -> Result<Self> {
+        let content = match location.local_folder() {
+            Some(folder) => Self::open_local(folder.join(&version.path)).await,
+            None => Ok(Content::Remote {
+                store: Arc::clone(location.store()),
+                path: location.path(&version.path),
+                ranges: !location.is_http(),
+            }),
+        };
+        let content = content.map_err(|error| match error {
+            Error::Disk { source: cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
+                Error::Unstable { name: source.to_string(), path: version.path.clone(), what: "disappeared" }
+            }
+            error => error,
+        })?;
+        let object = Self { source: Arc::clone(source), version: version.clone(), content };
+        object.verify()?;
+        Ok(object)
+    }
+
+    async fn open_local(path: PathBuf) -> Result<Content> {
+        let opened = path.clone();
+        let file = blocking(move || File::open(opened)).await.map_err(|error| Error::disk("read", &path, error))?;
+        Ok(Content::Local { file: Arc::new(file), path })
+    }
+
+    /// The version that it is pinned to.
+    pub(crate) fn version(&self) -> &ObjectVersion {
+        &self.version
+    }
+
+    /// Its path, for messages.
+    pub(crate) fn path(&self) -> &str {
+        &self.version.path
+    }
+
+    /// Checks that the object is still what the listing found. On local disk this must follow the last read, since
+    /// nothing else notices a file that is written in place; a store checks the entity tag at every read.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let Content::Local { file, path } = &self.content else { return Ok(()) };
+        // A look at an open handle never waits for a disk.
+        let metadata = file.metadata().map_err(|error| Error::disk("read", path, error))?;
+        let is_same = metadata.len() == self.version.size && modified_micros(&metadata) == self.version.modified;
+        if is_same { Ok(()) } else { Err(self.unstable("changed")) }
+    }
+
+    /// Reads ranges, in the order asked for.
+    pub(crate) async fn read_ranges(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+        match &self.content {
+            Content::Local { file, path } => {
+                let (file, size) = (Arc::clone(file), self.version.size);
+                let bytes = blocking(move || ranges.iter().map(|range| read_at(&file, range, size)).collect()).await;
+                bytes.map_err(|error| self.local_error(path, error))
+            }
+            Content::Remote { .. } => {
+                object_store::coalesce_ranges(&ranges, |range| self.read_remote(range), COALESCED_GAP).await
+            }
+        }
+    }
+
+    /// Reads one range.
+    pub(crate) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let bytes = self.read_ranges(vec![range]).await?;
+        Ok(bytes.into_iter().next().unwrap_or_default())
+    }
+
+    /// Reads the whole object, a bounded piece at a time.
+    pub(crate) fn chunks(&self) -> BoxStream<'static, Result<Bytes>> {
+        let (size, object) = (self.version.size, self.clone());
+        match &self.content {
+            Content::Local { .. } => pieces_of(0..size, LOCAL_CHUNK)
+                .then(move |range| {
+                    let object = object.clone();
+                    async move { object.read(range).await }
+                })
+                .boxed(),
+            Content::Remote { ranges: true, .. } => pieces_of(0..size, REMOTE_CHUNK)
+                .map(move |range| {
+                    let object = object.clone();
+                    async move { object.get(Some(range)).await }
+                })
+                .buffered(2)
+                .boxed(),
+            // A web server need not know ranges.
+            Content::Remote { ranges: false, .. } => {
+                stream::once(async move { object.body().await }).try_flatten().boxed()
+            }
+        }
+    }
+
+    async fn read_remote(&self, range: Range<u64>) -> Result<Bytes> {
+        if range.end - range.start <= REMOTE_CHUNK {
+            return self.get(Some(range)).await;
+        }
+        let length = usize::try_from(range.end - range.start).unwrap_or(0);
+        let mut requests = pieces_of(range, REMOTE_CHUNK).map(|piece| self.get(Some(piece))).buffered(REMOTE_REQUESTS);
+        let mut whole = Vec::with_capacity(length);
+        while let Some(bytes) = requests.try_next().await? {
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole.into())
+    }
+
+    async fn get(&self, range: Option<Range<u64>>) -> Result<Bytes> {
+        let expected = range.as_ref().map(|range| range.end - range.start);
+        let result = self.request(range).await?;
+        let bytes = result.bytes().await.map_err(|error| self.remote_error(error))?;
+        match expected {
+            Some(length) if bytes.len() as u64 != length => Err(self.unstable("changed")),
+            _ => Ok(bytes),
+        }
+    }
+
+    async fn body(self) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let result = self.request(None).await?;
+        match result.payload {
+            GetResultPayload::Stream(stream) => Ok(stream.map_err(move |error| self.remote_error(error)).boxed()),
+            GetResultPayload::File(..) => {
+                Err(Error::Internal { message: "a remote store answered with a file".into() })
+            }
+        }
+    }
+
+    async fn request(&self, range: Option<Range<u64>>) -> Result<GetResult> {
+        let Content::Remote { store, path, .. } = &self.content else {
+            return Err(Error::Internal { message: "a local file was asked for as a remote object".into() });
+        };
+        let options = GetOptions {
+            if_match: self.version.etag.clone(),
+            range: range.filter(|range| range.end > range.start).map(GetRange::Bounded),
+            ..GetOptions::default()
+        };
+        let result = store.get_opts(path, options).await.map_err(|error| self.remote_error(error))?;
+        if self.is_pinned_version(&result.meta) { Ok(result) } else { Err(self.unstable("changed")) }
+    }
+
+    /// A store that ignores the condition, or has no entity tags, is checked by what it says with the bytes.
+    fn is_pinned_version(&self, meta: &ObjectMeta) -> bool {
+        let same_tag = match (&self.version.etag, &meta.e_tag) {
+            (Some(pinned), Some(found)) => pinned == found,
+            _ => self.version.modified == meta.last_modified.timestamp_micros(),
+        };
+        same_tag && meta.size == self.version.size
+    }
+
+    fn local_error(&self, path: &std::path::Path, error: io::Error) -> Error {
+        match error.kind() {
+            // The file is shorter than its own size said: somebody cut it while it was being read.
+            io::ErrorKind::UnexpectedEof => self.unstable("changed"),
+            _ => Error::disk("read", path, error),
+        }
+    }
+
+    fn remote_error(&self, error: object_store::Error) -> Error {
+        match error {
+            object_store::Error::Precondition { .. } | object_store::Error::NotModified { .. } => {
+                self.unstable("changed")
+            }
+            object_store::Error::NotFound { .. } => self.unstable("disappeared"),
+            error => Error::store(self.path(), error),
+        }
+    }
+
+    fn unstable(&self, what: &'static str) -> Error {
+        Error::Unstable { name: self.source.to_string(), path: self.version.path.clone(), what }
+    }
+}
+
+/// Modification time of a local file as an [`ObjectVersion`] has it.
+pub(super) fn modified_micros(metadata: &std::fs::Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000).saturating_add(metadata.mtime_nsec() / 1_000)
+}
+
+/// Runs `work` where it may wait for a disk.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn read_at(file: &File, range: &Range<u64>, size: u64) -> io::Result<Bytes> {
+    if range.start > range.end || range.end > size {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a range beyond the end of the file"));
+    }
+    let length = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, range.start)?;
+    Ok(bytes.into())
+}
+
+fn pieces_of(range: Range<u64>, size: u64) -> stream::Iter<impl Iterator<Item = Range<u64>>> {
+    let end = range.end;
+    let starts = (range.start..end).step_by(usize::try_from(size).unwrap_or(usize::MAX));
+    stream::iter(starts.map(move |start| start..(start + size).min(end)))
+}

@@ -1,0 +1,233 @@
+//! Bad input that must be met.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow_schema::DataType;
+use bessemer_schemas::{ErrorKind, IncludeColumn, IncludeKind, Span, WatermarkDefinition};
+use tempfile::tempdir;
+
+use super::harness::*;
+use crate::Error;
+use crate::object_store::{ObjectSource, ObjectSourceOptions};
+
+#[tokio::test]
+async fn empty_folder_is_no_object_and_absent_folder_is_not_found() {
+    let folder = tempdir().unwrap();
+    let options = [("path", "in"), ("format", "csv")];
+    let source = open(folder.path(), Some(columns()), &options).await.unwrap();
+    let error = scan(&source, Ask::default()).await.unwrap_err();
+    assert!(matches!(&error, Error::NotFound { location, .. } if location.ends_with("/in")), "{error:?}");
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    let scanned = scan(&source, Ask::default()).await.unwrap();
+    assert_eq!((scanned.text().len(), scanned.ledger.objects), (0, 0));
+    let error = open(folder.path(), None, &options).await.unwrap_err();
+    assert!(error.to_string().contains("`in` matches no CSV object"), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn empty_and_header_only_files_have_no_rows() {
+    let folder = tempdir().unwrap();
+    write(folder.path(), "a.csv", b"");
+    write(folder.path(), "b.csv", b"id,name,amount,at\n");
+    write(folder.path(), "c.csv", b"\xef\xbb\xbfid,name,amount,at\n1,x,NA,1970-01-01\n");
+    let options = [("path", "*.csv"), ("null_values", "NA")];
+    let source = open(folder.path(), Some(columns()), &options).await.unwrap();
+    let scanned = scan(&source, Ask::default()).await.unwrap();
+    assert_eq!(scanned.text(), ["1|x|∅|1970-01-01T00:00:00"]);
+    assert_eq!(scanned.ledger.objects, 3);
+}
+
+#[tokio::test]
+async fn file_in_which_nothing_parses_is_all_rejects() {
+    let folder = tempdir().unwrap();
+    write(folder.path(), "a.json", b"<html>\n<body>\nno\n");
+    let source = open(folder.path(), Some(columns()), &[("path", "a.json")]).await.unwrap();
+    let scanned = scan(&source, Ask::default()).await.unwrap();
+    assert_eq!((scanned.ledger.records, scanned.ledger.undecodable), (3, 3));
+    assert_eq!(scanned.reasons()[0], "0|invalid_json|∅");
+}
+
+#[tokio::test]
+async fn wrong_format_is_said() {
+    let folder = tempdir().unwrap();
+    write(folder.path(), "a.parquet", &csv(&rows(0..50)));
+    write(folder.path(), "a.avro", &csv(&rows(0..50)));
+    write(folder.path(), "a.arrow", &csv(&rows(0..50)));
+    write(folder.path(), "a.csv.gz", &csv(&rows(0..50)));
+    for (name, format) in [("a.parquet", "Parquet"), ("a.avro", "Avro"), ("a.arrow", "Arrow IPC"), ("a.csv.gz", "gzip")]
+    {
+        let source = open(folder.path(), Some(columns()), &[("path", name)]).await.unwrap();
+        let error = scan(&source, Ask::default()).await.unwrap_err();
+        assert!(matches!(&error, Error::BadFile { format: found, .. } if *found == format), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Data);
+    }
+}
+
+#[tokio::test]
+async fn gzip_without_its_ending_is_seen_by_its_first_bytes() {
+    use tokio::io::AsyncReadExt;
+    let folder = tempdir().unwrap();
+    let (plain, mut bytes) = (csv(&rows(0..9)), Vec::new());
+    async_compression::tokio::bufread::GzipEncoder::new(plain.as_slice()).read_to_end(&mut bytes).await.unwrap();
+    write(folder.path(), "a.csv", &bytes);
+    let source = open(folder.path(), Some(columns()), &[("path", "a.csv")]).await.unwrap();
+    assert_eq!(scan(&source, Ask::default()).await.unwrap().text(), text(&[rows(0..9)]));
+}
+
+#[tokio::test]
+async fn column_that_changes_its_type_between_files_names_file_column_and_types() {
+    let folder = tempdir().unwrap();
+    let batch = |id: ArrayRef| RecordBatch::try_from_iter([("id", id)]).unwrap();
+    write(folder.path(), "a.parquet", &parquet(&batch(Arc::new(Int64Array::from(vec![1]))), 9));
+    write(folder.path(), "b.parquet", &parquet(&batch(Arc::new(Int32Array::from(vec![2]))), 9));
+    let source = open(folder.path(), None, &[("path", "*.parquet")]).await.unwrap();
+    assert_eq!(scan(&source, Ask::default()).await.unwrap().text(), ["1", "2"]);
+    write(folder.path(), "c.parquet", &parquet(&batch(Arc::new(StringArray::from(vec!["3"]))), 9));
+    let error = scan(&source, Ask::default()).await.unwrap_err().to_string();
+    for part in ["`c.parquet`", "column `id`", "Utf8", "Int64"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn columns_added_removed_and_reordered_are_matched_by_name() {
+    let folder = tempdir().unwrap();
+    let whole = rows(0..4);
+    let cases = [
+        ("a", whole.project(&[3, 1, 0, 2]).unwrap(), text(std::slice::from_ref(&whole))),
+        (
+            "b",
+            whole.project(&[0, 1]).unwrap(),
+            vec!["0|∅|∅|∅".to_owned(), "1|näme \"1\", x|∅|∅".into(), "2|näme \"2\", x|∅|∅".into(), "3|∅|∅|∅".into()],
+        ),
+    ];
+    for (name, batch, expected) in cases {
+        for (ending, bytes) in [
+            ("parquet", parquet(&batch, 9)),
+            ("avro", avro(&batch)),
+            ("arrow", ipc_file(&batch)),
+            ("csv", csv(&batch)),
+            ("json", json(&batch)),
+        ] {
+            let file = format!("{name}.{ending}");
+            write(folder.path(), &file, &bytes);
+            let source = open(folder.path(), Some(columns()), &[("path", &file)]).await.unwrap();
+            assert_eq!(scan(&source, Ask::default()).await.unwrap().text(), expected, "{file}");
+        }
+    }
+    write(folder.path(), "c.parquet", &parquet(&whole.project(&[1, 2]).unwrap(), 9));
+    let source = open(folder.path(), Some(columns()), &[("path", "c.parquet")]).await.unwrap();
+    let error = scan(&source, Ask::default()).await.unwrap_err();
+    assert!(error.to_string().contains("no column `id`"), "{error}");
+}
+
+fn with_nulls() -> RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3), None]));
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c", "d"]));
+    RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("name", names, true)]).unwrap()
+}
+
+#[tokio::test]
+async fn null_in_not_null_is_a_reject_even_where_the_column_is_not_read() {
+    let declared = vec![column("id", DataType::Int64, false), column("name", DataType::Utf8, true)];
+    let batch = with_nulls();
+    let files = [
+        ("a.parquet", parquet(&batch, 2)),
+        ("a.arrow", ipc_file(&batch)),
+        ("a.avro", avro(&batch)),
+        ("a.json", json(&batch)),
+    ];
+    for (name, bytes) in files {
+        let folder = tempdir().unwrap();
+        write(folder.path(), name, &bytes);
+        let source = open(folder.path(), Some(declared.clone()), &[("path", name)]).await.unwrap();
+        let scanned = scan(&source, Ask { projection: Some(&[1]), ..Ask::default() }).await.unwrap();
+        assert_eq!(scanned.text(), ["a", "c"], "{name}");
+        assert_eq!(scanned.reasons(), ["1|null_in_not_null|id", "3|null_in_not_null|id"], "{name}");
+        assert_eq!((scanned.ledger.undecodable, scanned.ledger.admitted), (2, 2), "{name}");
+        let originals: Vec<_> = scanned
+            .rejects
+            .iter()
+            .flat_map(|batch| {
+                let column = arrow::array::AsArray::as_binary::<i32>(batch.column(6)).clone();
+                column.iter().flatten().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(originals, ["{\"id\":null,\"name\":\"b\"}", "{\"id\":null,\"name\":\"d\"}"], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn bad_event_times_are_quarantined_even_where_the_column_is_not_read() {
+    let far = 4_000_000_000_000_000;
+    let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![Some(0), None, Some(far), Some(5)]));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 4]));
+    let batch = RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("at", at, true)]).unwrap();
+    let files = [
+        ("a.parquet", parquet(&batch, 2)),
+        ("a.arrow", ipc_file(&batch)),
+        ("a.avro", avro(&batch)),
+        ("a.csv", csv(&batch)),
+    ];
+    for (name, bytes) in files {
+        let folder = tempdir().unwrap();
+        write(folder.path(), name, &bytes);
+        let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
+        let mut definition = definition(Some(declared), &[("path", name)]);
+        definition.watermark =
+            Some(WatermarkDefinition { column: super::harness::name("at"), expr: None, span: Span::default() });
+        let options = parse(&mut definition, folder.path());
+        let source = ObjectSource::open(&definition, options).await.unwrap();
+        let scanned = scan(&source, Ask { projection: Some(&[0]), ..Ask::default() }).await.unwrap();
+        assert_eq!(scanned.text(), ["1", "4"], "{name}");
+        assert_eq!(scanned.reasons(), ["1|null_event_time|at", "2|event_time_ahead|at"], "{name}");
+        assert_eq!((scanned.ledger.decoded, scanned.ledger.bad_event_time), (4, 2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_columns_come_after_the_declared() {
+    let folder = tempdir().unwrap();
+    for (name, bytes) in [("in/a.csv", csv(&rows(0..2))), ("in/b.csv", csv(&rows(2..4)))] {
+        write(folder.path(), name, &bytes);
+    }
+    let mut definition = definition(Some(columns()), &[("path", "in"), ("format", "csv")]);
+    let kinds = [(IncludeKind::Row, "row"), (IncludeKind::Path, "path"), (IncludeKind::Modified, "modified")];
+    definition.includes = kinds.map(|(kind, column)| IncludeColumn { kind, name: name(column) }).to_vec();
+    let options = parse(&mut definition, folder.path());
+    let source = ObjectSource::open(&definition, options).await.unwrap();
+    assert_eq!(source.schema().fields().len(), 7);
+    let scanned = scan(&source, Ask { projection: Some(&[0, 4, 5]), ..Ask::default() }).await.unwrap();
+    assert_eq!(scanned.text(), ["0|0|in/a.csv", "1|1|in/a.csv", "2|0|in/b.csv", "3|1|in/b.csv"]);
+    let times = scan(&source, Ask { projection: Some(&[6]), ..Ask::default() }).await.unwrap();
+    assert!(times.text()[0].ends_with('Z'), "{:?}", times.text());
+}
+
+#[test]
+fn options_are_checked_in_one_go() {
+    let check = |options: &[(&str, &str)], expected: &[&str]| {
+        let mut definition = definition(None, options);
+        let (parsed, diagnostics) = ObjectSourceOptions::parse(&mut definition, std::path::Path::new("/"));
+        assert!(parsed.is_none());
+        let found: Vec<_> = diagnostics
+            .iter()
+            .map(|found| format!("{}; {}", found.message, found.help.as_deref().unwrap_or_default()))
+            .collect();
+        for expected in expected {
+            assert!(found.iter().any(|found| found.contains(expected)), "{expected} in {found:?}");
+        }
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+    };
+    check(&[("path", "a.csv"), ("delimitr", ";"), ("on_change", "ignor")], &["`delimiter`", "`'ignore'`"]);
+    check(&[("format", "csv")], &["no option `path`"]);
+    check(&[("path", "in/")], &["does not say its format"]);
+    check(&[("path", "in/*.parquet"), ("format", "csv")], &["do not agree"]);
+    check(&[("path", "a.parquet"), ("compression", "gzip")], &["compresses its own blocks"]);
+    check(&[("path", "a.csv"), ("connector", "s3")], &["`'object_store'`"]);
+    check(&[("path", "a/{b.csv")], &["lacks a `}`"]);
+    check(&[("path", "ftp://x/a.csv")], &["`ftp://`"]);
+    #[cfg(feature = "cloud")]
+    check(&[("path", "https://x/*.csv")], &["lists nothing"]);
+}

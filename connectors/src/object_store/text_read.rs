@@ -1,0 +1,114 @@
+//! Reading text formats: stored bytes, decompressed, framed and decoded strictly.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use futures::stream::{BoxStream, StreamExt};
+
+use super::options::{CompressionChoice, ObjectSourceOptions};
+use super::pinned::PinnedObject;
+use super::read_plan::Numbers;
+use super::scan_piece::PieceSink;
+use crate::formats::compression::Compression;
+use crate::formats::text::{DecodeLimits, FileFault, TextDecoder, TextDecoderOptions, TextFormat};
+use crate::{Error, Result};
+
+/// Bytes that tell how an object is compressed.
+const HEAD: u64 = 8;
+
+/// The decompressed bytes of an object. `stored` counts the bytes that were read for them.
+pub(super) async fn text_chunks(
+    object: &PinnedObject,
+    options: &ObjectSourceOptions,
+    stored: Arc<AtomicU64>,
+) -> Result<BoxStream<'static, Result<Bytes>>> {
+    let mut chunks = object.chunks();
+    // The first chunk tells the compression: a second request for the head would cost a store's latency.
+    let first = chunks.try_next().await?.unwrap_or_default();
+    let head = first.slice(..first.len().min(usize::try_from(HEAD).unwrap_or(0)));
+    let compression = compression(object, options.compression, &head)?;
+    let chunks = futures::stream::iter([Ok(first)]).chain(chunks).inspect_ok(move |chunk: &Bytes| {
+        stored.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    });
+    Ok(compression.decompress(object.path(), chunks.boxed()))
+}
+
+fn compression(object: &PinnedObject, choice: CompressionChoice, head: &[u8]) -> Result<Compression> {
+    let (compression, said_by) = match choice {
+        CompressionChoice::Always(compression) => (compression, "option `compression` says"),
+        CompressionChoice::Auto => match Compression::of_name(object.path()).0 {
+            Compression::None => (Compression::of_head(head), "its name says"),
+            compression => (compression, "its name says"),
+        },
+    };
+    if compression.begins(head) {
+        return Ok(compression);
+    }
+    let format = compression.name();
+    let reason = format!("{said_by} {format}, but it does not begin as {format} does; see option `compression`");
+    Err(Error::BadFile { path: object.path().to_owned(), format, offset: 0, reason })
+}
+
+/// Reads one object into `sink`.
+pub(super) async fn read(object: &PinnedObject, format: &TextFormat, sink: &mut PieceSink<'_>) -> Result<()> {
+    let stored = Arc::new(AtomicU64::new(0));
+    let mut chunks = text_chunks(object, sink.source().options(), Arc::clone(&stored)).await?;
+    if sink.is_check() {
+        // Records that cannot be decoded are rejects, so only the compression can make a whole object unreadable, and
+        // bytes that no text has, which the decoder finds at its beginning.
+        let mut decoder = decoder(format, sink)?;
+        let mut is_begun = false;
+        while let Some(chunk) = chunks.try_next().await? {
+            if !is_begun {
+                decoder.feed(&chunk).map_err(|fault| failed(object, format, sink, fault))?;
+                decoder.abandon_object().map_err(|fault| failed(object, format, sink, fault))?;
+                is_begun = true;
+            }
+        }
+        return Ok(());
+    }
+
+    let mut decoder = decoder(format, sink)?;
+    while let Some(chunk) = chunks.try_next().await? {
+        let fed = decoder.feed(&chunk);
+        sink.progress(stored.swap(0, Ordering::Relaxed), 0);
+        drain(&mut decoder, object, format, sink).await?;
+        fed.map_err(|fault| failed(object, format, sink, fault))?;
+    }
+    let counts = decoder.finish_object().map_err(|fault| failed(object, format, sink, fault))?;
+    drain(&mut decoder, object, format, sink).await?;
+    sink.count_undecodable(counts.rejected);
+    Ok(())
+}
+
+fn decoder(format: &TextFormat, sink: &PieceSink<'_>) -> Result<TextDecoder> {
+    let source = sink.source();
+    TextDecoder::new(TextDecoderOptions {
+        schema: Arc::clone(source.declared()),
+        projection: Some(sink.plan().columns.clone()),
+        format: format.clone(),
+        defaults: source.defaults().to_vec(),
+        limits: DecodeLimits { batch_rows: sink.batch_rows(), ..source.options().limits },
+    })
+}
+
+async fn drain(
+    decoder: &mut TextDecoder,
+    object: &PinnedObject,
+    format: &TextFormat,
+    sink: &mut PieceSink<'_>,
+) -> Result<()> {
+    while let Some(decoded) = decoder.next_batch() {
+        sink.rows(&decoded.batch, Numbers::Records(&decoded.numbers), Some(&decoded.batch)).await?;
+    }
+    if let Some(rejects) = decoder.take_rejects().map_err(|fault| failed(object, format, sink, fault))? {
+        sink.report_rejects(rejects).await;
+    }
+    Ok(())
+}
+
+fn failed(object: &PinnedObject, format: &TextFormat, sink: &PieceSink<'_>, fault: FileFault) -> Error {
+    fault.into_error(sink.source().name(), object.path(), format.name())
+}

@@ -1,0 +1,273 @@
+//! Where records and rows go that cannot be published: with what is wrong with them, and where they came from.
+//!
+//! Records that could not be decoded are in files of their source, with their original bytes; rows that broke an
+//! expectation are in files of their set, with the columns that they would have had there.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt64Type};
+use arrow::record_batch::RecordBatch;
+use bessemer_schemas::{DataFile, Epoch, ORIGIN_COLUMN, ObjectVersion, unpack_origin};
+use datafusion_execution::memory_pool::MemoryPool;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use parquet::arrow::ParquetRecordBatchStreamBuilder;
+
+use super::file_sequence::{FileSequence, MemoryBudget, Partition, WriterNaming};
+use super::options::{BloomFilter, FeatureSetOptions};
+use super::partition::escape;
+use super::reader::FileReader;
+use super::shape::{Footer, Projection, file_shape};
+use crate::{Error, Location, Result};
+
+/// Rows of a row group of undecodable records: each may bring 64 KiB of original bytes.
+const RECORD_GROUP_ROWS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2_047);
+
+/// Rows of a row group of rows that broke an expectation.
+const ROW_GROUP_ROWS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(16_383);
+
+/// Columns that quarantined rows of a set have behind the set's own.
+pub(crate) const VIOLATION_COLUMNS: [&str; 5] = ["_violations", "_epoch", "_source", "_path", "_row"];
+
+/// Columns of the batches of undecodable records, as the decoders make them.
+const REJECT_COLUMNS: [&str; 7] = ["record", "line", "byte_start", "byte_len", "reason", "column", "original"];
+
+/// Whose quarantine it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuarantineOwner<'a> {
+    /// Undecodable records of a source.
+    Source(&'a str),
+    /// Rows of a feature set that broke an expectation.
+    Set(&'a str),
+}
+
+/// Says which source and object a packed row identity names.
+pub trait Origins {
+    /// Name of the source and path of the object, if they are known.
+    fn origin(&self, source: u64, object: u64) -> Option<(&str, &str)>;
+}
+
+/// Writes quarantined records or rows as Parquet files.
+pub struct QuarantineWriter {
+    epoch: Epoch,
+    projection: Projection,
+    files: FileSequence,
+    rows: u64,
+}
+
+/// Folder of a quarantine below a pipeline's state; the paths of its [`DataFile`]s are relative to it.
+pub fn quarantine_location(state: &Location, owner: QuarantineOwner<'_>) -> Location {
+    let (kind, name) = match owner {
+        QuarantineOwner::Source(name) => ("source", name),
+        QuarantineOwner::Set(name) => ("set", name),
+    };
+    // A quoted identifier may hold a `/`.
+    let mut folder = format!("quarantine/{kind}/");
+    escape(name, &mut folder);
+    state.child(&folder)
+}
+
+/// The columns of a source's quarantine files.
+pub fn record_schema() -> Schema {
+    let at = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Schema::new(vec![
+        Field::new("epoch", DataType::Int64, false),
+        Field::new("source", DataType::Utf8, false),
+        Field::new("path", DataType::Utf8, false),
+        Field::new("modified", at, false),
+        Field::new("record", DataType::UInt64, true),
+        Field::new("line", DataType::UInt64, true),
+        Field::new("byte_start", DataType::UInt64, true),
+        Field::new("byte_len", DataType::UInt64, true),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("column", DataType::Utf8, true),
+        Field::new("original", DataType::Binary, true),
+    ])
+}
+
+/// The columns of a set's quarantine files: those of the set, then what was broken and where the row came from.
+pub fn violation_schema(rows: &Schema) -> Schema {
+    let text = || Field::new_list_field(DataType::Utf8, true);
+    let visible = rows.fields().iter().filter(|field| field.name() != ORIGIN_COLUMN);
+    let mut fields: Vec<Field> = visible.map(|field| field.as_ref().clone()).collect();
+    let [violations, epoch, source, path, row] = VIOLATION_COLUMNS;
+    fields.push(Field::new_list(violations, text(), false));
+    fields.push(Field::new(epoch, DataType::Int64, false));
+    fields.push(Field::new(source, DataType::Utf8, true));
+    fields.push(Field::new(path, DataType::Utf8, true));
+    fields.push(Field::new(row, DataType::UInt64, true));
+    Schema::new(fields)
+}
+
+impl QuarantineWriter {
+    /// A writer of undecodable records of `source`, below the pipeline's `state`.
+    pub fn of_source(
+        state: &Location,
+        pipeline: &str,
+        source: &str,
+        naming: WriterNaming,
+        memory: Option<&Arc<dyn MemoryPool>>,
+    ) -> Result<Self> {
+        let owner = QuarantineOwner::Source(source);
+        Self::new(state, pipeline, owner, &record_schema(), naming, memory)
+    }
+
+    /// A writer of rows of `set` that broke an expectation; `rows` is the schema of the set's batches.
+    pub fn of_set(
+        state: &Location,
+        pipeline: &str,
+        set: &str,
+        rows: &Schema,
+        naming: WriterNaming,
+        memory: Option<&Arc<dyn MemoryPool>>,
+    ) -> Result<Self> {
+        let owner = QuarantineOwner::Set(set);
+        Self::new(state, pipeline, owner, &violation_schema(rows), naming, memory)
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Writes records of `object` of `source` that could not be decoded.
+    pub async fn write_records(&mut self, source: &str, object: &ObjectVersion, rejects: &RecordBatch) -> Result<()> {
+        let rows = rejects.num_rows();
+        let schema = self.projection.schema();
+        let mut columns: Vec<ArrayRef> = vec![
+            self.epochs(rows)?,
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(source, rows))),
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&object.path, rows))),
+            Arc::new(TimestampMicrosecondArray::from_value(object.modified, rows).with_timezone("UTC")),
+        ];
+        for name in REJECT_COLUMNS {
+            let column = rejects.column_by_name(name).ok_or_else(|| Error::Internal {
+                message: format!("rejected records of source `{source}` have no column `{name}`"),
+            })?;
+            columns.push(cast(column, schema.field_with_name(name)?.data_type())?);
+        }
+        self.write(RecordBatch::try_new(Arc::clone(schema), columns)?).await
+    }
+
+    /// Writes rows of a set; `violations` has, for each row, the names of the expectations that it broke.
+    pub async fn write_rows(
+        &mut self,
+        rows: &RecordBatch,
+        violations: &ArrayRef,
+        origins: &(dyn Origins + Sync),
+    ) -> Result<()> {
+        let schema = self.projection.schema();
+        let named = rows.schema_ref().fields().iter().zip(rows.columns());
+        let visible = named.filter(|(field, _)| field.name() != ORIGIN_COLUMN);
+        let mut columns: Vec<ArrayRef> = visible.map(|(_, column)| Arc::clone(column)).collect();
+        columns.push(cast(violations, schema.field_with_name(VIOLATION_COLUMNS[0])?.data_type())?);
+        columns.push(self.epochs(rows.num_rows())?);
+        columns.extend(origin_columns(rows, origins));
+        self.write(RecordBatch::try_new(Arc::clone(schema), columns)?).await
+    }
+
+    /// Ends the writing: the files, none where nothing was written.
+    pub async fn finish(self) -> Result<Vec<DataFile>> {
+        self.files.finish().await
+    }
+
+    /// Gives up and removes what was written.
+    pub async fn abort(self) {
+        self.files.abort().await;
+    }
+
+    fn new(
+        state: &Location,
+        pipeline: &str,
+        owner: QuarantineOwner<'_>,
+        schema: &Schema,
+        naming: WriterNaming,
+        memory: Option<&Arc<dyn MemoryPool>>,
+    ) -> Result<Self> {
+        let mut options = FeatureSetOptions::with_defaults(quarantine_location(state, owner));
+        options.bloom_filter = BloomFilter::None;
+        let (key, name, what) = match owner {
+            QuarantineOwner::Source(name) => ("bessemer.source", name, "source"),
+            QuarantineOwner::Set(name) => ("bessemer.set", name, "feature set"),
+        };
+        options.row_group_rows = match owner {
+            QuarantineOwner::Source(_) => RECORD_GROUP_ROWS,
+            QuarantineOwner::Set(_) => ROW_GROUP_ROWS,
+        };
+        let projection = Projection::new(&options, schema);
+        let footer = Footer { pipeline, owner: (key, name), epoch: naming.epoch, bloom_columns: &[], sorted_by: None };
+        let shape = file_shape(&options, projection.schema(), &footer, NonZeroUsize::MIN)
+            .map_err(|source| Error::Parquet { path: options.location.as_text().to_owned(), source })?;
+        let budget = MemoryBudget::new(format!("the quarantine of {what} `{name}`"), memory);
+        let files = FileSequence::new(options.location, Arc::new(shape), naming, budget);
+        Ok(Self { epoch: naming.epoch, projection, files, rows: 0 })
+    }
+
+    async fn write(&mut self, rows: RecordBatch) -> Result<()> {
+        self.rows += rows.num_rows() as u64;
+        self.files.append(&Partition::default(), rows).await
+    }
+
+    fn epochs(&self, rows: usize) -> Result<ArrayRef> {
+        let epoch = i64::try_from(self.epoch.0)
+            .map_err(|_| Error::Internal { message: format!("epoch {} is beyond 63 bits", self.epoch) })?;
+        Ok(Arc::new(Int64Array::from_value(epoch, rows)))
+    }
+}
+
+/// Source, path and row of each row; null where a row was made of many, or has lost its identity.
+fn origin_columns(rows: &RecordBatch, origins: &(dyn Origins + Sync)) -> [ArrayRef; 3] {
+    let packed = rows.column_by_name(ORIGIN_COLUMN).and_then(|column| column.as_primitive_opt::<UInt64Type>());
+    let nothing = UInt64Array::new_null(rows.num_rows());
+    let packed = packed.unwrap_or(&nothing);
+    let unpacked = || packed.iter().map(|origin| origin.map(unpack_origin));
+    let named = || unpacked().map(|origin| origin.and_then(|(source, object, _)| origins.origin(source, object)));
+    [
+        Arc::new(named().map(|origin| origin.map(|(source, _)| source)).collect::<StringArray>()),
+        Arc::new(named().map(|origin| origin.map(|(_, path)| path)).collect::<StringArray>()),
+        Arc::new(unpacked().map(|origin| origin.map(|(_, _, row)| row)).collect::<UInt64Array>()),
+    ]
+}
+
+/// Reads at most `limit` rows of quarantine files, in the order of the files. Reads no more than it needs.
+pub fn read_quarantine(location: &Location, files: &[DataFile], limit: u64) -> BoxStream<'static, Result<RecordBatch>> {
+    // Whole files beyond the limit are not even opened.
+    let mut missing = limit;
+    let mut wanted = Vec::new();
+    for file in files.iter().take_while(|_| limit > 0) {
+        if missing == 0 {
+            break;
+        }
+        let rows = missing.min(file.rows);
+        missing -= rows;
+        wanted.push((FileReader::new(location, file), file.path.clone(), rows));
+    }
+    let read = |(reader, path, rows): (FileReader, String, u64)| async move {
+        let failed = {
+            let path = path.clone();
+            move |error: parquet::errors::ParquetError| Error::BadFile {
+                path: path.clone(),
+                format: "Parquet",
+                offset: 0,
+                reason: error.to_string(),
+            }
+        };
+        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(&failed)?;
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        let stream = builder.with_limit(rows).build().map_err(&failed)?;
+        Ok::<_, Error>(stream.map_err(failed))
+    };
+    futures::stream::iter(wanted).then(read).try_flatten().boxed()
+}
+
+/// The schema of batches that [`QuarantineWriter::write_records`] takes.
+pub fn reject_schema() -> SchemaRef {
+    let schema = record_schema();
+    let fields: Vec<_> = schema.fields().iter().skip(4).map(Arc::clone).collect();
+    Arc::new(Schema::new(fields))
+}
+
+#[cfg(test)]
+mod tests;
