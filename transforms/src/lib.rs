@@ -1,0 +1,45 @@
+//! Bessemer on DataFusion: definitions become plans, plans become rows, expectations judge them.
+//!
+//! ```text
+//! Definition + relations ──plan()──► Plan ──► PlannedSet ──physical()──► batches ──► Gate ──► passed
+//!        │                                      append | snapshot                     │  └──► quarantined
+//!        └──► Diagnostics (every fault, at its place)                                 └─────► GateReport
+//! ```
+//!
+//! This crate plans and computes. It reads no file, knows no connector, writes nothing: sources come as
+//! `TableProvider`s, and what a scan reads in an epoch comes to it as an extension of the session.
+
+mod error;
+mod session;
+mod type_name;
+
+mod catalog;
+mod syntax;
+
+mod blame;
+mod expression;
+
+mod expectation;
+mod source;
+mod view;
+
+mod classify;
+mod order;
+mod origin;
+
+mod explain;
+mod gate;
+mod plan;
+mod set;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalog::Relation;
+pub use classify::SetKind;
+pub use error::{Error, Result};
+pub use gate::{Expectations, Gate, GateReport, Judged, VIOLATIONS_COLUMN};
+pub use plan::{LedgerShape, Plan, PlannedSet, Reason, plan};
+pub use session::{SessionOptions, session, with_extension};
+pub use source::default_values;
+pub use type_name::sql_type_name;

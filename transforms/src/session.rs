@@ -1,0 +1,89 @@
+//! The engine's settings: bounded in memory and disk, and deterministic.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+
+use crate::{Error, Result};
+
+/// How many of the largest consumers an out-of-memory error names.
+const CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(2);
+
+/// What a session may use.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Partitions of every plan. Part of what makes rows, so it is recorded in the manifest and not taken from the
+    /// machine in silence.
+    pub partitions: NonZeroUsize,
+    /// Bytes of the memory pool.
+    pub memory_bytes: usize,
+    /// Where operators spill.
+    pub spill_dir: PathBuf,
+    /// Bytes that may be spilled at one time.
+    pub spill_bytes_max: u64,
+    /// Rows of a batch.
+    pub batch_rows: NonZeroUsize,
+}
+
+/// Makes the session under which definitions are planned and epochs run.
+///
+/// The memory pool is fair: operators that can spill share it evenly, so that one sort cannot starve an aggregate
+/// that would otherwise have had to fail; what cannot spill (a join's build side) takes from the whole.
+pub fn session(options: &SessionOptions) -> Result<SessionState> {
+    let runtime = runtime(options).map_err(|source| Error::from_engine("the session", source))?;
+    Ok(SessionStateBuilder::new()
+        .with_config(config(options))
+        .with_runtime_env(Arc::new(runtime))
+        .with_default_features()
+        .build())
+}
+
+/// The same session with `extension` where scans look for it: one epoch's slice.
+#[must_use]
+pub fn with_extension<T: Send + Sync + 'static>(base: &SessionState, extension: Arc<T>) -> SessionState {
+    let mut state = base.clone();
+    state.config_mut().set_extension(extension);
+    state
+}
+
+fn runtime(options: &SessionOptions) -> datafusion::error::Result<RuntimeEnv> {
+    let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), CONSUMERS_NAMED);
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![options.spill_dir.clone()]))
+        .with_max_temp_directory_size(options.spill_bytes_max);
+    RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build()
+}
+
+fn config(options: &SessionOptions) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(options.partitions.get())
+        .with_batch_size(options.batch_rows.get())
+        .with_information_schema(false);
+    let settings = config.options_mut();
+
+    settings.sql_parser.collect_spans = true;
+    settings.sql_parser.enable_ident_normalization = true;
+    // One text type, the one that declared columns have: set schemas stay stable when a cast is added.
+    settings.sql_parser.map_string_types_to_utf8view = false;
+    settings.execution.time_zone = Some("UTC".to_owned());
+
+    // What makes rows, or their order, depend on timing.
+    settings.execution.enable_file_stream_work_stealing = false;
+    settings.optimizer.enable_round_robin_repartition = false;
+    settings.optimizer.repartition_file_scans = false;
+    settings.optimizer.enable_dynamic_filter_pushdown = false;
+    settings.optimizer.enable_topk_dynamic_filter_pushdown = false;
+    settings.optimizer.enable_join_dynamic_filter_pushdown = false;
+    settings.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
+
+    // Every sort keeps back memory for merging its spills; ten megabytes each would use up a small pool.
+    let share = options.memory_bytes / options.partitions.get() / 8;
+    settings.execution.sort_spill_reservation_bytes = share.clamp(64 << 10, 10 << 20);
+    config
+}

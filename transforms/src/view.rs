@@ -1,0 +1,107 @@
+//! Queries that are read by others: views, each planned once, and what every query must keep to.
+
+use std::collections::BTreeMap;
+
+use bessemer_schemas::{Definition, Diagnostic, Span};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::planner::PlannerContext;
+use sqlparser::ast::{Query, SetExpr, Spanned};
+
+use crate::blame::{blame_query, two_columns};
+use crate::catalog::Catalog;
+use crate::expectation::volatile;
+use crate::expression::told;
+use crate::syntax::{Mentions, first_select, item_name, limit_span, object_value, place};
+
+/// Plans the views in their order: each comes after those it reads.
+pub(crate) fn add_views(definition: &Definition, catalog: &mut Catalog<'_>, found: &mut Vec<Diagnostic>) {
+    for view in &definition.views {
+        let name = &view.name.value;
+        match plan_query(&view.query, view.query_span, catalog, found) {
+            Some(plan) => catalog.add_plan(name, plan),
+            None => catalog.add_broken(name),
+        }
+    }
+}
+
+/// The analysed plan of a query; its faults go to `found`, unless they are those of a view that it reads.
+pub(crate) fn plan_query(
+    query: &Query,
+    query_span: Span,
+    catalog: &Catalog<'_>,
+    found: &mut Vec<Diagnostic>,
+) -> Option<LogicalPlan> {
+    let before = found.len();
+    let mentions = Mentions::of(query);
+    if mentions.relations.iter().any(|relation| catalog.is_broken(&object_value(relation))) {
+        return None;
+    }
+    refuse(query, &mentions, query_span, catalog, found);
+    let context = PlannerContext::new();
+    let planned = catalog.plan_query(query, &context).and_then(|plan| catalog.analyse(plan));
+    match planned.and_then(|plan| optimize_once(plan, catalog)) {
+        Ok(plan) => {
+            duplicate_columns(query, query_span, &plan, found);
+            (found.len() == before).then_some(plan)
+        }
+        Err(error) => {
+            let at = found.len();
+            blame_query(catalog, query, &context, query_span.file, query_span, found);
+            if found.len() == at {
+                found.push(told(&error, query_span));
+            }
+            None
+        }
+    }
+}
+
+/// Some faults show only when the optimizer rewrites the plan (a correlated subquery that cannot be joined).
+fn optimize_once(plan: LogicalPlan, catalog: &Catalog<'_>) -> Result<LogicalPlan, DataFusionError> {
+    catalog.state().optimize(&plan)?;
+    Ok(plan)
+}
+
+fn refuse(query: &Query, mentions: &Mentions, query_span: Span, catalog: &Catalog<'_>, found: &mut Vec<Diagnostic>) {
+    let file = query_span.file;
+    if !is_select(&query.body) {
+        found.push(
+            Diagnostic::error("only a SELECT can be planned here", place(file, query.body.span(), query_span))
+                .with_help("write `SELECT … FROM …`"),
+        );
+    }
+    for call in &mentions.calls {
+        volatile(catalog, &object_value(&call.name), place(file, call.name.span(), query_span), found);
+    }
+    for inner in &mentions.queries {
+        if let Some(span) = limit_span(inner).filter(|_| inner.order_by.is_none()) {
+            found.push(
+                Diagnostic::error("LIMIT without ORDER BY takes any rows", place(file, span, query_span))
+                    .with_help("write `ORDER BY … LIMIT …`, with enough columns that no two rows are equal in them"),
+            );
+        }
+    }
+}
+
+fn is_select(body: &SetExpr) -> bool {
+    match body {
+        SetExpr::Select(_) | SetExpr::Values(_) => true,
+        SetExpr::Query(query) => is_select(&query.body),
+        SetExpr::SetOperation { left, right, .. } => is_select(left) && is_select(right),
+        _ => false,
+    }
+}
+
+fn duplicate_columns(query: &Query, query_span: Span, plan: &LogicalPlan, found: &mut Vec<Diagnostic>) {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for field in plan.schema().fields() {
+        *times.entry(field.name().as_str()).or_default() += 1;
+    }
+    for (name, _) in times.into_iter().filter(|(_, times)| *times > 1) {
+        let items = first_select(&query.body).map_or(&[][..], |select| select.projection.as_slice());
+        let mut named = items.iter().filter(|item| item_name(item).as_deref() == Some(name));
+        let at = named.next_back().or(items.last()).map(Spanned::span);
+        let span = at.map_or(query_span, |span| place(query_span.file, span, query_span));
+        found.push(two_columns(name, span));
+    }
+}
