@@ -1,0 +1,183 @@
+//! The command line: what can be asked, with an example for each.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Bessemer turns files and streams into training data that can be trusted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bessemer",
+    version,
+    propagate_version = true,
+    after_help = "Examples:\n  \
+        bessemer check   examples/flights              every problem of a pipeline file, with its place\n  \
+        bessemer run     examples/flights              read what is new, commit the feature sets\n  \
+        bessemer preview examples/flights delays       a look at a view, without writing anything\n  \
+        bessemer ledger  examples/flights              what became of every record\n\n\
+        A pipeline is a `.sql` file or a folder of them. `bessemer help COMMAND` says more.\n\
+        Exit codes: 0 done, 2 wrong definition or flags, 3 the world did not answer, 4 the data broke an expectation,\n\
+        5 another writer owns the pipeline, 70 a bug, 130 interrupted."
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Say more on stderr: -v what is done, -vv how.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check a pipeline: every problem with file, line, column and what to write instead.
+    #[command(
+        after_help = "Example:\n  bessemer check examples/flights\n  bessemer check pipeline.sql --json | jq '.diagnostics[].message'"
+    )]
+    Check(PipelineArgs),
+    /// Show how each feature set is computed: its kind and why, and its plan as a tree.
+    #[command(
+        after_help = "Example:\n  bessemer explain examples/flights\n  bessemer explain examples/flights --set plane_history"
+    )]
+    Explain(ExplainArgs),
+    /// Show the first rows of a source, view or feature set; writes nothing and reads no more than it needs.
+    #[command(
+        after_help = "Example:\n  bessemer preview examples/flights flights --limit 20\n  bessemer preview examples/flights carrier_punctuality --json"
+    )]
+    Preview(PreviewArgs),
+    /// Read what is new, check it, and commit the feature sets; then exit.
+    #[command(
+        after_help = "Example:\n  bessemer run examples/flights\n  bessemer run examples/flights        # again: reads only what is new"
+    )]
+    Run(RunArgs),
+    /// Show where a pipeline stands: last epoch, what each feature set holds, what stopped it.
+    Status(PipelineArgs),
+    /// List the epochs: what each read and wrote, and how long it took.
+    #[command(after_help = "Example:\n  bessemer log examples/flights --last 20")]
+    Log(LogArgs),
+    /// Show what became of every record and row, and whether it balances.
+    #[command(after_help = "Example:\n  bessemer ledger examples/flights\n  bessemer ledger examples/flights --epochs")]
+    Ledger(LedgerArgs),
+    /// List what is in quarantine, or show its records with reason and origin.
+    #[command(
+        after_help = "Example:\n  bessemer quarantine examples/flights\n  bessemer quarantine examples/flights flights --limit 5\n  bessemer quarantine examples/flights plane_history --json"
+    )]
+    Quarantine(QuarantineArgs),
+    /// Show the manifest of an epoch (the newest, if none is named) as JSON.
+    #[command(after_help = "Example:\n  bessemer inspect examples/flights 3")]
+    Inspect(InspectArgs),
+    /// List the live files of a feature set: exactly the committed rows, for a reader that wants a snapshot.
+    #[command(after_help = "Example:\n  bessemer files examples/flights carrier_punctuality")]
+    Files(FilesArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = "Example:\n  bessemer completions bash > /etc/bash_completion.d/bessemer")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// Which pipeline, and how to print.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PipelineArgs {
+    /// A `.sql` file, several of them, or a folder: together one pipeline.
+    #[arg(default_value = ".")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Only this feature set.
+    #[arg(long)]
+    pub(crate) set: Option<String>,
+}
+
+/// `preview`.
+#[derive(Debug, Args)]
+pub(crate) struct PreviewArgs {
+    /// A `.sql` file or a folder of them.
+    pub(crate) path: PathBuf,
+    /// A source, table, view or feature set; the last feature set, if none is named.
+    pub(crate) name: Option<String>,
+    /// Rows to show.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) limit: usize,
+    /// Print one JSON object a row.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Where a feature set that was added to an existing pipeline starts: `now` leaves out what was read before.
+    #[arg(long, value_name = "now", value_parser = ["now"])]
+    pub(crate) from: Option<String>,
+}
+
+/// `log`.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Only the last N epochs.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) last: u64,
+}
+
+/// `ledger`.
+#[derive(Debug, Args)]
+pub(crate) struct LedgerArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Epoch by epoch, not only the totals.
+    #[arg(long)]
+    pub(crate) epochs: bool,
+}
+
+/// `quarantine`.
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineArgs {
+    /// A `.sql` file or a folder of them.
+    pub(crate) path: PathBuf,
+    /// The source or feature set whose records to show; a summary of all, if none is named.
+    pub(crate) name: Option<String>,
+    /// Records to show.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: u64,
+    /// Print one JSON object a record.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A `.sql` file or a folder of them.
+    pub(crate) path: PathBuf,
+    /// The epoch.
+    pub(crate) epoch: Option<u64>,
+}
+
+/// `files`.
+#[derive(Debug, Args)]
+pub(crate) struct FilesArgs {
+    /// A `.sql` file or a folder of them.
+    pub(crate) path: PathBuf,
+    /// The feature set.
+    pub(crate) set: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,52 @@
+//! The commands: one module each, or one for a family that answers from manifests alone.
+
+mod check;
+mod epochs;
+mod explain;
+mod files;
+mod ledger;
+mod preview;
+mod quarantine;
+mod run;
+
+use std::path::PathBuf;
+
+use bessemer_connectors::manifest_store::{History, ManifestStore};
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::error::{Error, Result};
+use crate::load::{self, Parsed};
+use crate::output;
+
+/// Does what was asked.
+pub(crate) async fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Check(args) => check::check(&args).await,
+        Command::Explain(args) => explain::explain(&args).await,
+        Command::Preview(args) => preview::preview(&args).await,
+        Command::Run(args) => run::run(&args).await,
+        Command::Status(args) => epochs::status(&args).await,
+        Command::Log(args) => epochs::log(&args).await,
+        Command::Inspect(args) => epochs::inspect(&args).await,
+        Command::Ledger(args) => ledger::ledger(&args).await,
+        Command::Quarantine(args) => quarantine::quarantine(&args).await,
+        Command::Files(args) => files::files(&args).await,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "bessemer", &mut script);
+            output::raw(&script)
+        }
+    }
+}
+
+/// A pipeline and what it has committed; an error where it has committed nothing.
+async fn history(paths: &[PathBuf]) -> Result<(Parsed, ManifestStore, History)> {
+    let parsed = load::parse(paths)?;
+    let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
+    let history = store.history().await?;
+    if history.newest().is_none() {
+        return Err(Error::NoEpoch { pipeline: parsed.name().to_owned() });
+    }
+    Ok((parsed, store, history))
+}

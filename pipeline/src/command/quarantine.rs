@@ -1,0 +1,102 @@
+//! `quarantine`: what was refused, why, and where it came from.
+
+use std::sync::Arc;
+
+use bessemer_connectors::manifest_store::History;
+use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_quarantine};
+use bessemer_schemas::DataFile;
+use datafusion::arrow::array::{AsArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
+use futures::TryStreamExt;
+use serde::Serialize;
+
+use crate::cli::QuarantineArgs;
+use crate::command::history;
+use crate::command::preview::print_batches;
+use crate::error::Result;
+use crate::load::{self, Parsed};
+use crate::output;
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    of: String,
+    name: String,
+    rows: u64,
+    files: u64,
+}
+
+/// Lists the quarantine, or shows the records of one source or feature set.
+pub(crate) async fn quarantine(args: &QuarantineArgs) -> Result<()> {
+    let (parsed, _, history) = history(std::slice::from_ref(&args.path)).await?;
+    let owners = owners(&parsed);
+    let Some(name) = &args.name else {
+        return list(&owners, &history, args.json).await;
+    };
+    let Some((of, _)) = owners.iter().find(|(_, owner)| owner == name) else {
+        let names: Vec<_> = owners.iter().map(|(_, owner)| owner.as_str()).collect();
+        return Err(load::unknown("source or feature set", name, &names));
+    };
+    let files: Vec<DataFile> = history.quarantine_files(&format!("{of}:{name}")).try_collect().await?;
+    let batches = show(&parsed, of, name, &files, args.limit).await?;
+    print_batches(&batches, args.json)?;
+    if !args.json {
+        let total = files.iter().map(|file| file.rows).sum();
+        output::note(format!("{} in quarantine", output::plural(total, "record")));
+    }
+    Ok(())
+}
+
+fn owners(parsed: &Parsed) -> Vec<(&'static str, String)> {
+    let sources = parsed.definition.sources.iter().map(|source| ("source", source.name.value.clone()));
+    let sets = parsed.definition.feature_sets.iter().map(|set| ("set", set.name.value.clone()));
+    sources.chain(sets).collect()
+}
+
+async fn list(owners: &[(&'static str, String)], history: &History, json: bool) -> Result<()> {
+    let mut lines = Vec::new();
+    for (of, name) in owners {
+        let files: Vec<DataFile> = history.quarantine_files(&format!("{of}:{name}")).try_collect().await?;
+        let rows = files.iter().map(|file| file.rows).sum();
+        lines.push(Summary { of: (*of).to_owned(), name: name.clone(), rows, files: files.len() as u64 });
+    }
+    if json {
+        return output::json(&lines);
+    }
+    let rows = lines.iter().map(|line| {
+        let of = if line.of == "set" { "feature set" } else { "source" };
+        vec![of.to_owned(), line.name.clone(), output::count(line.rows), output::count(line.files)]
+    });
+    output::table(&["of", "name", "#records", "#files"], rows.collect())
+}
+
+/// The batch with its original bytes as text, so that a person can read and a script can mend them. A record that is not
+/// UTF-8 shows its bytes, in hexadecimal digits.
+fn with_readable_original(batch: &RecordBatch) -> Result<RecordBatch, bessemer_connectors::Error> {
+    let (schema, mut columns, _) = batch.clone().into_parts();
+    let Some((at, _)) = schema.column_with_name("original").filter(|(_, field)| *field.data_type() == DataType::Binary)
+    else {
+        return Ok(batch.clone());
+    };
+    let readable: StringArray = columns[at]
+        .as_binary::<i32>()
+        .iter()
+        .map(|bytes| {
+            bytes.map(|bytes| match std::str::from_utf8(bytes) {
+                Ok(text) => text.to_owned(),
+                Err(_) => format!("{bytes:02x?}"),
+            })
+        })
+        .collect();
+    columns[at] = Arc::new(readable);
+    let fields = schema.fields().iter().enumerate().map(|(number, field)| {
+        if number == at { Arc::new(Field::new(field.name(), DataType::Utf8, true)) } else { Arc::clone(field) }
+    });
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Fields>())), columns)?)
+}
+
+async fn show(parsed: &Parsed, of: &str, name: &str, files: &[DataFile], limit: u64) -> Result<Vec<RecordBatch>> {
+    let owner = if of == "set" { QuarantineOwner::Set(name) } else { QuarantineOwner::Source(name) };
+    let location = quarantine_location(&parsed.settings.state, owner);
+    let batches: Vec<RecordBatch> = read_quarantine(&location, files, limit).try_collect().await?;
+    batches.iter().map(|batch| Ok(with_readable_original(batch)?)).collect()
+}

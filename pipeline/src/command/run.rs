@@ -1,0 +1,86 @@
+//! `run`: read what is new, commit, exit.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RunArgs;
+use crate::error::Result;
+use crate::load;
+use crate::output::{self, count};
+use crate::progress::Progress;
+use crate::run::{self, RunOptions, RunSummary};
+
+/// Runs a pipeline once.
+pub(crate) async fn run(args: &RunArgs) -> Result<()> {
+    let parsed = load::parse(&args.pipeline.paths)?;
+    let progress = Progress::new(args.pipeline.json);
+    let cancel = cancel_on_interrupt(progress.clone());
+    let options = RunOptions { from_now: args.from.is_some() };
+    let summary = run::run(parsed, options, &progress, &cancel).await;
+    progress.finish();
+    let summary = summary?;
+    if args.pipeline.json { output::json(&summary) } else { print(&summary) }
+}
+
+/// The first Ctrl-C asks the run to give the epoch up; the second ends the process at once, which is safe, too.
+fn cancel_on_interrupt(progress: Progress) -> CancellationToken {
+    let cancel = CancellationToken::new();
+    let token = cancel.clone();
+    drop(tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            progress.say(
+                "interrupted: giving up the epoch in flight (nothing of it is visible, and the next run clears it away); Ctrl-C again to end at once",
+            );
+            token.cancel();
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            #[expect(clippy::exit, reason = "the user insists; a crash at any point is recovered from")]
+            std::process::exit(130);
+        }
+    }));
+    cancel
+}
+
+fn print(summary: &RunSummary) -> Result<()> {
+    if summary.objects == 0 && summary.epochs == 0 {
+        return output::line(format!(
+            "{}: nothing new since epoch {}; nothing was read",
+            summary.pipeline, summary.last_epoch
+        ));
+    }
+    output::line(format!(
+        "{}: {} committed in {}",
+        summary.pipeline,
+        output::plural(summary.epochs, "epoch"),
+        output::seconds(summary.duration_micros)
+    ))?;
+    output::line("")?;
+    let rows = summary.sources.iter().map(|source| {
+        let ledger = &source.ledger;
+        vec![
+            source.name.clone(),
+            count(ledger.objects),
+            bessemer_schemas::ByteSize(ledger.bytes).to_string(),
+            count(ledger.records),
+            count(ledger.quarantined),
+        ]
+    });
+    output::table(&["read from", "#files", "#size", "#records", "#quarantined"], rows.collect())?;
+    output::line("")?;
+    let rows = summary.sets.iter().map(|set| {
+        vec![
+            set.name.clone(),
+            set.kind.clone(),
+            count(set.ledger.written),
+            count(set.ledger.quarantined),
+            count(set.ledger.dropped),
+            count(set.files),
+            set.path.clone(),
+        ]
+    });
+    output::table(&["feature set", "kind", "#rows", "#quarantined", "#dropped", "#files", "path"], rows.collect())?;
+    for warning in &summary.expectations {
+        output::line(warning)?;
+    }
+    output::line("")?;
+    output::line("The ledger balances: every record and row is accounted for (`bessemer ledger`).")
+}

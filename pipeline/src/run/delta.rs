@@ -1,0 +1,90 @@
+//! Delta logs follow the manifests: whatever a log lacks is published, at the end of a run and on recovery alike.
+
+use std::sync::Arc;
+
+use bessemer_connectors::sink::SetFormat;
+use bessemer_connectors::sink::delta::{DeltaCommit, DeltaLog, DeltaTarget};
+use bessemer_schemas::{DataFile, Epoch, FileName, Manifest};
+use futures::{StreamExt, TryStreamExt};
+
+use super::Run;
+use crate::error::Result;
+
+impl Run<'_> {
+    /// Publishes what the Delta logs of the sets lack.
+    pub(super) async fn publish_delta(&self) -> Result<()> {
+        for (at, options) in self.loaded.parsed.sets.iter().enumerate() {
+            if options.format == SetFormat::Delta {
+                self.publish_set(at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_set(&self, at: usize) -> Result<()> {
+        let (set, options) = (&self.loaded.plan.sets[at], &self.loaded.parsed.sets[at]);
+        let history = self.writer.history();
+        let Some(newest) = history.newest().map(|manifest| manifest.epoch) else { return Ok(()) };
+        if !history.set_totals().contains_key(&set.name) {
+            return Ok(());
+        }
+        let target = DeltaTarget {
+            location: options.location.clone(),
+            pipeline: self.loaded.parsed.name().to_owned(),
+            set: set.name.clone(),
+            schema: Arc::clone(&set.schema),
+            partition_by: options.partition_by.clone(),
+        };
+        let mut log = DeltaLog::open(target).await?;
+        if log.published().is_some() {
+            let live: Vec<DataFile> = history.live_files(&set.name).try_collect().await?;
+            let published =
+                live.iter().filter(|file| epoch_of(file).is_some_and(|epoch| Some(epoch) <= log.published()));
+            log.check_live(published)?;
+        }
+        let live: Vec<DataFile> = match log.published() {
+            Some(epoch) => files_of(&self.store.read(epoch).await?, &set.name),
+            None => Vec::new(),
+        };
+        let from = log.published().map_or(Epoch::FIRST, Epoch::next);
+        if from > newest {
+            return Ok(());
+        }
+        let manifests = self.store.manifests(from..=newest);
+        let name = set.name.clone();
+        let commits: Vec<_> = manifests
+            .try_filter_map(|manifest| {
+                let manifest = manifest.sets.contains_key(&name).then_some(manifest);
+                async move { Ok(manifest) }
+            })
+            .boxed()
+            .try_collect::<Vec<Manifest>>()
+            .await?;
+        let commits = with_removals(&commits, &set.name, live);
+        log.publish(&commits).await?;
+        Ok(())
+    }
+}
+
+/// The epoch that wrote a file, by its name.
+fn epoch_of(file: &DataFile) -> Option<Epoch> {
+    let name = file.path.rsplit('/').next()?;
+    name.parse::<FileName>().ok().map(|name| name.epoch)
+}
+
+fn files_of(manifest: &Manifest, set: &str) -> Vec<DataFile> {
+    manifest.sets.get(set).map(|set| set.files.added.clone()).unwrap_or_default()
+}
+
+/// The commits as Delta wants them: a replacement names what it replaces. `live` is what the last published commit added,
+/// which for a set that is always replaced is all that was live.
+fn with_removals(manifests: &[Manifest], set: &str, mut live: Vec<DataFile>) -> Vec<DeltaCommit> {
+    let mut commits = Vec::with_capacity(manifests.len());
+    for manifest in manifests {
+        let added = files_of(manifest, set);
+        let replaces = manifest.sets.get(set).is_some_and(|set| set.files.replaces_all);
+        let removed = if replaces { std::mem::replace(&mut live, added.clone()) } else { Vec::new() };
+        commits.push(DeltaCommit { epoch: manifest.epoch, committed_at: manifest.committed_at, added, removed });
+    }
+    commits
+}

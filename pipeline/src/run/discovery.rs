@@ -1,0 +1,189 @@
+//! What is new in the world, and what an epoch takes of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bessemer_connectors::manifest_store::History;
+use bessemer_connectors::object_store::{Listing, ObjectSource, ScanObject};
+use bessemer_schemas::{Digest, ObjectVersion, SliceLimits, SourceKind, SourceSlice};
+use bessemer_transforms::{PlannedSet, SetKind};
+use futures::TryStreamExt;
+
+use super::epoch::Assignment;
+use crate::error::Result;
+use crate::load::Loaded;
+
+/// One listing of every log and one look at every table, made once a run: what they found is one arrival.
+#[derive(Debug)]
+pub(super) struct Discovered {
+    logs: Vec<Log>,
+    tables: BTreeMap<String, Table>,
+    limits: SliceLimits,
+}
+
+#[derive(Debug)]
+struct Log {
+    source: Arc<ObjectSource>,
+    listing: Listing,
+    /// Number of this listing, from 1.
+    number: u64,
+    /// Whether an append set reads it: its objects are then taken in slices.
+    appended: bool,
+    /// Objects that changed after they were read and are ignored; recorded with the first slice.
+    ignored: Vec<ObjectVersion>,
+}
+
+#[derive(Debug)]
+struct Table {
+    version: String,
+    objects: Vec<ObjectVersion>,
+    /// Whether this version has not been in any slice yet.
+    is_new: bool,
+}
+
+impl Discovered {
+    /// Lists what the feature sets read; nothing else is touched.
+    pub(super) async fn find(loaded: &Loaded, history: &History) -> Result<Self> {
+        let (versions, listings) = (history.table_versions(), history.listings());
+        let mut logs = Vec::new();
+        let mut tables = BTreeMap::new();
+        for source in &loaded.sources {
+            let name = source.name();
+            let readers = || {
+                loaded.plan.sets.iter().filter(|set| set.sources.contains_key(name) || set.tables.contains_key(name))
+            };
+            if readers().next().is_none() {
+                continue;
+            }
+            match source.kind() {
+                SourceKind::Table => {
+                    let (version, objects) = source.table_version().await?;
+                    let is_new = versions.get(name) != Some(&version);
+                    tables.insert(name.to_owned(), Table { version, objects, is_new });
+                }
+                SourceKind::Log => {
+                    let listing = source.list(history.objects_read(name)).await?;
+                    let ignored = listing.changed().to_vec();
+                    let appended = readers().any(|set| set.kind == SetKind::Append);
+                    let number = listings.get(name).copied().unwrap_or(0) + 1;
+                    logs.push(Log { source: Arc::clone(source), listing, number, appended, ignored });
+                }
+            }
+        }
+        // What a run must hold back until its end is one epoch.
+        let per_run =
+            loaded.plan.sets.iter().any(|set| set.kind == SetKind::Append && set.expectations.has_aggregates());
+        let unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
+        let limits = if per_run { unbounded } else { loaded.parsed.settings.limits };
+        Ok(Self { logs, tables, limits })
+    }
+
+    /// The next epoch of the append sets; `None` when every listing is drained.
+    pub(super) async fn next_append(&mut self, loaded: &Loaded) -> Result<Option<Assignment>> {
+        let mut assignment = Assignment::default();
+        let mut limits = self.limits;
+        for log in self.logs.iter_mut().filter(|log| log.appended) {
+            log.take(&mut limits, &mut assignment).await?;
+        }
+        if assignment.slice.sources.is_empty() {
+            return Ok(None);
+        }
+        let reads = |set: &PlannedSet| set.sources.keys().any(|name| assignment.scans.contains_key(name));
+        let sets = loaded.plan.sets.iter().enumerate();
+        let sets: Vec<_> =
+            sets.filter(|(_, set)| set.kind == SetKind::Append && reads(set)).map(|(at, _)| at).collect();
+        for at in &sets {
+            self.add_tables(&loaded.plan.sets[*at], &mut assignment);
+        }
+        assignment.sets = sets;
+        Ok(Some(assignment))
+    }
+
+    /// The one epoch of the snapshot sets; `None` where nothing they read has changed.
+    pub(super) async fn snapshot(&mut self, loaded: &Loaded, history: &History) -> Result<Option<Assignment>> {
+        let mut assignment = Assignment { replaces: true, ..Assignment::default() };
+        let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
+        for log in self.logs.iter_mut().filter(|log| !log.appended) {
+            log.take(&mut unbounded, &mut assignment).await?;
+        }
+        let known = history.inputs();
+        for (at, set) in loaded.plan.sets.iter().enumerate().filter(|(_, set)| set.kind == SetKind::Snapshot) {
+            let inputs = self.inputs(set, &assignment, history);
+            if known.get(&set.name) != Some(&inputs) {
+                assignment.sets.push(at);
+                assignment.inputs.insert(set.name.clone(), inputs);
+            }
+        }
+        for at in assignment.sets.clone() {
+            let set = &loaded.plan.sets[at];
+            self.add_tables(set, &mut assignment);
+            for name in set.sources.keys() {
+                add_read_before(name, history, &mut assignment).await?;
+            }
+        }
+        Ok((!assignment.sets.is_empty()).then_some(assignment))
+    }
+
+    /// A digest of everything that a snapshot set is computed from. Logs only grow, so their number of objects says
+    /// what they are.
+    fn inputs(&self, set: &PlannedSet, assignment: &Assignment, history: &History) -> Digest {
+        let mut lines = vec![set.plan_digest.to_string(), set.expectations_digest.to_string()];
+        let tables = self.tables.iter().filter(|(name, _)| set.tables.contains_key(*name));
+        lines.extend(tables.map(|(name, table)| format!("{name} {}", table.version)));
+        let totals = history.source_totals();
+        for name in set.sources.keys() {
+            let before = totals.get(name).map_or(0, |ledger| ledger.objects);
+            let new = assignment.scans.get(name).map_or(0, Vec::len) as u64;
+            lines.push(format!("{name} {}", before + new));
+        }
+        Digest::of(lines.join("\n").as_bytes())
+    }
+
+    /// Adds the tables that `set` reads. Their objects are in the slice only while their version is new.
+    fn add_tables(&mut self, set: &PlannedSet, assignment: &mut Assignment) {
+        for name in set.tables.keys() {
+            let Some(table) = self.tables.get_mut(name) else { continue };
+            if assignment.scans.contains_key(name) {
+                continue;
+            }
+            let scanned =
+                table.objects.iter().map(|version| ScanObject { version: version.clone(), is_new: table.is_new });
+            assignment.scans.insert(name.clone(), scanned.collect());
+            let objects = if table.is_new { table.objects.clone() } else { Vec::new() };
+            assignment.bytes += table.objects.iter().map(|object| object.size).sum::<u64>();
+            let slice = SourceSlice::Table { version: table.version.clone(), objects, block: None };
+            assignment.slice.sources.insert(name.clone(), slice);
+            table.is_new = false;
+        }
+    }
+}
+
+impl Log {
+    /// Moves the next objects of the listing into `assignment`.
+    async fn take(&mut self, limits: &mut SliceLimits, assignment: &mut Assignment) -> Result<()> {
+        let objects = self.listing.next_slice(limits).await?;
+        if objects.is_empty() && self.ignored.is_empty() {
+            return Ok(());
+        }
+        assignment.bytes += objects.iter().map(|object| object.size).sum::<u64>();
+        let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
+        assignment.scans.insert(self.source.name().to_owned(), scanned.collect());
+        let ignored = std::mem::take(&mut self.ignored);
+        let slice = SourceSlice::Objects { listing: self.number, objects, block: None, ignored };
+        assignment.slice.sources.insert(self.source.name().to_owned(), slice);
+        Ok(())
+    }
+}
+
+/// Adds what earlier epochs read of a log, in path order among what is new.
+async fn add_read_before(name: &str, history: &History, assignment: &mut Assignment) -> Result<()> {
+    if !assignment.complete.insert(name.to_owned()) {
+        return Ok(());
+    }
+    let objects = assignment.scans.entry(name.to_owned()).or_default();
+    let before: Vec<_> = history.objects_read(name).try_collect().await?;
+    assignment.bytes += before.iter().map(|object: &ObjectVersion| object.size).sum::<u64>();
+    objects.extend(before.into_iter().map(|version| ScanObject { version, is_new: false }));
+    objects.sort_by(|left, right| left.version.path.cmp(&right.version.path));
+    Ok(())
+}

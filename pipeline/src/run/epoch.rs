@@ -1,0 +1,292 @@
+//! One epoch: run what is assigned, put its manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bessemer_connectors::Location;
+use bessemer_connectors::object_store::{EpochScans, ScanObject, ScanReport};
+use bessemer_connectors::sink::{Origins, QuarantineOwner, WriterNaming, quarantine_location};
+use bessemer_schemas::{
+    Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind, SetCommit, SetLedger, Slice, SourceLedger,
+};
+use bessemer_transforms::{LedgerShape, PlannedSet, SetKind};
+use datafusion::execution::SessionState;
+use object_store::ObjectStoreExt;
+use tokio::sync::mpsc;
+use tracing::info;
+
+use super::intake::{Intake, Taken};
+use super::set::{self, SetOutcome};
+use super::{Run, interrupted, now_micros};
+use crate::error::{Error, Result};
+
+/// What one epoch is to do.
+#[derive(Debug, Default)]
+pub(super) struct Assignment {
+    /// What the manifest will say was read.
+    pub(super) slice: Slice,
+    /// What the scans read: more than the slice where a snapshot set is computed anew.
+    pub(super) scans: BTreeMap<String, Vec<ScanObject>>,
+    /// Logs whose scan holds everything read so far.
+    pub(super) complete: BTreeSet<String>,
+    /// The feature sets, as indexes into the plan.
+    pub(super) sets: Vec<usize>,
+    /// Whether the sets' files are replaced.
+    pub(super) replaces: bool,
+    /// What the snapshot sets are computed from.
+    pub(super) inputs: BTreeMap<String, Digest>,
+    /// Bytes that the scans will read, for the progress bar.
+    pub(super) bytes: u64,
+}
+
+/// Reports in flight between the scans and the intake.
+const REPORTS_MAX: usize = 64;
+
+/// What the scans of an epoch read; a source's number is its place.
+#[derive(Debug, Clone)]
+pub(super) struct Scanned(pub(super) Arc<Vec<(String, Arc<[ScanObject]>)>>);
+
+impl Scanned {
+    pub(super) fn new(scans: &BTreeMap<String, Vec<ScanObject>>) -> Self {
+        Self(Arc::new(scans.iter().map(|(name, objects)| (name.clone(), Arc::from(objects.as_slice()))).collect()))
+    }
+
+    /// The same, as the scans look it up, and where they report.
+    pub(super) fn epoch_scans(&self) -> (Arc<EpochScans>, mpsc::Receiver<ScanReport>) {
+        let (sender, reports) = mpsc::channel(REPORTS_MAX);
+        let with_source = |scans: EpochScans, (number, (name, objects)): (usize, &(String, Arc<[ScanObject]>))| {
+            scans.with_source(name, number as u64, Arc::clone(objects))
+        };
+        (Arc::new(self.0.iter().enumerate().fold(EpochScans::new(sender), with_source)), reports)
+    }
+}
+
+impl Origins for Scanned {
+    fn origin(&self, source: u64, object: u64) -> Option<(&str, &str)> {
+        let (name, objects) = self.0.get(usize::try_from(source).ok()?)?;
+        Some((name, &objects.get(usize::try_from(object).ok()?)?.version.path))
+    }
+}
+
+/// The name of every file that an attempt at an epoch writes begins with this.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Naming {
+    pub(super) epoch: Epoch,
+    pub(super) claim: bessemer_schemas::Claim,
+    pub(super) attempt: u32,
+}
+
+impl Naming {
+    /// The names of the files of one stream.
+    pub(super) fn writer(self, stream: usize) -> WriterNaming {
+        let Self { epoch, claim, attempt } = self;
+        WriterNaming { epoch, claim, attempt, stream: u32::try_from(stream).unwrap_or(u32::MAX) }
+    }
+}
+
+impl Run<'_> {
+    /// Runs the assignment and commits it; on any error nothing of it is visible after the next sweep.
+    pub(super) async fn try_epoch(&mut self, assignment: &Assignment, attempt: u32, started_at: i64) -> Result<()> {
+        let naming = Naming { epoch: self.writer.next_epoch(), claim: self.writer.claim(), attempt };
+        self.progress.begin(naming.epoch.0, assignment.bytes);
+        let (taken, outcomes) = self.execute(assignment, naming).await?;
+
+        let failure = outcomes.iter().find_map(|(_, outcome)| outcome.report.failed.clone());
+        if let Some(failure) = failure {
+            return self.fail(failure, started_at).await;
+        }
+        let manifest = self.manifest(assignment, taken, outcomes, started_at)?;
+        let durable = self.files_of(&manifest)?;
+        self.progress.phase("committing");
+        let committed = match self.writer.commit(manifest, &durable).await {
+            Ok(committed) => committed,
+            Err(error @ bessemer_connectors::Error::Fenced { .. }) => {
+                discard(&durable).await;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.replaced.extend(committed.replaced);
+        let manifest = committed.manifest;
+        info!(epoch = manifest.epoch.0, "committed");
+        self.progress.say(&summary_line(&manifest));
+        self.tally.add(&manifest);
+        Ok(())
+    }
+
+    /// Runs every set of the assignment, then reads what no set has read to its end.
+    async fn execute(&self, assignment: &Assignment, naming: Naming) -> Result<(Taken, Vec<(usize, SetOutcome)>)> {
+        let scanned = Scanned::new(&assignment.scans);
+        let (scans, reports) = scanned.epoch_scans();
+        let session = bessemer_transforms::with_extension(&self.loaded.session, Arc::clone(&scans));
+        let intake = Intake::new(Arc::clone(&self.loaded), naming, self.progress.clone(), scanned.clone());
+        let intake = tokio::spawn(intake.collect(reports));
+
+        let mut outcomes = Vec::with_capacity(assignment.sets.len());
+        for at in &assignment.sets {
+            let outcome = self.run_set(*at, &session, naming, &scanned).await?;
+            let failed = outcome.report.failed.is_some();
+            outcomes.push((*at, outcome));
+            if failed {
+                break;
+            }
+        }
+        // The reports end when the last sender is gone.
+        drop((session, scans));
+        let intake = join(intake).await??;
+        let intake = if outcomes.last().is_some_and(|(_, outcome)| outcome.report.failed.is_some()) {
+            intake
+        } else {
+            intake.drain_rest().await?
+        };
+        Ok((intake.finish().await?, outcomes))
+    }
+
+    async fn run_set(
+        &self,
+        at: usize,
+        session: &SessionState,
+        naming: Naming,
+        scanned: &Scanned,
+    ) -> Result<SetOutcome> {
+        let work = set::run(Arc::clone(&self.loaded), at, session, naming, scanned);
+        tokio::select! {
+            outcome = work => outcome,
+            () = self.cancel.cancelled() => Err(interrupted()),
+        }
+    }
+
+    /// Everything that the epoch did, in one object.
+    fn manifest(
+        &self,
+        assignment: &Assignment,
+        taken: Taken,
+        outcomes: Vec<(usize, SetOutcome)>,
+        started_at: i64,
+    ) -> Result<Manifest> {
+        let mut sets = BTreeMap::new();
+        for (at, outcome) in outcomes {
+            let planned = &self.loaded.plan.sets[at];
+            let admitted = self.admitted(planned, assignment, &taken);
+            sets.insert(planned.name.clone(), set_commit(planned, assignment, outcome, admitted)?);
+        }
+        Ok(Manifest {
+            slice: assignment.slice.clone(),
+            sources: taken.ledgers,
+            sets,
+            quarantine: taken.quarantine,
+            committed_at: now_micros(),
+            ..self.writer.draft(ManifestKind::Data, started_at)
+        })
+    }
+
+    /// Rows that the set's query read of its logs; of its tables, where it reads no log.
+    fn admitted(&self, planned: &PlannedSet, assignment: &Assignment, taken: &Taken) -> u64 {
+        let totals = self.writer.history().source_totals();
+        let of = |name: &str| {
+            let now = taken.ledgers.get(name).map_or(0, |ledger| ledger.admitted);
+            let before = if assignment.complete.contains(name) {
+                totals.get(name).map_or(0, |ledger| ledger.admitted)
+            } else {
+                0
+            };
+            now + before
+        };
+        if planned.sources.is_empty() {
+            planned.tables.iter().map(|(name, scans)| *scans as u64 * taken.rows_of(name)).sum()
+        } else {
+            planned.sources.iter().map(|(name, scans)| *scans as u64 * of(name)).sum()
+        }
+    }
+
+    /// Records that an expectation with `FAIL` stopped the pipeline, and says so.
+    async fn fail(&mut self, failure: Failure, started_at: i64) -> Result<()> {
+        let manifest = Manifest {
+            failure: Some(failure.clone()),
+            committed_at: now_micros(),
+            ..self.writer.draft(ManifestKind::Failed, started_at)
+        };
+        self.writer.commit(manifest, &[]).await?;
+        Err(Error::Failed { failure: Box::new(failure) })
+    }
+
+    /// The files that the manifest names, to be on disk before it is.
+    fn files_of(&self, manifest: &Manifest) -> Result<Vec<(Location, Vec<String>)>> {
+        let state = &self.loaded.parsed.settings.state;
+        let paths = |changes: &FileChanges| changes.added.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
+        let mut files = Vec::new();
+        for (name, set) in &manifest.sets {
+            files.push((self.loaded.parsed.set(name)?.location.clone(), paths(&set.files)));
+            files.push((quarantine_location(state, QuarantineOwner::Set(name)), paths(&set.quarantine)));
+        }
+        for (name, changes) in &manifest.quarantine {
+            files.push((quarantine_location(state, QuarantineOwner::Source(name)), paths(changes)));
+        }
+        Ok(files)
+    }
+}
+
+/// Deletes the files of an epoch that another writer has taken: they are ours alone, and will never be named.
+async fn discard(files: &[(Location, Vec<String>)]) {
+    for (location, paths) in files {
+        for path in paths {
+            // What cannot be deleted now is left to the other writer's next sweep.
+            location.store().delete(&location.path(path)).await.ok();
+        }
+    }
+}
+
+/// The set's part of the manifest.
+fn set_commit(planned: &PlannedSet, assignment: &Assignment, outcome: SetOutcome, admitted: u64) -> Result<SetCommit> {
+    let produced = outcome.report.rows;
+    let written = outcome.files.iter().map(|file| file.rows).sum();
+    let quarantined = outcome.quarantine.iter().map(|file| file.rows).sum();
+    let mut ledger =
+        SetLedger { admitted, produced, dropped: outcome.report.dropped, quarantined, written, ..SetLedger::default() };
+    match planned.kind {
+        // What a snapshot's operators took in became groups, windows and matches: rows in and rows out are not one to one.
+        SetKind::Snapshot if admitted > 0 => ledger.absorbed = admitted,
+        SetKind::Append if planned.ledger == (LedgerShape::Stateless { can_expand: true }) => {
+            ledger.expanded = produced.saturating_sub(admitted);
+            ledger.dropped_by_query = admitted.saturating_sub(produced);
+        }
+        SetKind::Append => {
+            ledger.dropped_by_query = admitted.checked_sub(produced).ok_or_else(|| Error::Internal {
+                message: format!("feature set `{}` produced {produced} rows from {admitted}", planned.name),
+            })?;
+        }
+        SetKind::Snapshot => ledger.expanded = produced,
+    }
+    let changes = |added| FileChanges { added, replaces_all: assignment.replaces };
+    Ok(SetCommit {
+        files: changes(outcome.files),
+        quarantine: changes(outcome.quarantine),
+        ledger,
+        expectations: outcome.report.results,
+        inputs: assignment.inputs.get(&planned.name).cloned(),
+    })
+}
+
+/// What a finished task returned; its panic is ours.
+pub(super) async fn join<T>(task: tokio::task::JoinHandle<T>) -> Result<T> {
+    task.await.map_err(|error| Error::Internal { message: format!("a task of the epoch ended early: {error}") })
+}
+
+fn summary_line(manifest: &Manifest) -> String {
+    use crate::output::{count, plural, seconds};
+    let sum = |of: fn(&SourceLedger) -> u64| manifest.sources.values().map(of).sum::<u64>();
+    let written: u64 = manifest.sets.values().map(|set| set.ledger.written).sum();
+    format!(
+        "epoch {}: {}, {} -> {} in {} ({})",
+        manifest.epoch,
+        plural(sum(|ledger| ledger.objects), "file"),
+        plural(sum(|ledger| ledger.records), "record"),
+        plural(written, "row"),
+        plural(manifest.sets.len() as u64, "feature set"),
+        seconds(manifest.committed_at - manifest.started_at),
+    ) + &match sum(|ledger| ledger.quarantined) + manifest.sets.values().map(|set| set.ledger.quarantined).sum::<u64>()
+    {
+        0 => String::new(),
+        quarantined => format!(", {} quarantined", count(quarantined)),
+    }
+}

@@ -1,0 +1,191 @@
+//! What the scans of an epoch report: counts for the ledger, rejects for quarantine.
+//!
+//! One task receives the reports of all scans; it owns the quarantine writers of the sources.
+//! A query may leave a scan before its end (an empty join, a pruned branch). Every new object is nevertheless decoded
+//! and counted once: what no query has read to its end is read by a scan of its own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bessemer_connectors::object_store::{ScanObject, ScanReport};
+use bessemer_connectors::sink::QuarantineWriter;
+use bessemer_schemas::{FileChanges, SourceLedger};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::physical_plan::ExecutionPlanProperties;
+use futures::TryStreamExt;
+use tokio::sync::mpsc;
+
+use super::epoch::{Naming, Scanned, join};
+use crate::error::{Error, Result};
+use crate::load::Loaded;
+use crate::progress::Progress;
+
+/// How much of an object was read, and what became of its records.
+#[derive(Debug, Default)]
+struct Done {
+    covered: u64,
+    ledger: SourceLedger,
+}
+
+impl Done {
+    /// Whether all pieces of the object came to their end.
+    fn is_whole(&self, object: &ScanObject) -> bool {
+        self.covered >= object.version.size
+    }
+}
+
+/// A source, and the number of an object in the epoch's slice of it.
+type Key = (Arc<str>, u32);
+
+/// Everything reported so far, and the quarantine files being written.
+pub(super) struct Intake {
+    loaded: Arc<Loaded>,
+    naming: Naming,
+    progress: Progress,
+    scanned: Scanned,
+    /// Counts of the objects that were read to their end, by source and number of the object in the epoch.
+    done: HashMap<Key, Done>,
+    /// Rejects received of each object: a second scan of it gives the same ones first.
+    received: HashMap<Key, u64>,
+    writers: BTreeMap<String, QuarantineWriter>,
+    files_left: u64,
+}
+
+/// What the sources gave in an epoch.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// Counts of what is new, by source.
+    pub(super) ledgers: BTreeMap<String, SourceLedger>,
+    /// Quarantine files, by source.
+    pub(super) quarantine: BTreeMap<String, FileChanges>,
+    /// Rows of all objects that were read, new or not, by source.
+    rows: BTreeMap<String, u64>,
+}
+
+impl Taken {
+    /// Rows of all objects of `source` that were read in this epoch.
+    pub(super) fn rows_of(&self, source: &str) -> u64 {
+        self.rows.get(source).copied().unwrap_or(0)
+    }
+}
+
+impl Intake {
+    /// Nothing reported yet.
+    pub(super) fn new(loaded: Arc<Loaded>, naming: Naming, progress: Progress, scanned: Scanned) -> Self {
+        let files_left = scanned.0.iter().map(|(_, objects)| objects.len() as u64).sum();
+        let (done, received, writers) = Default::default();
+        Self { loaded, naming, progress, scanned, done, received, writers, files_left }
+    }
+
+    /// Takes reports until the last scan of the epoch is gone.
+    pub(super) async fn collect(mut self, mut reports: mpsc::Receiver<ScanReport>) -> Result<Self> {
+        let mut rows = 0;
+        // How many rejects of each object have come in this pass; a repeated scan begins with those known already.
+        let mut seen: HashMap<Key, u64> = HashMap::new();
+        while let Some(report) = reports.recv().await {
+            match report {
+                ScanReport::Progress { bytes, rows: more } => {
+                    rows += more;
+                    self.progress.advance(bytes, rows, self.files_left);
+                }
+                ScanReport::Rejects { source, object, batch } => {
+                    let key = (source, object);
+                    let seen = seen.entry(key.clone()).or_default();
+                    let known = self.received.get(&key).copied().unwrap_or(0);
+                    let skip = known.saturating_sub(*seen).min(batch.num_rows() as u64);
+                    *seen += batch.num_rows() as u64;
+                    self.quarantine(key, &batch, usize::try_from(skip).unwrap_or(0)).await?;
+                }
+                ScanReport::ObjectDone { source, object, covered, ledger } => {
+                    self.files_left = self.files_left.saturating_sub(ledger.objects);
+                    let done = self.done.entry((source, object)).or_default();
+                    done.ledger.add(&ledger);
+                    done.covered += covered;
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// Writes the rejects of one object after the first `skip`.
+    async fn quarantine(&mut self, key: Key, batch: &RecordBatch, skip: usize) -> Result<()> {
+        let fresh = batch.slice(skip, batch.num_rows() - skip);
+        if fresh.num_rows() == 0 {
+            return Ok(());
+        }
+        *self.received.entry(key.clone()).or_default() += fresh.num_rows() as u64;
+        let (source, object) = key;
+        let objects = self.scanned.0.iter().find(|(name, _)| **name == *source).map(|(_, objects)| objects);
+        let version = objects.and_then(|objects| objects.get(object as usize)).map(|object| &object.version);
+        let version = version
+            .ok_or_else(|| Error::Internal { message: format!("a report of unknown object {object} of `{source}`") })?;
+        let writer = match self.writers.entry(source.to_string()) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                let parsed = &self.loaded.parsed;
+                let naming = self.naming.writer(0);
+                entry.insert(QuarantineWriter::of_source(&parsed.settings.state, parsed.name(), &source, naming, None)?)
+            }
+        };
+        writer.write_records(&source, version, &fresh).await?;
+        Ok(())
+    }
+
+    /// Reads the new objects that no query has read to their end.
+    pub(super) async fn drain_rest(self) -> Result<Self> {
+        let mut rest: BTreeMap<String, Vec<ScanObject>> = BTreeMap::new();
+        for (source, objects) in self.scanned.0.iter() {
+            let key: Arc<str> = Arc::from(source.as_str());
+            let is_read = |at: usize, object: &ScanObject| {
+                let done = u32::try_from(at).ok().and_then(|at| self.done.get(&(Arc::clone(&key), at)));
+                done.is_some_and(|done| done.is_whole(object))
+            };
+            if objects.iter().enumerate().any(|(at, object)| object.is_new && !is_read(at, object)) {
+                rest.insert(source.clone(), objects.to_vec());
+            }
+        }
+        if rest.is_empty() {
+            return Ok(self);
+        }
+        let loaded = Arc::clone(&self.loaded);
+        let (scans, reports) = Scanned::new(&rest).epoch_scans();
+        let mut this = self;
+        // Their scans begin anew, for all objects of the source.
+        this.done.retain(|(source, _), _| !rest.contains_key(&**source));
+        let session = bessemer_transforms::with_extension(&loaded.session, Arc::clone(&scans));
+        let intake = tokio::spawn(this.collect(reports));
+        for source in loaded.sources.iter().filter(|source| rest.contains_key(source.name())) {
+            let plan =
+                source.table_provider(false).scan(&session, Some(&vec![]), &[], None).await.map_err(Error::engine)?;
+            for partition in 0..plan.output_partitioning().partition_count() {
+                let stream = plan.execute(partition, session.task_ctx()).map_err(Error::engine)?;
+                stream.try_for_each(|_| async { Ok(()) }).await.map_err(Error::engine)?;
+            }
+        }
+        drop((session, scans));
+        join(intake).await?
+    }
+
+    /// Ends the quarantine files and adds up what is new.
+    pub(super) async fn finish(self) -> Result<Taken> {
+        let mut taken = Taken::default();
+        for (source, objects) in self.scanned.0.iter() {
+            let key: Arc<str> = Arc::from(source.as_str());
+            for (at, object) in objects.iter().enumerate() {
+                let at = u32::try_from(at).unwrap_or(u32::MAX);
+                let Some(Done { ledger, .. }) = self.done.get(&(Arc::clone(&key), at)) else { continue };
+                *taken.rows.entry(source.clone()).or_default() += ledger.admitted;
+                if object.is_new {
+                    taken.ledgers.entry(source.clone()).or_default().add(ledger);
+                }
+            }
+        }
+        for (source, writer) in self.writers {
+            let added = writer.finish().await?;
+            let ledger = taken.ledgers.entry(source.clone()).or_default();
+            ledger.quarantined = added.iter().map(|file| file.rows).sum();
+            taken.quarantine.insert(source, FileChanges { added, replaces_all: false });
+        }
+        Ok(taken)
+    }
+}

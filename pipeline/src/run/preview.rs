@@ -1,0 +1,48 @@
+//! A look at the first rows of something, without an epoch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bessemer_connectors::object_store::{EpochScans, ScanObject};
+use bessemer_schemas::{ObjectVersion, SliceLimits, SourceKind};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::physical_plan::collect;
+use futures::StreamExt;
+
+use crate::error::{Error, Result};
+use crate::load::Loaded;
+
+/// The first `limit` rows of a source, view or feature set, of everything that is there now.
+///
+/// A limit ends the scans early, so of a source or a filter only the first file is read.
+pub(crate) async fn rows(loaded: &Loaded, name: Option<&str>, limit: usize) -> Result<Vec<RecordBatch>> {
+    let last = loaded.plan.sets.last().map(|set| set.name.as_str());
+    let name = name.or(last).ok_or_else(|| Error::Unknown { message: "the pipeline has no feature set".to_owned() })?;
+    let logical = LogicalPlanBuilder::from(loaded.plan.preview(name)?).limit(0, Some(limit)).map_err(Error::engine)?;
+    let logical = logical.build().map_err(Error::engine)?;
+    let scans = everything(loaded).await?.into_iter().enumerate();
+    let silent = EpochScans::silent().for_preview();
+    let scans =
+        scans.fold(silent, |scans, (number, (name, objects))| scans.with_source(name, number as u64, objects.into()));
+    let session = bessemer_transforms::with_extension(&loaded.session, Arc::new(scans));
+    let plan = session.create_physical_plan(&logical).await.map_err(Error::engine)?;
+    collect(plan, session.task_ctx()).await.map_err(Error::engine)
+}
+
+async fn everything(loaded: &Loaded) -> Result<BTreeMap<String, Vec<ScanObject>>> {
+    let mut scans = BTreeMap::new();
+    for source in &loaded.sources {
+        let objects: Vec<ObjectVersion> = match source.kind() {
+            SourceKind::Table => source.table_version().await?.1,
+            SourceKind::Log => {
+                let mut listing = source.list(futures::stream::empty().boxed()).await?;
+                let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
+                listing.next_slice(&mut unbounded).await?
+            }
+        };
+        let scanned = objects.into_iter().map(|version| ScanObject { version, is_new: true });
+        scans.insert(source.name().to_owned(), scanned.collect());
+    }
+    Ok(scans)
+}
