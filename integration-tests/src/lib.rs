@@ -1,0 +1,18 @@
+//! What the tests and benchmarks of the whole system share: the program as a process, the example's data, committed rows
+//! as text, and an S3 server that can be told to misbehave.
+//!
+//! Nothing here knows the inside of Bessemer: it is driven by its command line and judged by what it leaves on disk.
+
+mod bessemer;
+mod flights;
+mod pinned;
+mod rows;
+mod s3_server;
+mod wait;
+
+pub use bessemer::{Bessemer, Outcome};
+pub use flights::{Flights, Pipeline, SETS, repository};
+pub use pinned::Pinned;
+pub use rows::{Kind, Rows, parquet_files, read_set};
+pub use s3_server::{Answering, Fault, FaultPlan, S3Server};
+pub use wait::{pause, wait_until};
