@@ -267,7 +267,8 @@ pub(super) async fn scan_objects(
             match report {
                 ScanReport::Rejects { batch, .. } => scanned.rejects.push(batch),
                 ScanReport::ObjectDone { ledger, .. } => scanned.ledger.add(&ledger),
-                ScanReport::Progress { bytes, .. } => scanned.bytes += bytes,
+                // Dropped where the queue is full; the plan's own metric says what was read.
+                ScanReport::Progress { .. } => {}
             }
         }
         scanned
@@ -287,8 +288,10 @@ pub(super) async fn scan_objects(
             }
         }
     }
+    let bytes = plan.metrics().and_then(|metrics| metrics.sum_by_name("bytes_scanned"));
     drop((plan, context));
     let mut scanned = collecting.await.unwrap();
+    scanned.bytes = bytes.map_or(0, |bytes| bytes.as_usize() as u64);
     scanned.batches = batches;
     scanned.ledger.quarantined = scanned.rejects.iter().map(|batch| batch.num_rows() as u64).sum();
     if let Some(error) = failure {
