@@ -113,6 +113,56 @@ pub enum Error {
         reason: String,
     },
 
+    /// Brokers do not answer, or answer that they cannot.
+    #[error("cannot {action} at Kafka brokers `{brokers}`: {reason}")]
+    Broker {
+        /// Where they are, as written.
+        brokers: String,
+        /// What was asked.
+        action: String,
+        /// The client's words.
+        reason: String,
+    },
+
+    /// Brokers refuse the credentials, or what is asked with them.
+    #[error(
+        "no permission to {action} at Kafka brokers `{brokers}`: {reason}; check `properties.security.protocol`, \
+         `properties.sasl.*`, `properties.ssl.*` and the brokers' access lists"
+    )]
+    BrokerDenied {
+        /// Where they are, as written.
+        brokers: String,
+        /// What was asked.
+        action: String,
+        /// The client's words.
+        reason: String,
+    },
+
+    /// A topic is not there, or has no partition.
+    #[error("there is no topic `{topic}` at Kafka brokers `{brokers}`")]
+    TopicMissing {
+        /// The topic.
+        topic: String,
+        /// Where the brokers are, as written.
+        brokers: String,
+    },
+
+    /// Records that should have been read are gone.
+    #[error(
+        "partition {partition} of topic `{topic}` (source `{name}`): {reason}; say `on_data_loss = 'record'` to count \
+         lost records and go on, or start a new pipeline"
+    )]
+    OffsetsLost {
+        /// The source.
+        name: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Which offsets, and why.
+        reason: String,
+    },
+
     /// Another writer has taken the pipeline over.
     #[error(
         "another writer has taken over `{pipeline}` at epoch {epoch}; nothing of this run was committed after that"
@@ -226,8 +276,10 @@ impl Error {
             | Self::NewerManifest { .. }
             | Self::NotBuilt { .. }
             | Self::MemoryExhausted { .. }
+            | Self::TopicMissing { .. }
+            | Self::BrokerDenied { .. }
             | Self::Denied { .. } => ErrorKind::Invalid,
-            Self::Store { .. } | Self::Disk { .. } | Self::Unstable { .. } => ErrorKind::Unavailable,
+            Self::Broker { .. } | Self::Store { .. } | Self::Disk { .. } | Self::Unstable { .. } => ErrorKind::Unavailable,
             Self::Delta { transient, .. } => {
                 if *transient {
                     ErrorKind::Unavailable
@@ -235,9 +287,11 @@ impl Error {
                     ErrorKind::Data
                 }
             }
-            Self::Changed { .. } | Self::BadFile { .. } | Self::SchemaMismatch { .. } | Self::Damaged { .. } => {
-                ErrorKind::Data
-            }
+            Self::Changed { .. }
+            | Self::OffsetsLost { .. }
+            | Self::BadFile { .. }
+            | Self::SchemaMismatch { .. }
+            | Self::Damaged { .. } => ErrorKind::Data,
             Self::Fenced { .. } | Self::Locked { .. } => ErrorKind::Conflict,
             Self::Unbalanced(_) | Self::Parquet { .. } | Self::Arrow(_) | Self::Engine(_) | Self::Internal { .. } => {
                 ErrorKind::Internal

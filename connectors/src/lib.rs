@@ -4,17 +4,26 @@
 //! Knows `schemas`; knows neither SQL text nor plans, beyond the scan nodes that it offers to DataFusion.
 //!
 //! ```text
-//! Location ──► object_store (list, slice, scan) ──► formats (frame, decode strictly) ──► batches + rejects
+//! Location ──► object_store (list, slice, scan) ──┬─► formats (frame, decode strictly) ──► batches + rejects
+//! brokers ───► kafka (ask, slice, scan) ──────────┘
 //! batches ──► sink (Parquet, quarantine, Delta) ──► manifest_store (claim, put-if-absent, sweep)
 //! ```
 
+mod default_value;
 mod error;
 mod location;
+mod source;
+#[cfg(test)]
+mod test_session;
 
 pub mod formats;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod manifest_store;
 pub mod object_store;
+pub mod scan;
 pub mod sink;
 
 pub use error::{Error, Result};
 pub use location::{Location, StoreOptions};
+pub use source::{Source, SourceOptions};

@@ -3,7 +3,7 @@
 //! Queries and expressions stay `sqlparser` trees, whose spans are places in the pipeline's own files; nothing here
 //! knows how they will be run.
 
-use arrow_schema::DataType;
+use arrow_schema::{DataType, Field, TimeUnit};
 use sqlparser::ast::{Expr, Query};
 
 use crate::{OptionMap, SourceFiles, Span};
@@ -97,7 +97,7 @@ pub struct WatermarkDefinition {
     pub span: Span,
 }
 
-/// What `INCLUDE` can add to a row of a file.
+/// What `INCLUDE` can add to a row: of a file its place, of a Kafka record what came with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IncludeKind {
     /// Path of the object, `VARCHAR`.
@@ -106,6 +106,67 @@ pub enum IncludeKind {
     Row,
     /// Modification time of the object, `TIMESTAMPTZ`.
     Modified,
+    /// Key of the record, `BINARY`.
+    Key,
+    /// Value of the record as it came, `BINARY`.
+    Value,
+    /// Timestamp of the record, `TIMESTAMPTZ`.
+    Timestamp,
+    /// Topic of the record, `VARCHAR`.
+    Topic,
+    /// Partition of the record, `INT`.
+    Partition,
+    /// Offset of the record, `BIGINT`.
+    Offset,
+    /// Headers of the record, `ARRAY<STRUCT<key VARCHAR, value BINARY>>`.
+    Headers,
+}
+
+impl IncludeKind {
+    /// All of them, as SQL spells them.
+    pub const ALL: [(&'static str, Self); 10] = [
+        ("PATH", Self::Path),
+        ("ROW", Self::Row),
+        ("MODIFIED", Self::Modified),
+        ("KEY", Self::Key),
+        ("VALUE", Self::Value),
+        ("TIMESTAMP", Self::Timestamp),
+        ("TOPIC", Self::Topic),
+        ("PARTITION", Self::Partition),
+        ("OFFSET", Self::Offset),
+        ("HEADERS", Self::Headers),
+    ];
+
+    /// As SQL spells it.
+    pub fn as_sql(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// Type of the column.
+    pub fn data_type(self) -> DataType {
+        match self {
+            Self::Path | Self::Topic => DataType::Utf8,
+            Self::Row | Self::Offset => DataType::Int64,
+            Self::Partition => DataType::Int32,
+            Self::Modified | Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Key | Self::Value => DataType::Binary,
+            Self::Headers => {
+                let key = Field::new("key", DataType::Utf8, false);
+                let value = Field::new("value", DataType::Binary, true);
+                DataType::new_list(DataType::Struct(vec![key, value].into()), false)
+            }
+        }
+    }
+
+    /// Whether the column may be null: a record need not have a key or a timestamp.
+    pub fn is_nullable(self) -> bool {
+        matches!(self, Self::Key | Self::Timestamp)
+    }
+
+    /// Whether it is about files.
+    pub fn is_of_files(self) -> bool {
+        matches!(self, Self::Path | Self::Row | Self::Modified)
+    }
 }
 
 /// `INCLUDE PATH AS name`.
@@ -115,6 +176,13 @@ pub struct IncludeColumn {
     pub kind: IncludeKind,
     /// The column's name.
     pub name: Name,
+}
+
+impl IncludeColumn {
+    /// The column.
+    pub fn field(&self) -> Field {
+        Field::new(&self.name.value, self.kind.data_type(), self.kind.is_nullable())
+    }
 }
 
 /// `CREATE VIEW name AS query`.

@@ -7,14 +7,26 @@ use serde::{Deserialize, Serialize};
 pub struct SourceLedger {
     /// Objects in the slice.
     pub objects: u64,
-    /// Bytes as stored.
+    /// Bytes as stored; of Kafka records the bytes of keys and values.
     pub bytes: u64,
+    /// Offsets in the slice (Kafka).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offsets: u64,
+    /// Offsets without a record: transaction markers, aborted and compacted records.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gaps: u64,
+    /// Offsets that were gone from the log before they were read (`on_data_loss = 'record'`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
     /// Records framed in the slice (rows, where the format has no undecodable records).
     pub records: u64,
     /// Records that became rows.
     pub decoded: u64,
     /// Records that are in quarantine as undecodable.
     pub undecodable: u64,
+    /// Records without a value (Kafka), which are no rows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tombstones: u64,
     /// Rows in quarantine because their event time is null or impossible.
     pub bad_event_time: u64,
     /// Rows later than the watermark.
@@ -61,11 +73,16 @@ pub struct Imbalance {
 }
 
 impl SourceLedger {
-    /// Checks records = decoded + undecodable, decoded = late + bad event time + admitted, and that quarantine holds
-    /// what it should.
+    /// Checks offsets = records + gaps + lost (Kafka), records = decoded + undecodable + tombstones, decoded = late + bad
+    /// event time + admitted, and that quarantine holds what it should.
     pub fn balance(&self, source: &str) -> Result<(), Imbalance> {
         let of = || format!("source `{source}`");
-        equal(&of, "records = decoded + undecodable", self.records, self.decoded + self.undecodable)?;
+        if self.offsets > 0 || self.gaps > 0 || self.lost > 0 {
+            let found = self.records + self.gaps + self.lost;
+            equal(&of, "offsets = records + gaps + lost", self.offsets, found)?;
+        }
+        let fates = self.decoded + self.undecodable + self.tombstones;
+        equal(&of, "records = decoded + undecodable + tombstones", self.records, fates)?;
         let fates = self.late + self.bad_event_time + self.admitted;
         equal(&of, "decoded = late + bad event time + admitted", self.decoded, fates)?;
         let rejected = self.undecodable + self.bad_event_time;
@@ -76,6 +93,10 @@ impl SourceLedger {
     pub fn add(&mut self, other: &Self) {
         self.objects += other.objects;
         self.bytes += other.bytes;
+        self.offsets += other.offsets;
+        self.gaps += other.gaps;
+        self.lost += other.lost;
+        self.tombstones += other.tombstones;
         self.records += other.records;
         self.decoded += other.decoded;
         self.undecodable += other.undecodable;
@@ -116,6 +137,11 @@ impl SetLedger {
         self.quarantined += other.quarantined;
         self.written += other.written;
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 fn equal(of: &dyn Fn() -> String, equation: &'static str, left: u64, right: u64) -> Result<(), Imbalance> {

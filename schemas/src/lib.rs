@@ -46,5 +46,5 @@ pub use manifest::{
 pub use option::{OptionEntry, OptionMap, OptionValue};
 pub use quantity::{ByteSize, Secret, parse_duration};
 pub use reject::RejectReason;
-pub use slice::{ObjectVersion, Slice, SliceLimits, SourceSlice};
+pub use slice::{ObjectVersion, OffsetRange, Slice, SliceLimits, SourceSlice};
 pub use span::{FileId, Position, SourceFile, SourceFiles, Span};

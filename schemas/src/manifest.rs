@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Claim, DefinitionDigest, Digest, Epoch, Imbalance, SetLedger, Slice, SourceLedger};
+use crate::{Claim, DefinitionDigest, Digest, Epoch, Imbalance, OffsetRange, SetLedger, Slice, SourceLedger};
 
 /// Version of the wire format that this build writes; it reads this one and all before it.
 pub const FORMAT_VERSION: u32 = 1;
@@ -179,6 +179,9 @@ pub struct Base {
     /// Blocks of slices, by path: what may not be swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<BlockRef>,
+    /// Offsets read so far of each Kafka source, by topic and partition: from the first one to the last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub offsets: BTreeMap<String, Vec<OffsetRange>>,
     /// Versions of tables.
     pub tables: BTreeMap<String, String>,
     /// Number of the last listing, by source.

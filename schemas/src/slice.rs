@@ -32,6 +32,34 @@ impl ObjectVersion {
     }
 }
 
+/// Consecutive offsets of one partition of a Kafka topic: what a read is pinned to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OffsetRange {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset.
+    pub start: i64,
+    /// The offset after the last one; not all before it need exist (transaction markers, aborted and compacted records).
+    pub end: i64,
+    /// The topic's id (KIP-516), where the broker tells it: a topic that was deleted and made anew has another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<String>,
+}
+
+impl OffsetRange {
+    /// How many offsets.
+    pub fn offsets(&self) -> u64 {
+        u64::try_from(self.end.saturating_sub(self.start)).unwrap_or(0)
+    }
+
+    /// Whether it has no offset.
+    pub fn is_empty(&self) -> bool {
+        self.end <= self.start
+    }
+}
+
 /// What one epoch reads of every source. Absent means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -59,6 +87,12 @@ pub enum SourceSlice {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         ignored: Vec<ObjectVersion>,
     },
+    /// Records of a Kafka source.
+    Kafka {
+        /// By topic and partition. A partition that was found and has nothing new yet has an empty range: it is held
+        /// from its discovery.
+        ranges: Vec<OffsetRange>,
+    },
     /// The whole content of a table.
     Table {
         /// Digest over the objects: it changes when any of them does.
@@ -77,7 +111,7 @@ pub enum SourceSlice {
 pub struct SliceLimits {
     /// Bytes as stored (compressed), over all sources.
     pub bytes: u64,
-    /// Rows, where the format tells before reading (Parquet); counted after the first object.
+    /// Rows, where the source tells before reading (Parquet after the first object, offsets of Kafka).
     pub rows: u64,
     /// Objects.
     pub files: u64,

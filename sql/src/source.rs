@@ -53,20 +53,6 @@ fn after_options(cursor: &Cursor<'_>) -> Result<(), Diagnostic> {
     cursor.finish("the options", help)
 }
 
-/// What `INCLUDE` knows; `None` is for a source that is not a file.
-const KINDS: [(&str, Option<IncludeKind>); 10] = [
-    ("PATH", Some(IncludeKind::Path)),
-    ("ROW", Some(IncludeKind::Row)),
-    ("MODIFIED", Some(IncludeKind::Modified)),
-    ("KEY", None),
-    ("VALUE", None),
-    ("TIMESTAMP", None),
-    ("TOPIC", None),
-    ("PARTITION", None),
-    ("OFFSET", None),
-    ("HEADERS", None),
-];
-
 /// Reads `INCLUDE kind [AS name], …`, any number of times.
 fn includes(ctx: &mut Context<'_>, cursor: &mut Cursor<'_>) -> Result<Vec<IncludeColumn>, Diagnostic> {
     let mut includes = Vec::new();
@@ -86,18 +72,18 @@ fn includes(ctx: &mut Context<'_>, cursor: &mut Cursor<'_>) -> Result<Vec<Includ
 fn include(item: &mut Cursor<'_>) -> Result<IncludeColumn, Diagnostic> {
     let span = item.span();
     let word = item.word().unwrap_or_default();
-    let known = KINDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
+    let known = IncludeKind::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(word));
     let Some((kind_name, kind)) = known else {
-        let near = nearest(word, KINDS.iter().map(|(name, _)| *name));
+        let near = nearest(word, IncludeKind::ALL.iter().map(|(name, _)| *name));
         let help = near.map_or_else(
-            || "the choices are `PATH`, `ROW` and `MODIFIED`".to_owned(),
+            || {
+                "the choices are `PATH`, `ROW`, `MODIFIED` of files, and `KEY`, `VALUE`, `TIMESTAMP`, `TOPIC`, \
+                 `PARTITION`, `OFFSET`, `HEADERS` of Kafka"
+                    .to_owned()
+            },
             |near| format!("did you mean `{near}`?"),
         );
         return Err(item.expected("what to include", help));
-    };
-    let Some(kind) = kind else {
-        let message = format!("`INCLUDE {kind_name}` is not available for files");
-        return Err(Diagnostic::error(message, span).with_help("the choices are `PATH`, `ROW` and `MODIFIED`"));
     };
     item.next();
     let name = if item.take_words(&["AS"]) {

@@ -136,10 +136,9 @@ fn watermark_column(
     let declared = columns.iter().find(|column| column.name.value == name.value).map(|column| column.data_type.clone());
     let included = source.includes.iter().find(|include| include.name.value == name.value).map(|include| include.kind);
     let wrong = match (declared, included) {
-        (Some(DataType::Timestamp(..)), _) | (_, Some(IncludeKind::Modified)) => return,
+        (Some(DataType::Timestamp(..)), _) | (_, Some(IncludeKind::Modified | IncludeKind::Timestamp)) => return,
         (Some(other), _) => sql_name(&other),
-        (None, Some(IncludeKind::Row)) => "BIGINT".to_owned(),
-        (None, Some(_)) => "VARCHAR".to_owned(),
+        (None, Some(kind)) => sql_name(&kind.data_type()),
         (None, None) if columns.is_empty() => return,
         (None, None) => {
             let names = columns.iter().map(|column| &column.name);

@@ -16,6 +16,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
         through: history.newest().map_or(old.through, |newest| newest.epoch),
         slices: blocks.merge(BLOCKS, &old.slices, history.recent_slice_blocks()).await?,
         objects: old.objects.clone(),
+        offsets: old.offsets.clone(),
         tables: history.table_versions(),
         listings: history.listings(),
         sources: history.source_totals(),
@@ -28,6 +29,10 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
     let sources: BTreeSet<&String> =
         history.recent().iter().flat_map(|manifest| manifest.slice.sources.keys()).collect();
     for source in sources {
+        let offsets = history.offsets_read(source);
+        if !offsets.is_empty() {
+            base.offsets.insert(source.clone(), offsets);
+        }
         let new = history::objects_of(history.location(), history.slices(source)).await?;
         let old = old.objects.get(source).map_or(&[][..], Vec::as_slice);
         let merged = blocks.merge(BLOCKS, old, new).await?;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use bessemer_schemas::{
     Base, BlockRef, DataFile, DefinitionDigest, Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind,
-    ObjectVersion, SetLedger, SourceLedger, SourceSlice,
+    ObjectVersion, OffsetRange, SetLedger, SourceLedger, SourceSlice,
 };
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
@@ -203,6 +203,22 @@ impl History {
             }
         }
         listings
+    }
+
+    /// Offsets read so far of a Kafka source, by topic and partition: from the first one to the last.
+    pub fn offsets_read(&self, source: &str) -> Vec<OffsetRange> {
+        let based = self.base.offsets.get(source).into_iter().flatten();
+        let recent = self.slices(source).filter_map(|slice| match slice {
+            SourceSlice::Kafka { ranges } => Some(ranges),
+            _ => None,
+        });
+        let mut read: BTreeMap<(&str, i32), OffsetRange> = BTreeMap::new();
+        for range in based.chain(recent.flatten()) {
+            let so_far = read.entry((range.topic.as_str(), range.partition)).or_insert_with(|| range.clone());
+            so_far.end = range.end;
+            so_far.topic_id.clone_from(&range.topic_id);
+        }
+        read.into_values().collect()
     }
 
     /// What became of the records of each source, over all epochs.

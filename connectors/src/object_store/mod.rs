@@ -12,10 +12,6 @@
 //! Not read: names that begin with `.` or `_` (as Spark and Hive see it), unless the path names them; what
 //! `object_store` leaves of an upload in progress. A folder's objects are those whose names end as the format's do.
 
-mod admit;
-mod default_value;
-mod emit;
-mod epoch;
 mod fit;
 mod infer;
 mod listing;
@@ -36,7 +32,6 @@ mod text_read;
 mod typed_read;
 mod walk;
 
-pub use epoch::{EpochScans, ScanObject, ScanReport};
 pub use listing::Listing;
 pub use options::{FileFormat, ObjectSourceOptions, OnChange, OnError};
 pub(crate) use pinned::PinnedObject;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bessemer_schemas::{Diagnostic, OptionMap, SourceDefinition};
 
-use super::default_value::default_value;
 use super::pattern::PathPatterns;
 use crate::formats::compression::Compression;
 use crate::formats::text::{CsvOptions, DecodeLimits, JsonOptions, TextFormat};
+use crate::source::check_defaults;
 use crate::{Error, Location, StoreOptions};
 
 /// Event times further beyond a file's modification time are quarantined.
@@ -103,9 +103,11 @@ impl ObjectSourceOptions {
         let owner = format!("source `{}`", source.name.value);
         let taken = std::mem::replace(&mut source.options, OptionMap::new(owner, source.name.span, Vec::new()));
         let mut options = taken;
-        take_connector(&mut options);
+        // The caller has looked at it.
+        options.take("connector");
         let parsed = Self::take(&mut options, base);
         check_defaults(source, &mut options);
+        check_includes(source, &mut options);
         let diagnostics = options.finish("connector `object_store`");
         let is_sound = !diagnostics.iter().any(Diagnostic::is_error);
         (parsed.filter(|_| is_sound), diagnostics)
@@ -232,22 +234,6 @@ impl FormatName {
     }
 }
 
-/// `connector = 'object_store'` says who reads; the caller has looked at it already.
-fn take_connector(options: &mut OptionMap) {
-    let Some(entry) = options.take("connector") else { return };
-    let name = entry.value.to_string();
-    if !name.eq_ignore_ascii_case("object_store") {
-        let message = format!("unknown connector `{name}` for {}", options.owner());
-        let aliases = ["filesystem", "file", "files", "local", "s3", "gcs", "azure", "http", "bucket"];
-        let help = if aliases.contains(&name.to_ascii_lowercase().as_str()) {
-            "write `'object_store'`: it reads local paths, `s3://`, `gs://`, `az://` and `https://`"
-        } else {
-            "the connector is `'object_store'`"
-        };
-        options.report(Diagnostic::error(message, entry.value_span).with_help(help));
-    }
-}
-
 fn take_format(options: &mut OptionMap, path: Option<&str>) -> Option<FileFormat> {
     let is_written = options.entries().iter().find(|entry| entry.key == "format").map(|entry| entry.value_span);
     let written = options.take_choice("format", FORMATS);
@@ -311,14 +297,11 @@ fn take_compression(options: &mut OptionMap, format: &FileFormat) -> Compression
     choice
 }
 
-fn check_defaults(source: &SourceDefinition, options: &mut OptionMap) {
-    for column in source.columns.iter().flatten() {
-        let Some(expr) = &column.default else { continue };
-        if let Err(reason) = default_value(expr, &column.data_type) {
-            let message = format!("the default of column `{}` is no value of its type: {reason}", column.name.value);
-            let help = "write a literal, such as `DEFAULT 0`, `DEFAULT 'none'` or `DEFAULT DATE '2013-01-31'`";
-            options.report(Diagnostic::error(message, column.name.span).with_help(help));
-        }
+fn check_includes(source: &SourceDefinition, options: &mut OptionMap) {
+    for include in source.includes.iter().filter(|include| !include.kind.is_of_files()) {
+        let message = format!("`INCLUDE {}` is not available for files", include.kind.as_sql());
+        let help = "the choices are `PATH`, `ROW` and `MODIFIED`";
+        options.report(Diagnostic::error(message, include.name.span).with_help(help));
     }
 }
 

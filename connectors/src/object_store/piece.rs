@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::epoch::ScanObject;
+use crate::scan::ScanObject;
 
 /// Smaller Parquet files are not read in pieces: each piece reads the footer again.
 const SPLIT_SIZE: u64 = 4 << 20;

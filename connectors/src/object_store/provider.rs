@@ -13,13 +13,13 @@ use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_pruning::PruningPredicateBuilder;
 
-use super::epoch::EpochScans;
 use super::options::{FileFormat, OnError};
 use super::piece::partitioned;
 use super::read_plan::ReadPlan;
 use super::scan::ObjectScanExec;
 use super::scan_piece::ScanContext;
 use super::source::ObjectSource;
+use crate::scan::EpochScans;
 
 /// A source as a table. What it holds is what the session's [`EpochScans`] say.
 #[derive(Debug)]

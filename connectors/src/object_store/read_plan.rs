@@ -8,10 +8,10 @@ use arrow::array::{
 use arrow_schema::{Field, Schema, SchemaRef};
 use bessemer_schemas::{IncludeKind, ObjectVersion, pack_origin};
 
-use super::admit::Admission;
 use super::fit::repeated;
 use super::source::ObjectSource;
 use crate::formats::text::RecordNumbers;
+use crate::scan::Admission;
 use crate::{Error, Result};
 
 /// One column of the output.
@@ -170,7 +170,8 @@ fn included(kind: IncludeKind, version: &ObjectVersion, numbers: &[u64], rows: u
         IncludeKind::Modified => {
             Ok(Arc::new(TimestampMicrosecondArray::from_value(version.modified, rows).with_timezone("UTC")))
         }
-        IncludeKind::Row => {
+        // The options refuse what is not of files.
+        _ => {
             let rows = numbers.iter().map(|number| i64::try_from(*number));
             let rows = rows
                 .collect::<Result<Vec<_>, _>>()

@@ -15,10 +15,10 @@ use datafusion_physical_plan::{
 };
 use futures::StreamExt;
 
-use super::emit::stream_of;
 use super::piece::Piece;
 use super::scan_piece::{PartitionScan, ScanContext};
 use crate::Error;
+use crate::scan::stream_of;
 
 /// Reads exactly the objects of one epoch's slice, each pinned to its version.
 ///

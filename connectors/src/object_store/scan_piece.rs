@@ -8,9 +8,6 @@ use bessemer_schemas::{RejectReason, SourceLedger};
 use datafusion_physical_plan::metrics::Count;
 use datafusion_pruning::PruningPredicate;
 
-use super::admit::Refusal;
-use super::emit::Emitter;
-use super::epoch::{Reporter, ScanObject, ScanReport};
 use super::options::{FileFormat, OnError};
 use super::piece::Piece;
 use super::pinned::PinnedObject;
@@ -20,6 +17,7 @@ use super::source::ObjectSource;
 use super::typed_read::TypedFormat;
 use super::{parquet_read, text_read, typed_read};
 use crate::formats::text::ORIGINAL_BYTES_MAX;
+use crate::scan::{Emitter, Latest, Refusal, Reporter, ScanObject, ScanReport};
 use crate::{Error, Result};
 
 /// What the partitions of one scan share.
@@ -180,7 +178,7 @@ impl<'a> PieceSink<'a> {
     ) -> Result<Vec<RowReject>> {
         let Some(emitter) = self.emitter else { return Ok(Vec::new()) };
         let rows = batch.num_rows();
-        let verdict = plan.admission.judge(batch, self.latest())?;
+        let verdict = plan.admission.judge(batch, Latest::Of(self.latest()))?;
         self.count(rows as u64, &verdict.refused);
         let has_refused = !verdict.refused.is_empty();
         let mut numbers = if has_refused || plan.needs_numbers() { numbers.to_vec(rows) } else { Vec::new() };

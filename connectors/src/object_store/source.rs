@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bessemer_schemas::{IncludeKind, ObjectVersion, SourceDefinition, SourceKind};
 use datafusion_catalog::TableProvider;
 use futures::stream::BoxStream;
 
-use super::default_value::default_value;
 use super::listing::{Listing, sorted};
 use super::options::{FileFormat, ObjectSourceOptions};
 use super::provider::ObjectTable;
 use super::{infer, walk};
-use crate::{Error, Result};
+use crate::Result;
+use crate::source::declared;
 
 /// A source of connector `object_store`, with its columns.
 #[derive(Debug)]
@@ -40,9 +40,7 @@ impl ObjectSource {
             None => (Arc::new(infer::schema(&name, &options).await?), Vec::new()),
         };
         let mut fields: Vec<Arc<Field>> = declared.fields().iter().cloned().collect();
-        fields.extend(
-            definition.includes.iter().map(|include| Arc::new(include_field(include.kind, &include.name.value))),
-        );
+        fields.extend(definition.includes.iter().map(|include| Arc::new(include.field())));
         let event_time = match &definition.watermark {
             None => None,
             // A generated column is not read: its event time is not judged here.
@@ -83,7 +81,7 @@ impl ObjectSource {
         &self.schema
     }
 
-    /// The source as a table of DataFusion. What it reads comes from the session's [`super::EpochScans`].
+    /// The source as a table of DataFusion. What it reads comes from the session's [`crate::scan::EpochScans`].
     /// `with_origin` adds row identity as the last column.
     pub fn table_provider(self: &Arc<Self>, with_origin: bool) -> Arc<dyn TableProvider> {
         Arc::new(ObjectTable::new(Arc::clone(self), with_origin))
@@ -132,27 +130,4 @@ impl ObjectSource {
     pub(super) fn event_time(&self) -> Option<usize> {
         self.event_time
     }
-}
-
-fn declared(definition: &SourceDefinition) -> Result<(SchemaRef, Vec<Option<ArrayRef>>)> {
-    let columns = definition.columns.iter().flatten().filter(|column| column.generated.is_none());
-    let (mut fields, mut defaults) = (Vec::new(), Vec::new());
-    for column in columns {
-        let name = &column.name.value;
-        fields.push(Field::new(name, column.data_type.clone(), column.nullable));
-        let default = column.default.as_ref().map(|expr| default_value(expr, &column.data_type)).transpose();
-        defaults.push(default.map_err(|reason| Error::Invalid {
-            message: format!("the default of column `{name}` is no value of its type: {reason}"),
-        })?);
-    }
-    Ok((Arc::new(Schema::new(fields)), defaults))
-}
-
-fn include_field(kind: IncludeKind, name: &str) -> Field {
-    let data_type = match kind {
-        IncludeKind::Path => DataType::Utf8,
-        IncludeKind::Row => DataType::Int64,
-        IncludeKind::Modified => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-    };
-    Field::new(name, data_type, false)
 }

@@ -6,6 +6,5 @@ mod harness;
 mod parquet;
 mod paths;
 mod pinned;
-mod session;
 #[cfg(feature = "cloud")]
 mod web;

@@ -25,8 +25,8 @@ mod upload;
 pub use file_sequence::WriterNaming;
 pub use options::{BloomFilter, FeatureSetOptions, SetFormat, check_distinct_paths};
 pub use quarantine::{
-    Origins, QuarantineOwner, QuarantineWriter, quarantine_location, read_quarantine, record_schema, reject_schema,
-    violation_schema,
+    Origins, PartOrigin, QuarantineOwner, QuarantineWriter, message_schema, quarantine_location, read_quarantine,
+    record_schema, reject_schema, violation_schema,
 };
 pub use set_writer::{SetWriter, WrittenSet};
 pub use shape::SortedBy;

@@ -3,14 +3,15 @@
 //! Records that could not be decoded are in files of their source, with their original bytes; rows that broke an
 //! expectation are in files of their set, with the columns that they would have had there.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Array, UInt64Builder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt64Type};
 use arrow::record_batch::RecordBatch;
-use bessemer_schemas::{DataFile, Epoch, ORIGIN_COLUMN, ObjectVersion, unpack_origin};
+use bessemer_schemas::{DataFile, Epoch, IncludeKind, ORIGIN_COLUMN, ObjectVersion, OffsetRange, unpack_origin};
 use datafusion_execution::memory_pool::MemoryPool;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
@@ -43,10 +44,21 @@ pub enum QuarantineOwner<'a> {
     Set(&'a str),
 }
 
+/// Where the rows of one object, or of one range of offsets, come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartOrigin<'a> {
+    /// Name of the source.
+    pub source: &'a str,
+    /// Path of the object, or `topic/partition`.
+    pub path: String,
+    /// Number of the row that is the first of it: 0, or the first offset.
+    pub first_row: u64,
+}
+
 /// Says which source and object a packed row identity names.
 pub trait Origins {
-    /// Name of the source and path of the object, if they are known.
-    fn origin(&self, source: u64, object: u64) -> Option<(&str, &str)>;
+    /// The part of the epoch, if it is known.
+    fn origin(&self, source: u64, object: u64) -> Option<PartOrigin<'_>>;
 }
 
 /// Writes quarantined records or rows as Parquet files.
@@ -67,6 +79,26 @@ pub fn quarantine_location(state: &Location, owner: QuarantineOwner<'_>) -> Loca
     let mut folder = format!("quarantine/{kind}/");
     escape(name, &mut folder);
     state.child(&folder)
+}
+
+/// The columns of a Kafka source's quarantine files.
+pub fn message_schema() -> Schema {
+    let nullable = |kind: IncludeKind| matches!(kind, IncludeKind::Timestamp | IncludeKind::Key);
+    let part = |name: &str, kind: IncludeKind| Field::new(name, kind.data_type(), nullable(kind));
+    Schema::new(vec![
+        Field::new("epoch", DataType::Int64, false),
+        Field::new("source", DataType::Utf8, false),
+        part("topic", IncludeKind::Topic),
+        part("partition", IncludeKind::Partition),
+        part("offset", IncludeKind::Offset),
+        part("timestamp", IncludeKind::Timestamp),
+        part("key", IncludeKind::Key),
+        part("headers", IncludeKind::Headers),
+        Field::new("byte_len", DataType::UInt64, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("column", DataType::Utf8, true),
+        Field::new("original", DataType::Binary, false),
+    ])
 }
 
 /// The columns of a source's quarantine files.
@@ -102,6 +134,18 @@ pub fn violation_schema(rows: &Schema) -> Schema {
 }
 
 impl QuarantineWriter {
+    /// A writer of undecodable records of the Kafka source `source`, below the pipeline's `state`.
+    pub fn of_topics(
+        state: &Location,
+        pipeline: &str,
+        source: &str,
+        naming: WriterNaming,
+        memory: Option<&Arc<dyn MemoryPool>>,
+    ) -> Result<Self> {
+        let owner = QuarantineOwner::Source(source);
+        Self::new(state, pipeline, owner, &message_schema(), naming, memory)
+    }
+
     /// A writer of undecodable records of `source`, below the pipeline's `state`.
     pub fn of_source(
         state: &Location,
@@ -148,6 +192,20 @@ impl QuarantineWriter {
             })?;
             columns.push(cast(column, schema.field_with_name(name)?.data_type())?);
         }
+        self.write(RecordBatch::try_new(Arc::clone(schema), columns)?).await
+    }
+
+    /// Writes records of `range` of a Kafka source that could not be decoded.
+    pub async fn write_messages(&mut self, source: &str, range: &OffsetRange, rejects: &RecordBatch) -> Result<()> {
+        let rows = rejects.num_rows();
+        let schema = self.projection.schema();
+        let mut columns: Vec<ArrayRef> = vec![
+            self.epochs(rows)?,
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(source, rows))),
+            Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&range.topic, rows))),
+            Arc::new(Int32Array::from_value(range.partition, rows)),
+        ];
+        columns.extend(rejects.columns().iter().cloned());
         self.write(RecordBatch::try_new(Arc::clone(schema), columns)?).await
     }
 
@@ -222,13 +280,19 @@ fn origin_columns(rows: &RecordBatch, origins: &(dyn Origins + Sync)) -> [ArrayR
     let packed = rows.column_by_name(ORIGIN_COLUMN).and_then(|column| column.as_primitive_opt::<UInt64Type>());
     let nothing = UInt64Array::new_null(rows.num_rows());
     let packed = packed.unwrap_or(&nothing);
-    let unpacked = || packed.iter().map(|origin| origin.map(unpack_origin));
-    let named = || unpacked().map(|origin| origin.and_then(|(source, object, _)| origins.origin(source, object)));
-    [
-        Arc::new(named().map(|origin| origin.map(|(source, _)| source)).collect::<StringArray>()),
-        Arc::new(named().map(|origin| origin.map(|(_, path)| path)).collect::<StringArray>()),
-        Arc::new(unpacked().map(|origin| origin.map(|(_, _, row)| row)).collect::<UInt64Array>()),
-    ]
+    // Few rows are quarantined, and they come from fewer parts.
+    let mut parts: HashMap<(u64, u64), Option<PartOrigin<'_>>> = HashMap::new();
+    let (mut sources, mut paths, mut numbers) = (StringBuilder::new(), StringBuilder::new(), UInt64Builder::new());
+    for origin in packed {
+        let unpacked = origin.map(unpack_origin);
+        let part = unpacked.and_then(|(source, object, _)| {
+            parts.entry((source, object)).or_insert_with(|| origins.origin(source, object)).as_ref()
+        });
+        sources.append_option(part.map(|part| part.source));
+        paths.append_option(part.map(|part| part.path.as_str()));
+        numbers.append_option(unpacked.map(|(_, _, row)| row + part.map_or(0, |part| part.first_row)));
+    }
+    [Arc::new(sources.finish()), Arc::new(paths.finish()), Arc::new(numbers.finish())]
 }
 
 /// Reads at most `limit` rows of quarantine files, in the order of the files. Reads no more than it needs.

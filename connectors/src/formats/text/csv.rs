@@ -31,6 +31,8 @@ pub(super) struct CsvRecords {
 struct Scratch {
     unescaped: Vec<u8>,
     transcoded: String,
+    /// A record that came without its line break.
+    line: Vec<u8>,
 }
 
 /// What the header, or its absence, says.
@@ -66,6 +68,19 @@ impl CsvRecords {
     #[inline]
     pub(super) fn record_end(&mut self, bytes: &[u8]) -> Option<usize> {
         self.scan.record_end(bytes)
+    }
+
+    /// Finds the fields of `record`; whether it is one record, with or without a line break at its end.
+    pub(super) fn is_one_record(&mut self, record: &[u8]) -> bool {
+        let record = record.strip_suffix(b"\n").unwrap_or(record);
+        let record = record.strip_suffix(b"\r").unwrap_or(record);
+        let mut line = std::mem::take(&mut self.scratch.line);
+        line.clear();
+        line.extend_from_slice(record);
+        line.push(b'\n');
+        let end = self.scan.record_end(&line);
+        self.scratch.line = line;
+        end == Some(record.len())
     }
 
     /// Forgets the record in hand, to begin with another one.

@@ -77,6 +77,15 @@ pub struct Decoded {
     pub numbers: RecordNumbers,
 }
 
+/// Why a record is no row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFault {
+    /// The reason.
+    pub reason: RejectReason,
+    /// The column at fault, `outer.inner` for nested ones.
+    pub column: Option<String>,
+}
+
 /// What one object held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ObjectCounts {
@@ -121,6 +130,19 @@ impl TextDecoder {
             self.leave_head()?;
         }
         Ok(())
+    }
+
+    /// Takes one whole record that is no part of an object, such as the value of a message: it has no header before it,
+    /// and line breaks in it are its own. A record that is no row is the caller's to report. `number` is what the row is
+    /// known by; they must ascend.
+    pub fn decode_record(&mut self, number: u64, record: &[u8]) -> Result<Result<(), RecordFault>, FileFault> {
+        self.bytes += record.len() as u64;
+        self.reader.read_whole(number, record)
+    }
+
+    /// Makes a batch of the rows that are not in one yet.
+    pub fn flush(&mut self) -> Result<(), FileFault> {
+        self.reader.rows.flush()
     }
 
     /// Ends the object; the next bytes are those of another one. After a fault, use [`TextDecoder::abandon_object`].
@@ -258,6 +280,30 @@ impl Reader {
             self.rows.cut_back();
         }
         decoded
+    }
+
+    /// Reads a record that is all of `record`.
+    fn read_whole(&mut self, number: u64, record: &[u8]) -> Result<Result<(), RecordFault>, FileFault> {
+        let is_utf8 = !self.wants_utf8() || simdutf8::basic::from_utf8(record).is_ok();
+        let appended = match &mut self.records {
+            _ if !is_utf8 => Err(RejectReason::InvalidUtf8.into()),
+            Records::Json { .. } => self.append(record),
+            Records::Csv(records) => {
+                records.restart();
+                let is_one = records.is_one_record(record);
+                if is_one { self.append(record) } else { Err(RejectReason::InvalidQuoting.into()) }
+            }
+        };
+        match appended {
+            Ok(default_bytes) => {
+                self.rows.note(number, record.len() + default_bytes)?;
+                Ok(Ok(()))
+            }
+            Err(Fault { reason, column }) => {
+                let column = column.and_then(|number| self.paths.get(number.0 as usize)).cloned();
+                Ok(Err(RecordFault { reason, column }))
+            }
+        }
     }
 
     fn reject(&mut self, fault: Fault, text: &[u8], place: Place) {

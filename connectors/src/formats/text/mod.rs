@@ -48,7 +48,7 @@ mod time;
 #[cfg(test)]
 mod testing;
 
-pub use decoder::{Decoded, ObjectCounts, TextDecoder, TextDecoderOptions};
+pub use decoder::{Decoded, ObjectCounts, RecordFault, TextDecoder, TextDecoderOptions};
 pub use fault::FileFault;
 pub use infer::infer;
 pub use options::{CsvOptions, DecodeLimits, Encoding, JsonOptions, OnExtra, TextFormat, TimestampFormat};

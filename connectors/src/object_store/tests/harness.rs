@@ -20,8 +20,9 @@ use datafusion_physical_plan::ExecutionPlan;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
-use super::session::TestSession;
-use crate::object_store::{EpochScans, ObjectSource, ObjectSourceOptions, ScanObject, ScanReport};
+use crate::object_store::{ObjectSource, ObjectSourceOptions};
+use crate::scan::{EpochScans, ScanInput, ScanObject, ScanReport};
+use crate::test_session::TestSession;
 use crate::{Error, Location, Result};
 
 pub(super) const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -241,7 +242,7 @@ pub(super) async fn plan(
     scans: EpochScans,
 ) -> (Arc<dyn ExecutionPlan>, TestSession) {
     let objects = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
-    let scans = scans.with_source("flights", 5, objects.collect::<Vec<_>>().into());
+    let scans = scans.with_source("flights", 5, ScanInput::Objects(objects.collect()));
     let config = SessionConfig::new()
         .with_target_partitions(ask.partitions.max(1))
         .with_batch_size(ask.batch_rows.unwrap_or(8_192))

@@ -53,7 +53,7 @@ async fn one_large_file_is_read_by_all_partitions() {
     write(folder.path(), "a.parquet", &bytes);
     let source = open(folder.path(), None, &[("path", "a.parquet")]).await.unwrap();
     let objects = listed(&source).await.unwrap();
-    let scans = crate::object_store::EpochScans::silent();
+    let scans = crate::scan::EpochScans::silent();
     let (plan, _) = plan(&source, &objects, &Ask { partitions: 4, ..Ask::default() }, scans).await;
     assert_eq!(plan.properties().partitioning.partition_count(), 4);
     let scanned = scan(&source, Ask { partitions: 4, ..Ask::default() }).await.unwrap();
@@ -125,7 +125,7 @@ proptest! {
             let kept = |batch: RecordBatch| {
                 let schema = DFSchema::try_from(batch.schema()).unwrap();
                 let predicate = filters.iter().cloned().reduce(Expr::and).unwrap();
-                let predicate = super::session::physical_expr(&predicate, &schema).unwrap();
+                let predicate = crate::test_session::physical_expr(&predicate, &schema).unwrap();
                 let mask = predicate.evaluate(&batch).unwrap().into_array(batch.num_rows()).unwrap();
                 let mask = arrow::array::AsArray::as_boolean(&mask).clone();
                 text(&[filter_record_batch(&batch, &mask).unwrap()])

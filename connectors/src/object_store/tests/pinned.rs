@@ -12,7 +12,7 @@ use tempfile::tempdir;
 
 use super::harness::*;
 use crate::Error;
-use crate::object_store::EpochScans;
+use crate::scan::{EpochScans, ScanReport};
 
 fn is_unstable(error: &Error, path: &str, expected: &str) -> bool {
     error.kind() == ErrorKind::Unavailable
@@ -76,7 +76,7 @@ async fn file_that_grows_while_it_is_read_is_said_and_not_done() {
     assert!(is_unstable(&error, "a.csv", "changed"), "{error:?}");
     drop((plan, context));
     while let Some(report) = reports.recv().await {
-        assert!(matches!(report, crate::object_store::ScanReport::Progress { .. }), "{report:?}");
+        assert!(matches!(report, ScanReport::Progress { .. }), "{report:?}");
     }
 }
 
@@ -127,7 +127,7 @@ async fn only_the_first_scan_of_an_epoch_reports() {
     drop((first, second, third, context));
     let mut done = 0;
     while let Some(report) = reports.recv().await {
-        done += usize::from(matches!(report, crate::object_store::ScanReport::ObjectDone { .. }));
+        done += usize::from(matches!(report, ScanReport::ObjectDone { .. }));
     }
     assert_eq!(done, 2);
 }

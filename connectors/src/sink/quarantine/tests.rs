@@ -12,8 +12,9 @@ const NAMING: WriterNaming = WriterNaming { epoch: Epoch(3), claim: Claim(1), at
 struct OneSource;
 
 impl Origins for OneSource {
-    fn origin(&self, source: u64, object: u64) -> Option<(&str, &str)> {
-        (source == 2 && object == 5).then_some(("flights", "in/5.json"))
+    fn origin(&self, source: u64, object: u64) -> Option<PartOrigin<'_>> {
+        let part = || PartOrigin { source: "flights", path: "in/5.json".to_owned(), first_row: 0 };
+        (source == 2 && object == 5).then(part)
     }
 }
 

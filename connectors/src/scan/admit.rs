@@ -13,44 +13,71 @@ use crate::Result;
 
 /// The checks of a source, over the columns that a scan reads.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     /// Index and name of columns that may not be null; empty where the decoder checks that.
-    pub(super) not_null: Vec<(usize, String)>,
+    pub(crate) not_null: Vec<(usize, String)>,
     /// Index and name of the event-time column.
-    pub(super) event_time: Option<(usize, String)>,
+    pub(crate) event_time: Option<(usize, String)>,
 }
 
 /// What was found of a batch.
 #[derive(Debug, Default)]
-pub(super) struct Verdict {
+pub(crate) struct Verdict {
     /// Which rows pass; `None` if all do.
-    pub(super) keep: Option<BooleanArray>,
+    pub(crate) keep: Option<BooleanArray>,
     /// The others, ascending.
-    pub(super) refused: Vec<Refusal>,
+    pub(crate) refused: Vec<Refusal>,
 }
 
 /// A row that does not pass, for the first of its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     /// Index in the batch.
-    pub(super) row: usize,
+    pub(crate) row: usize,
     /// Why.
-    pub(super) reason: RejectReason,
+    pub(crate) reason: RejectReason,
     /// Which column is at fault, in [`Admission`]'s numbering.
-    pub(super) column: usize,
+    pub(crate) column: usize,
 }
 
 impl Refusal {
     /// Whether the row was decoded, and only its event time is bad.
-    pub(super) fn is_bad_event_time(&self) -> bool {
+    pub(crate) fn is_bad_event_time(&self) -> bool {
         matches!(self.reason, RejectReason::NullEventTime | RejectReason::EventTimeAhead)
     }
 }
 
+/// The last event time that is possible, microseconds since 1970, UTC.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Latest<'a> {
+    /// For all rows of a batch: they are of one file.
+    Of(i64),
+    /// For each row: each record has a timestamp of its own.
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "only records of a stream have times of their own"))]
+    OfEach(&'a [i64]),
+}
+
+impl Latest<'_> {
+    fn of(self, row: usize) -> i64 {
+        match self {
+            Self::Of(latest) => latest,
+            Self::OfEach(rows) => rows.get(row).copied().unwrap_or(i64::MAX),
+        }
+    }
+
+    /// The one before which every row's event time is possible.
+    fn earliest(self) -> i64 {
+        match self {
+            Self::Of(latest) => latest,
+            Self::OfEach(rows) => rows.iter().copied().min().unwrap_or(i64::MAX),
+        }
+    }
+}
+
 impl Admission {
-    /// Judges a batch. An event time beyond `latest` (microseconds since 1970, UTC) is impossible.
-    pub(super) fn judge(&self, batch: &RecordBatch, latest: i64) -> Result<Verdict> {
-        if self.passes(batch, latest)? {
+    /// Judges a batch. An event time beyond `latest` is impossible.
+    pub(crate) fn judge(&self, batch: &RecordBatch, latest: Latest<'_>) -> Result<Verdict> {
+        if self.passes(batch, latest.earliest())? {
             return Ok(Verdict::default());
         }
         let times = match &self.event_time {
@@ -65,7 +92,7 @@ impl Admission {
                 (None, Some((column, times))) if times.array.is_null(row) => {
                     Some((RejectReason::NullEventTime, *column))
                 }
-                (None, Some((column, times))) if times.value(row) > times.limit(latest) => {
+                (None, Some((column, times))) if times.value(row) > times.limit(latest.of(row)) => {
                     Some((RejectReason::EventTimeAhead, *column))
                 }
                 _ => None,
@@ -151,7 +178,7 @@ mod tests {
         let ids: ArrayRef = Arc::new(Int64Array::from(ids));
         let batch = RecordBatch::try_from_iter_with_nullable([("t", times, true), ("id", ids, true)]).unwrap();
         let admission = Admission { not_null: vec![(1, "id".to_owned())], event_time: Some((0, "t".to_owned())) };
-        let verdict = admission.judge(&batch, 2_000_000).unwrap();
+        let verdict = admission.judge(&batch, Latest::Of(2_000_000)).unwrap();
         let found: Vec<_> = verdict.refused.iter().map(|refusal| (refusal.row, refusal.reason)).collect();
         assert_eq!(found, expected);
         assert_eq!(verdict.keep.map_or(batch.num_rows(), |keep| keep.true_count()), batch.num_rows() - expected.len());

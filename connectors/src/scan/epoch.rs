@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
-use bessemer_schemas::{ObjectVersion, SourceLedger};
+use bessemer_schemas::{ObjectVersion, OffsetRange, SourceLedger};
 use tokio::sync::mpsc;
 
 /// One object of an epoch.
@@ -19,27 +19,97 @@ pub struct ScanObject {
     pub is_new: bool,
 }
 
+/// Offsets of one partition of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanOffsets {
+    /// The offsets to read.
+    pub range: OffsetRange,
+    /// Whether this epoch reads them for the first time.
+    pub is_new: bool,
+}
+
+/// What an epoch reads of one source, in the order of row identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScanInput {
+    /// Objects of a store.
+    Objects(Arc<[ScanObject]>),
+    /// Offsets of Kafka partitions.
+    Offsets(Arc<[ScanOffsets]>),
+}
+
+impl ScanInput {
+    /// How many objects or ranges of offsets.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Objects(objects) => objects.len(),
+            Self::Offsets(ranges) => ranges.len(),
+        }
+    }
+
+    /// Whether there is nothing to read.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether this epoch reads a part for the first time.
+    pub fn is_new(&self, part: usize) -> bool {
+        match self {
+            Self::Objects(objects) => objects.get(part).is_some_and(|object| object.is_new),
+            Self::Offsets(ranges) => ranges.get(part).is_some_and(|offsets| offsets.is_new),
+        }
+    }
+
+    /// What of a part has to be covered until it was read to its end: bytes of an object, offsets of a range.
+    pub fn extent(&self, part: usize) -> u64 {
+        match self {
+            Self::Objects(objects) => objects.get(part).map_or(0, |object| object.version.size),
+            Self::Offsets(ranges) => ranges.get(part).map_or(0, |offsets| offsets.range.offsets()),
+        }
+    }
+
+    /// Where the rows of a part come from: path of the object, or `topic/partition`.
+    pub fn path(&self, part: usize) -> Option<String> {
+        match self {
+            Self::Objects(objects) => objects.get(part).map(|object| object.version.path.clone()),
+            Self::Offsets(ranges) => {
+                ranges.get(part).map(|offsets| format!("{}/{}", offsets.range.topic, offsets.range.partition))
+            }
+        }
+    }
+
+    /// The number of the first row of a part: offsets do not begin at 0.
+    pub fn first_row(&self, part: usize) -> u64 {
+        match self {
+            Self::Objects(_) => 0,
+            Self::Offsets(ranges) => {
+                ranges.get(part).map_or(0, |offsets| u64::try_from(offsets.range.start).unwrap_or(0))
+            }
+        }
+    }
+}
+
 /// What a scan tells the epoch. A partition of the plan sends the reports of its objects in order; reports of different
 /// partitions mix.
 #[derive(Debug, Clone)]
 pub enum ScanReport {
-    /// Rejected records, by `formats::text::reject_schema`.
+    /// Rejected records, by `formats::text::reject_schema` (of Kafka by `kafka::reject_schema`).
     Rejects {
         /// The source.
         source: Arc<str>,
-        /// Index of the object in the epoch's slice.
+        /// Index of the object (or range of offsets) in the epoch's slice.
         object: u32,
         /// The records.
         batch: RecordBatch,
     },
-    /// One piece of an object was read to its end. An object read in pieces (row groups of one Parquet file, by
-    /// several partitions) has several of these; `objects` and `bytes` of their ledgers add up to one object.
+    /// One piece of an object, or a range of offsets, was read to its end. An object read in pieces (row groups of one
+    /// Parquet file, by several partitions) has several of these; `objects` and `bytes` of their ledgers add up to one
+    /// object.
     ObjectDone {
         /// The source.
         source: Arc<str>,
         /// Index of the object in the epoch's slice.
         object: u32,
-        /// Bytes of the object that the piece covers: it was read to its end when the pieces cover all of it.
+        /// What of [`ScanInput::extent`] the piece covers: the object was read to its end when the pieces cover all of it.
         covered: u64,
         /// What became of its records; `quarantined` is left to the writer of the quarantine.
         ledger: SourceLedger,
@@ -53,7 +123,7 @@ pub enum ScanReport {
     },
 }
 
-/// The objects of every source in one epoch, and where their scans report.
+/// What one epoch reads of every source, and where its scans report.
 #[derive(Debug)]
 pub struct EpochScans {
     sources: BTreeMap<String, SourceScans>,
@@ -64,7 +134,7 @@ pub struct EpochScans {
 #[derive(Debug)]
 struct SourceScans {
     number: u64,
-    objects: Arc<[ScanObject]>,
+    input: ScanInput,
     has_reporter: AtomicBool,
 }
 
@@ -90,8 +160,8 @@ impl EpochScans {
 
     /// What the epoch reads of a source. `number` is the source's number in row identity (below 64).
     #[must_use]
-    pub fn with_source(mut self, name: impl Into<String>, number: u64, objects: Arc<[ScanObject]>) -> Self {
-        self.sources.insert(name.into(), SourceScans { number, objects, has_reporter: AtomicBool::new(false) });
+    pub fn with_source(mut self, name: impl Into<String>, number: u64, input: ScanInput) -> Self {
+        self.sources.insert(name.into(), SourceScans { number, input, has_reporter: AtomicBool::new(false) });
         self
     }
 
@@ -109,20 +179,29 @@ impl EpochScans {
         }
     }
 
-    pub(super) fn is_preview(&self) -> bool {
+    pub(crate) fn is_preview(&self) -> bool {
         self.is_preview
     }
 
     /// Objects and number of a source; nothing of it is read where it has none.
-    pub(super) fn objects(&self, source: &str) -> (Arc<[ScanObject]>, u64) {
+    pub(crate) fn objects(&self, source: &str) -> (Arc<[ScanObject]>, u64) {
         match self.sources.get(source) {
-            Some(scans) => (Arc::clone(&scans.objects), scans.number),
-            None => (Arc::from([]), 0),
+            Some(SourceScans { input: ScanInput::Objects(objects), number, .. }) => (Arc::clone(objects), *number),
+            _ => (Arc::from([]), 0),
+        }
+    }
+
+    /// Ranges and number of a Kafka source; nothing of it is read where it has none.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn offsets(&self, source: &str) -> (Arc<[ScanOffsets]>, u64) {
+        match self.sources.get(source) {
+            Some(SourceScans { input: ScanInput::Offsets(ranges), number, .. }) => (Arc::clone(ranges), *number),
+            _ => (Arc::from([]), 0),
         }
     }
 
     /// Where a scan of `source` that is being planned reports: the first one in an epoch does it for all.
-    pub(super) fn reporter(&self, source: &str) -> Reporter {
+    pub(crate) fn reporter(&self, source: &str) -> Reporter {
         let is_first = |scans: &SourceScans| !scans.has_reporter.swap(true, Ordering::AcqRel);
         let reports_objects = self.reports.is_some() && self.sources.get(source).is_some_and(is_first);
         Reporter { reports: self.reports.clone(), reports_objects }
@@ -131,27 +210,36 @@ impl EpochScans {
 
 /// Where one scan reports, and what.
 #[derive(Debug, Clone)]
-pub(super) struct Reporter {
+pub(crate) struct Reporter {
     reports: Option<mpsc::Sender<ScanReport>>,
     reports_objects: bool,
 }
 
 impl Reporter {
     /// Whether it reports rejects and ledgers.
-    pub(super) fn reports_objects(&self) -> bool {
+    pub(crate) fn reports_objects(&self) -> bool {
         self.reports_objects
     }
 
     /// Sends rejects or a ledger, waiting for room. Where the epoch is gone already there is nobody to wait for.
-    pub(super) async fn send(&self, report: ScanReport) {
+    pub(crate) async fn send(&self, report: ScanReport) {
         if let (true, Some(reports)) = (self.reports_objects, &self.reports) {
             // A closed queue means that the epoch was abandoned; the plan is about to be dropped.
             drop(reports.send(report).await);
         }
     }
 
+    /// [`Reporter::send`] from a thread that may block.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn send_blocking(&self, report: ScanReport) {
+        if let (true, Some(reports)) = (self.reports_objects, &self.reports) {
+            // As above.
+            drop(reports.blocking_send(report));
+        }
+    }
+
     /// Tells of progress without waiting.
-    pub(super) fn progress(&self, bytes: u64, rows: u64) {
+    pub(crate) fn progress(&self, bytes: u64, rows: u64) {
         if let Some(reports) = &self.reports {
             // Only a display loses by a full queue.
             drop(reports.try_send(ScanReport::Progress { bytes, rows }));

@@ -18,7 +18,7 @@ use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, ScalarUDF
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_plan::ExecutionPlan;
 
-pub(super) struct TestSession {
+pub(crate) struct TestSession {
     config: SessionConfig,
     runtime: Arc<RuntimeEnv>,
     properties: ExecutionProps,
@@ -31,7 +31,7 @@ pub(super) struct TestSession {
 }
 
 impl TestSession {
-    pub(super) fn new(config: SessionConfig) -> Self {
+    pub(crate) fn new(config: SessionConfig) -> Self {
         Self {
             config,
             runtime: Arc::default(),
@@ -46,7 +46,7 @@ impl TestSession {
     }
 }
 
-pub(super) fn physical_expr(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+pub(crate) fn physical_expr(expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
     datafusion_physical_expr::create_physical_expr(
         expr,
         schema,

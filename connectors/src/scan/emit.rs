@@ -13,18 +13,18 @@ use crate::{Error, Result};
 
 /// Where the code sends its batches.
 #[derive(Debug, Clone)]
-pub(super) struct Emitter(mpsc::Sender<RecordBatch>);
+pub(crate) struct Emitter(mpsc::Sender<RecordBatch>);
 
 impl Emitter {
     /// Hands a batch on, once the one before was taken.
-    pub(super) async fn emit(&self, batch: RecordBatch) -> Result<()> {
+    pub(crate) async fn emit(&self, batch: RecordBatch) -> Result<()> {
         let gone = || Error::Internal { message: "a scan went on after its stream was dropped".to_owned() };
         self.0.send(batch).await.map_err(|_| gone())
     }
 }
 
 /// The stream of what `code` emits; an error of the code is its last item.
-pub(super) fn stream_of<F>(code: impl FnOnce(Emitter) -> F) -> impl Stream<Item = Result<RecordBatch>> + Send
+pub(crate) fn stream_of<F>(code: impl FnOnce(Emitter) -> F) -> impl Stream<Item = Result<RecordBatch>> + Send
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {

@@ -1,0 +1,244 @@
+//! What is new: partitions and their ends, cut into slices.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bessemer_schemas::{OffsetRange, SliceLimits};
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::client::{Consumer, blocking, consumer, failed, patience};
+use super::options::{KafkaSourceOptions, OnDataLoss, Startup, Topics};
+use super::source::KafkaSource;
+use crate::{Error, Result};
+
+/// Offsets of a slice, where nothing else bounds it: some seconds of work, so that a crash repeats little.
+const SLICE_OFFSETS: u64 = 2_000_000;
+
+/// A partition as its leader describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Described {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    /// The oldest offset that is left.
+    pub(super) low: i64,
+    /// The offset after the last one that may be read.
+    pub(super) end: i64,
+}
+
+/// What is there beyond what was read, as the brokers said when they were asked: one arrival.
+#[derive(Debug)]
+pub struct Backlog {
+    left: VecDeque<OffsetRange>,
+}
+
+impl Backlog {
+    /// The next slice: as much of every partition as of the others, so that none runs ahead. Partitions that were just
+    /// found are in it even if they are empty. Empty when nothing is left.
+    pub fn next_slice(&mut self, limits: &mut SliceLimits) -> Vec<OffsetRange> {
+        let mut budget = limits.rows.min(SLICE_OFFSETS);
+        if budget == 0 {
+            return Vec::new();
+        }
+        let mut taken: BTreeMap<usize, OffsetRange> = BTreeMap::new();
+        let mut waiting = self.left.iter_mut().enumerate().count() as u64;
+        // The shortest first: what they leave of their share is for the others.
+        let mut order: Vec<usize> = (0..self.left.len()).collect();
+        order.sort_by_key(|at| self.left[*at].offsets());
+        for at in order {
+            let range = &mut self.left[at];
+            let share = range.offsets().min((budget / waiting.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
+            waiting -= 1;
+            let end = range.start.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)).min(range.end.max(range.start));
+            if share == 0 && !range.is_empty() {
+                continue;
+            }
+            taken.insert(at, OffsetRange { end, ..range.clone() });
+            range.start = end;
+            budget -= share.min(budget);
+        }
+        self.left.retain(|range| !range.is_empty());
+        limits.rows = limits.rows.saturating_sub(taken.values().map(OffsetRange::offsets).sum());
+        taken.into_values().collect()
+    }
+
+    /// Offsets that are left.
+    pub fn offsets(&self) -> u64 {
+        self.left.iter().map(OffsetRange::offsets).sum()
+    }
+}
+
+impl KafkaSource {
+    /// Asks the brokers for what is there beyond `read`: the offsets that were read so far.
+    pub async fn backlog(self: &Arc<Self>, read: Vec<OffsetRange>) -> Result<Backlog> {
+        let this = Arc::clone(self);
+        blocking(move || this.ask(&read)).await
+    }
+
+    fn ask(&self, read: &[OffsetRange]) -> Result<Backlog> {
+        let options = self.options();
+        let consumer = consumer(options, 1)?;
+        let described = describe(options, &consumer)?;
+        let is_first = read.is_empty();
+        let mut left = VecDeque::new();
+        let starts = if is_first { starts(options, &consumer, &described)? } else { vec![None; described.len()] };
+        for (partition, start) in described.iter().zip(starts) {
+            let so_far = read.iter().find(|range| (range.topic.as_str(), range.partition) == (&*partition.topic, partition.partition));
+            let topic_id = None;
+            let start = match so_far {
+                Some(range) => self.resume(range.end, partition)?,
+                // What was made after the first look is read from its beginning.
+                None => start.unwrap_or(partition.low).clamp(partition.low, partition.end),
+            };
+            if so_far.is_some() && start >= partition.end {
+                continue;
+            }
+            let (topic, end) = (partition.topic.clone(), partition.end);
+            left.push_back(OffsetRange { topic, partition: partition.partition, start, end, topic_id });
+        }
+        self.check_gone(read, &described)?;
+        Ok(Backlog { left })
+    }
+
+    /// Where reading goes on; an error where it cannot.
+    fn resume(&self, next: i64, partition: &Described) -> Result<i64> {
+        let lost = |reason: &str| Error::OffsetsLost {
+            name: self.name().to_owned(),
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+            reason: reason.to_owned(),
+        };
+        if partition.end < next {
+            let end = partition.end;
+            return Err(lost(&format!(
+                "it was read up to offset {next} and now ends at {end}: the topic was made anew or its log was cut off"
+            )));
+        }
+        if partition.low > next && self.options().on_data_loss == OnDataLoss::Fail {
+            let low = partition.low;
+            return Err(lost(&format!("offsets {next} to {} were deleted before they were read", low - 1)));
+        }
+        // With `on_data_loss = 'record'` the scan counts what is lost, from here.
+        Ok(next)
+    }
+
+    /// A partition that was read and is no more.
+    fn check_gone(&self, read: &[OffsetRange], described: &[Described]) -> Result<()> {
+        let is_there = |range: &&OffsetRange| {
+            described.iter().any(|found| (found.topic.as_str(), found.partition) == (&*range.topic, range.partition))
+        };
+        match read.iter().find(|range| !is_there(range)) {
+            None => Ok(()),
+            Some(gone) => Err(Error::OffsetsLost {
+                name: self.name().to_owned(),
+                topic: gone.topic.clone(),
+                partition: gone.partition,
+                reason: format!("it was read up to offset {} and is no longer there", gone.end),
+            }),
+        }
+    }
+}
+
+/// All partitions of the topics, by topic and number.
+pub(super) fn describe(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<Vec<Described>> {
+    let mut partitions = Vec::new();
+    for (topic, count) in topics(options, consumer)? {
+        for partition in 0..count {
+            let watermarks = consumer.fetch_watermarks(&topic, partition, patience(options));
+            let (low, end) = watermarks.map_err(|error| {
+                failed(options, &format!("ask for the end of partition {partition} of `{topic}`"), Some(consumer.context()), &error)
+            })?;
+            partitions.push(Described { topic: topic.clone(), partition, low, end });
+        }
+    }
+    Ok(partitions)
+}
+
+/// Names of the topics with the number of their partitions, by name.
+fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<String, i32>> {
+    let brokers = || options.bootstrap_servers.clone();
+    let ask = |topic: Option<&str>| {
+        let answer = consumer.fetch_metadata(topic, patience(options));
+        answer.map_err(|error| failed(options, "ask for topics", Some(consumer.context()), &error))
+    };
+    let mut found = BTreeMap::new();
+    match &options.topics {
+        Topics::Named(names) => {
+            for name in names {
+                let metadata = ask(Some(name))?;
+                let topic = metadata.topics().iter().find(|topic| topic.name() == name);
+                let error = topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+                match (topic, error) {
+                    (_, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
+                        let reason = format!("no permission to describe topic `{name}`");
+                        return Err(Error::BrokerDenied { brokers: brokers(), action: "ask for topics".to_owned(), reason });
+                    }
+                    (Some(topic), None) if !topic.partitions().is_empty() => {
+                        found.insert(name.clone(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
+                    }
+                    (_, None | Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) => {
+                        return Err(Error::TopicMissing { topic: name.clone(), brokers: brokers() });
+                    }
+                    (_, Some(code)) => {
+                        let reason = code.to_string();
+                        return Err(Error::Broker { brokers: brokers(), action: format!("describe topic `{name}`"), reason });
+                    }
+                }
+            }
+        }
+        Topics::Matching(pattern) => {
+            let metadata = ask(None)?;
+            let matching = metadata.topics().iter().filter(|topic| pattern.is_match(topic.name()));
+            for topic in matching.filter(|topic| topic.error().is_none()) {
+                found.insert(topic.name().to_owned(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Where each partition begins that was never read; `None`: with its oldest record.
+fn starts(options: &KafkaSourceOptions, consumer: &Consumer, found: &[Described]) -> Result<Vec<Option<i64>>> {
+    let asked = |offset: &dyn Fn(&Described) -> Offset| -> Result<TopicPartitionList> {
+        let mut list = TopicPartitionList::with_capacity(found.len());
+        for partition in found {
+            let added = list.add_partition_offset(&partition.topic, partition.partition, offset(partition));
+            added.map_err(|error| failed(options, "name partitions", None, &error))?;
+        }
+        Ok(list)
+    };
+    let answered = |list: &TopicPartitionList| -> Vec<Option<i64>> {
+        let of = |partition: &Described| match list.find_partition(&partition.topic, partition.partition)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            // Beyond the last record.
+            Offset::End => Some(partition.end),
+            _ => None,
+        };
+        found.iter().map(of).collect()
+    };
+    let patience = patience(options);
+    Ok(match &options.startup {
+        Startup::Earliest => vec![None; found.len()],
+        Startup::Latest => found.iter().map(|partition| Some(partition.end)).collect(),
+        Startup::Offsets(offsets) => {
+            let of = |partition: &Described| {
+                offsets.iter().find(|(number, _)| *number == partition.partition).map(|(_, offset)| *offset)
+            };
+            found.iter().map(of).collect()
+        }
+        Startup::Timestamp(millis) => {
+            let list = asked(&|_| Offset::Offset(*millis))?;
+            let list = consumer.offsets_for_times(list, patience);
+            let list = list.map_err(|error| failed(options, "ask for offsets by time", Some(consumer.context()), &error))?;
+            answered(&list)
+        }
+        Startup::Group(group) => {
+            let list = asked(&|_| Offset::Invalid)?;
+            let list = consumer.committed_offsets(list, patience).map_err(|error| {
+                failed(options, &format!("ask for the offsets of group `{group}`"), Some(consumer.context()), &error)
+            })?;
+            answered(&list)
+        }
+    })
+}

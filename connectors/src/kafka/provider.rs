@@ -1,0 +1,108 @@
+//! A source as DataFusion sees it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use bessemer_schemas::ORIGIN_COLUMN;
+use datafusion_catalog::{Session, TableProvider};
+use datafusion_common::{DataFusionError, Result as EngineResult};
+use datafusion_expr::{Expr, TableType};
+use datafusion_physical_plan::ExecutionPlan;
+
+use super::scan::{KafkaScanExec, ReadPlan, ScanContext};
+use super::source::KafkaSource;
+use crate::scan::{EpochScans, ScanOffsets};
+
+/// A source as a table. What it holds is what the session's [`EpochScans`] say.
+#[derive(Debug)]
+pub(super) struct KafkaTable {
+    source: Arc<KafkaSource>,
+    schema: SchemaRef,
+}
+
+impl KafkaTable {
+    /// The table of a source, with row identity as its last column or without.
+    pub(super) fn new(source: Arc<KafkaSource>, with_origin: bool) -> Self {
+        let mut fields: Vec<Arc<Field>> = source.schema().fields().iter().cloned().collect();
+        if with_origin {
+            fields.push(Arc::new(Field::new(ORIGIN_COLUMN, DataType::UInt64, false)));
+        }
+        Self { source, schema: Arc::new(Schema::new(fields)) }
+    }
+}
+
+#[async_trait]
+impl TableProvider for KafkaTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let Some(scans) = state.config().get_extension::<EpochScans>() else {
+            let error = self.source.internal("it is scanned outside an epoch");
+            return Err(DataFusionError::External(Box::new(error)));
+        };
+        let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let output_schema = Arc::new(self.schema.project(&wanted)?);
+        let (ranges, number) = scans.offsets(self.source.name());
+        let partitions = partitioned(&ranges, state.config().target_partitions());
+        let context = ScanContext {
+            plan: ReadPlan::new(&self.source, output_schema, &wanted),
+            source: Arc::clone(&self.source),
+            ranges,
+            number,
+            reporter: scans.reporter(self.source.name()),
+        };
+        Ok(Arc::new(KafkaScanExec::new(Arc::new(context), partitions)))
+    }
+}
+
+/// Cuts a slice into at most `partitions` runs of whole ranges, by the number of their offsets alone, so that draining
+/// the partitions in order gives the rows in the order of their identity, whatever their number.
+fn partitioned(ranges: &[ScanOffsets], partitions: usize) -> Vec<Range<usize>> {
+    let weights: Vec<u128> = ranges.iter().map(|offsets| u128::from(offsets.range.offsets().max(1))).collect();
+    let total: u128 = weights.iter().sum();
+    let partitions = partitions.max(1);
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let (mut before, mut last) = (0, None);
+    for (at, weight) in weights.iter().enumerate() {
+        let middle = (before + weight / 2) * partitions as u128 / total.max(1);
+        match runs.last_mut() {
+            Some(run) if last == Some(middle) => run.end = at + 1,
+            _ => runs.push(at..at + 1),
+        }
+        last = Some(middle);
+        before += weight;
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use bessemer_schemas::OffsetRange;
+
+    use super::*;
+
+    #[test]
+    fn runs_cover_the_ranges_in_order() {
+        for (sizes, partitions) in [(vec![], 2), (vec![5], 4), (vec![0, 0, 0], 2), (vec![100, 1, 1, 100, 3], 2), (vec![1; 9], 4)] {
+            let range = |size: &i64| OffsetRange { topic: "t".to_owned(), partition: 0, start: 7, end: 7 + size, topic_id: None };
+            let ranges: Vec<_> = sizes.iter().map(|size| ScanOffsets { range: range(size), is_new: true }).collect();
+            let runs = partitioned(&ranges, partitions);
+            assert!(runs.len() <= partitions);
+            assert_eq!(runs.iter().cloned().flatten().collect::<Vec<_>>(), (0..sizes.len()).collect::<Vec<_>>());
+        }
+    }
+}

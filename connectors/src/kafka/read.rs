@@ -1,0 +1,359 @@
+//! Reading ranges of offsets: poll, decode in place, judge, count, give on. Runs on a thread that may block.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow::compute::filter_record_batch;
+use bessemer_schemas::{OffsetRange, SourceLedger, pack_origin};
+use datafusion_physical_plan::metrics::Count;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::client::{Consumer, Context, consumer, failed, patience};
+use super::parts::{Parts, Rejects, TakenParts};
+use super::payload::PayloadDecoder;
+use super::scan::{OutputColumn, ScanContext};
+use crate::formats::text::{DecodeLimits, RecordFault};
+use crate::scan::{Latest, Refusal, ScanReport};
+use crate::{Error, Result};
+
+/// How long one poll waits before it looks whether anybody still wants its rows.
+const POLL: Duration = Duration::from_millis(50);
+/// Rejects that are held before they are reported.
+const REJECTS_HELD: usize = 1_024;
+/// Records between two tellings of progress.
+const PROGRESS_RECORDS: u64 = 8_192;
+
+/// Reads runs of ranges into a channel.
+pub(super) struct RangeRead {
+    pub(super) context: Arc<ScanContext>,
+    pub(super) batch_rows: usize,
+    pub(super) batches: tokio::sync::mpsc::Sender<RecordBatch>,
+    pub(super) bytes_scanned: Count,
+}
+
+impl RangeRead {
+    /// Reads the ranges of one plan partition, in order.
+    pub(super) fn run(self, ranges: Range<usize>) -> Result<()> {
+        let client = Client::assigned(&self.context, ranges.clone())?;
+        for at in ranges {
+            let mut sink = RangeSink::new(&self, at)?;
+            match client.read(&mut sink)? {
+                Ended::Read => sink.done()?,
+                Ended::Unwanted => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How reading a range ended.
+enum Ended {
+    Read,
+    /// Nobody takes the rows any more.
+    Unwanted,
+}
+
+/// A consumer that is assigned the ranges of one plan partition, with a queue for each.
+struct Client<'a> {
+    context: &'a ScanContext,
+    consumer: Arc<Consumer>,
+    queues: HashMap<usize, PartitionQueue<Context>>,
+}
+
+impl<'a> Client<'a> {
+    fn assigned(context: &'a ScanContext, ranges: Range<usize>) -> Result<Self> {
+        let consumer = consumer(context.source.options(), ranges.len())?;
+        let mut client = Self { context, consumer, queues: HashMap::new() };
+        let mut list = TopicPartitionList::with_capacity(ranges.len());
+        for at in ranges {
+            let range = &context.ranges[at].range;
+            if range.is_empty() {
+                continue;
+            }
+            list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.start))
+                .map_err(|error| client.failed("name a partition", &error))?;
+            // Before the partition is assigned: librdkafka then never sends its records anywhere else.
+            let queue = client.consumer.split_partition_queue(&range.topic, range.partition);
+            let queue = queue.ok_or_else(|| context.source.internal("the client makes no queue for a partition"))?;
+            client.queues.insert(at, queue);
+        }
+        client.consumer.assign(&list).map_err(|error| client.failed("take up partitions", &error))?;
+        Ok(client)
+    }
+
+    /// Reads one range to its end.
+    ///
+    /// Its consumer was made for this scan, after the range was sealed: what it says about the end of the partition is
+    /// about an end at or beyond that of the range.
+    fn read(&self, sink: &mut RangeSink<'_>) -> Result<Ended> {
+        let Some(queue) = self.queues.get(&sink.at) else { return Ok(Ended::Read) };
+        let mut quiet_since = Instant::now();
+        while sink.next < sink.range.end {
+            match queue.poll(POLL) {
+                Some(Ok(message)) => {
+                    sink.take(&message)?;
+                    quiet_since = Instant::now();
+                }
+                // There is no record from here to the end of the range.
+                Some(Err(KafkaError::PartitionEOF(_))) => sink.next = sink.range.end,
+                Some(Err(error)) => return Err(self.refused(&sink.range, sink.next, &error)),
+                None => {
+                    self.serve()?;
+                    sink.is_unwanted |= sink.read.batches.is_closed();
+                    if quiet_since.elapsed() > patience(self.context.source.options()) {
+                        return Err(self.silent(&sink.range, sink.next));
+                    }
+                }
+            }
+            if sink.is_unwanted {
+                return Ok(Ended::Unwanted);
+            }
+        }
+        Ok(Ended::Read)
+    }
+
+    /// Takes what the client says outside of partitions.
+    fn serve(&self) -> Result<()> {
+        match self.consumer.poll(Duration::ZERO) {
+            None => Ok(()),
+            // It goes on by itself; what stays wrong is told when nothing comes.
+            Some(Err(error)) => {
+                tracing::debug!(%error, "kafka client");
+                Ok(())
+            }
+            Some(Ok(_)) => Err(self.context.source.internal("a record came outside of its partition's queue")),
+        }
+    }
+
+    fn failed(&self, action: &str, error: &KafkaError) -> Error {
+        failed(self.context.source.options(), action, Some(self.consumer.context()), error)
+    }
+
+    fn refused(&self, range: &OffsetRange, next: i64, error: &KafkaError) -> Error {
+        let place = format!("read partition {} of `{}` at offset {next}", range.partition, range.topic);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => Error::OffsetsLost {
+                name: self.context.source.name().to_owned(),
+                topic: range.topic.clone(),
+                partition: range.partition,
+                reason: format!("offset {next} is no longer there: the records up to {} were deleted", range.end - 1),
+            },
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Error::TopicMissing {
+                topic: range.topic.clone(),
+                brokers: self.context.source.options().bootstrap_servers().to_owned(),
+            },
+            _ => self.failed(&place, error),
+        }
+    }
+
+    fn silent(&self, range: &OffsetRange, next: i64) -> Error {
+        let seconds = patience(self.context.source.options()).as_secs();
+        let action = format!("read partition {} of `{}` at offset {next}", range.partition, range.topic);
+        match self.failed(&action, &KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)) {
+            Error::Broker { brokers, action, reason } => {
+                Error::Broker { brokers, action, reason: format!("nothing came for {seconds} s: {reason}") }
+            }
+            error => error,
+        }
+    }
+}
+
+/// Takes the records of one range.
+struct RangeSink<'a> {
+    read: &'a RangeRead,
+    at: usize,
+    range: OffsetRange,
+    is_new: bool,
+    /// The offset after the last one that is accounted for.
+    next: i64,
+    decoder: PayloadDecoder,
+    parts: Parts,
+    rejects: Rejects,
+    ledger: SourceLedger,
+    is_unwanted: bool,
+    told: u64,
+}
+
+impl<'a> RangeSink<'a> {
+    fn new(read: &'a RangeRead, at: usize) -> Result<Self> {
+        let (source, plan) = (&read.context.source, &read.context.plan);
+        let Some(offsets) = read.context.ranges.get(at) else { return Err(source.internal("a range is not in the slice")) };
+        let options = source.options();
+        let limits = DecodeLimits { batch_rows: read.batch_rows, ..options.limits };
+        Ok(Self {
+            read,
+            at,
+            range: offsets.range.clone(),
+            is_new: offsets.is_new,
+            next: offsets.range.start,
+            decoder: PayloadDecoder::new(&options.format, source.declared(), &plan.columns, source.defaults(), limits)?,
+            parts: Parts::new(plan.wanted),
+            rejects: Rejects::new(),
+            ledger: SourceLedger::default(),
+            is_unwanted: false,
+            told: 0,
+        })
+    }
+
+    /// Takes a record, or learns from it that the range has ended.
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
+        let offset = message.offset();
+        if offset >= self.range.end {
+            self.next = self.range.end;
+            return Ok(());
+        }
+        if offset < self.next {
+            return Err(self.read.context.source.internal("a record came twice"));
+        }
+        self.next = offset + 1;
+        self.ledger.records += 1;
+        let value = message.payload();
+        self.ledger.bytes += (message.key_len() + message.payload_len()) as u64;
+        match value {
+            // A delete, where the topic is a changelog; here it is no row.
+            None => self.ledger.tombstones += 1,
+            Some(value) => match self.decoder.push(self.number(offset), value)? {
+                Ok(()) => {
+                    self.parts.push(message);
+                    if let Some(columns) = self.decoder.take(false)? {
+                        self.emit(&columns)?;
+                    }
+                }
+                Err(fault) => {
+                    self.ledger.undecodable += 1;
+                    self.reject(message, &fault)?;
+                }
+            },
+        }
+        if self.ledger.records - self.told >= PROGRESS_RECORDS {
+            self.tell();
+        }
+        Ok(())
+    }
+
+    /// A row's number in its range.
+    fn number(&self, offset: i64) -> u64 {
+        u64::try_from(offset - self.range.start).unwrap_or_default()
+    }
+
+    fn reports_rejects(&self) -> bool {
+        self.is_new && self.read.context.reporter.reports_objects()
+    }
+
+    fn reject(&mut self, message: &BorrowedMessage<'_>, fault: &RecordFault) -> Result<()> {
+        if !self.reports_rejects() {
+            return Ok(());
+        }
+        self.rejects.push(message, fault);
+        if self.rejects.rows() >= REJECTS_HELD { self.report_rejects() } else { Ok(()) }
+    }
+
+    fn report_rejects(&mut self) -> Result<()> {
+        if let Some(batch) = self.rejects.take()? {
+            self.report(batch);
+        }
+        Ok(())
+    }
+
+    fn report(&self, batch: RecordBatch) {
+        let source = Arc::clone(self.read.context.source.shared_name());
+        self.read.context.reporter.send_blocking(ScanReport::Rejects { source, object: self.object(), batch });
+    }
+
+    fn object(&self) -> u32 {
+        u32::try_from(self.at).unwrap_or(u32::MAX)
+    }
+
+    /// Judges decoded rows and gives on those that pass.
+    fn emit(&mut self, decoded: &[ArrayRef]) -> Result<()> {
+        let parts = self.parts.take();
+        let rows = parts.offsets.len();
+        let plan = &self.read.context.plan;
+        let judged = self.batch(&plan.judged, &plan.judged_schema, decoded, &parts)?;
+        let ahead = i64::try_from(self.read.context.source.options().max_ahead.as_micros()).unwrap_or(i64::MAX);
+        let latest: Vec<i64> = match &plan.admission.event_time {
+            None => Vec::new(),
+            // A record without a timestamp says nothing about what is ahead of it.
+            Some(_) => parts.timestamps.iter().map(|at| at.map_or(i64::MAX, |at| at.saturating_add(ahead))).collect(),
+        };
+        let verdict = plan.admission.judge(&judged, Latest::OfEach(&latest))?;
+        self.ledger.decoded += rows as u64;
+        self.ledger.bad_event_time += verdict.refused.len() as u64;
+        self.ledger.admitted += (rows - verdict.refused.len()) as u64;
+        if !verdict.refused.is_empty() && self.reports_rejects() {
+            self.report_refused(&verdict.refused, &parts)?;
+        }
+        let output = self.batch(&plan.output, &plan.output_schema, decoded, &parts)?;
+        let output = match &verdict.keep {
+            None => output,
+            Some(keep) => filter_record_batch(&output, keep)?,
+        };
+        if output.num_rows() > 0 {
+            self.is_unwanted = self.read.batches.blocking_send(output).is_err();
+        }
+        Ok(())
+    }
+
+    /// Columns of decoded rows.
+    fn batch(
+        &self,
+        columns: &[OutputColumn],
+        schema: &arrow_schema::SchemaRef,
+        decoded: &[ArrayRef],
+        parts: &TakenParts,
+    ) -> Result<RecordBatch> {
+        let rows = parts.offsets.len();
+        let missing = || self.read.context.source.internal("a column was not collected");
+        let columns = columns.iter().map(|column| match column {
+            OutputColumn::Decoded(column) => decoded.get(*column).cloned().ok_or_else(missing),
+            OutputColumn::Include(kind) => parts.column(*kind, &self.range).ok_or_else(missing),
+            OutputColumn::Origin => {
+                let (number, object) = (self.read.context.number, self.at as u64);
+                let pack = |offset: &i64| pack_origin(number, object, self.number(*offset));
+                Ok(Arc::new(UInt64Array::from_iter_values(parts.offsets.iter().map(pack))) as ArrayRef)
+            }
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    }
+
+    /// Rows whose event time is bad, as their records came.
+    fn report_refused(&self, refused: &[Refusal], parts: &TakenParts) -> Result<()> {
+        let name = self.read.context.plan.admission.event_time.as_ref().map_or("", |(_, name)| name);
+        self.report(parts.rejected(refused, name)?);
+        Ok(())
+    }
+
+    fn tell(&mut self) {
+        let records = self.ledger.records - self.told;
+        self.told = self.ledger.records;
+        self.read.context.reporter.progress(records, records);
+    }
+
+    /// Ends the range: the last rows, what was counted.
+    fn done(mut self) -> Result<()> {
+        if let Some(columns) = self.decoder.take(true)? {
+            self.emit(&columns)?;
+        }
+        self.report_rejects()?;
+        self.tell();
+        self.read.bytes_scanned.add(usize::try_from(self.ledger.bytes).unwrap_or(usize::MAX));
+        self.ledger.offsets = self.range.offsets();
+        self.ledger.gaps = self.ledger.offsets - self.ledger.records;
+        self.read.context.reporter.send_blocking(ScanReport::ObjectDone {
+            source: Arc::clone(self.read.context.source.shared_name()),
+            object: self.object(),
+            covered: self.range.offsets(),
+            ledger: self.ledger,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! A Kafka source: its columns, and what it looks like as a table.
+
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use bessemer_schemas::{IncludeKind, OffsetRange, SourceDefinition};
+use datafusion_catalog::TableProvider;
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::client::{blocking, consumer, failed};
+use super::options::KafkaSourceOptions;
+use super::provider::KafkaTable;
+use crate::source::declared;
+use crate::{Error, Result};
+
+/// A source of connector `kafka`, with its columns.
+#[derive(Debug)]
+pub struct KafkaSource {
+    name: Arc<str>,
+    options: KafkaSourceOptions,
+    /// The columns that are decoded from values.
+    declared: SchemaRef,
+    /// These and the INCLUDE columns.
+    schema: SchemaRef,
+    defaults: Vec<Option<ArrayRef>>,
+    includes: Vec<IncludeKind>,
+    /// The event time's index in `schema`.
+    event_time: Option<usize>,
+}
+
+impl KafkaSource {
+    /// Opens a source; asks no broker.
+    pub fn open(definition: &SourceDefinition, options: KafkaSourceOptions) -> Result<Arc<Self>> {
+        let (declared, defaults) = declared(definition)?;
+        let mut fields: Vec<Arc<Field>> = declared.fields().iter().cloned().collect();
+        fields.extend(definition.includes.iter().map(|include| Arc::new(include.field())));
+        let schema = Arc::new(Schema::new(fields));
+        let is_time = |column: &usize| matches!(schema.field(*column).data_type(), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+        // A generated column is not decoded: its event time is not judged here.
+        let event_time =
+            definition.watermark.as_ref().and_then(|watermark| schema.index_of(&watermark.column.value).ok().filter(is_time));
+        Ok(Arc::new(Self {
+            name: Arc::from(definition.name.value.as_str()),
+            options,
+            declared,
+            schema,
+            defaults,
+            includes: definition.includes.iter().map(|include| include.kind).collect(),
+            event_time,
+        }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its options.
+    pub fn options(&self) -> &KafkaSourceOptions {
+        &self.options
+    }
+
+    /// The declared columns (without generated ones), then the INCLUDE columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The source as a table of DataFusion. What it reads comes from the session's [`crate::scan::EpochScans`].
+    /// `with_origin` adds row identity as the last column.
+    pub fn table_provider(self: &Arc<Self>, with_origin: bool) -> Arc<dyn TableProvider> {
+        Arc::new(KafkaTable::new(Arc::clone(self), with_origin))
+    }
+
+    /// Publishes what was committed as the offsets of `group_id`, for lag tools; does nothing without that option.
+    /// Nothing here ever reads them.
+    pub async fn acknowledge(self: &Arc<Self>, read: Vec<OffsetRange>) -> Result<()> {
+        if self.options.group_id.is_none() || read.is_empty() {
+            return Ok(());
+        }
+        let this = Arc::clone(self);
+        blocking(move || {
+            let failed = |consumer: Option<&super::client::Context>, error| {
+                failed(&this.options, "publish offsets for lag tools", consumer, &error)
+            };
+            let client = consumer(&this.options, 1)?;
+            let mut list = TopicPartitionList::with_capacity(read.len());
+            for range in &read {
+                let added = list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.end));
+                added.map_err(|error| failed(None, error))?;
+            }
+            client.commit(&list, CommitMode::Sync).map_err(|error| failed(Some(client.context()), error))
+        })
+        .await
+    }
+
+    pub(super) fn shared_name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(super) fn declared(&self) -> &SchemaRef {
+        &self.declared
+    }
+
+    pub(super) fn defaults(&self) -> &[Option<ArrayRef>] {
+        &self.defaults
+    }
+
+    pub(super) fn includes(&self) -> &[IncludeKind] {
+        &self.includes
+    }
+
+    pub(super) fn event_time(&self) -> Option<usize> {
+        self.event_time
+    }
+
+    /// A message about what cannot be.
+    pub(super) fn internal(&self, what: &str) -> Error {
+        Error::Internal { message: format!("source `{}`: {what}", self.name) }
+    }
+}

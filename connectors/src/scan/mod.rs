@@ -1,0 +1,10 @@
+//! What the scans of every connector share: which part of an epoch they read, how rows are admitted, whom they report to.
+
+mod admit;
+mod emit;
+mod epoch;
+
+pub(crate) use admit::{Admission, Latest, Refusal};
+pub(crate) use emit::{Emitter, stream_of};
+pub use epoch::{EpochScans, ScanInput, ScanObject, ScanOffsets, ScanReport};
+pub(crate) use epoch::Reporter;

@@ -1,0 +1,173 @@
+//! A source of any connector: the one list of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow_schema::{Field, Schema, SchemaRef};
+use bessemer_schemas::{Diagnostic, OptionMap, SourceDefinition, SourceKind, Span, nearest};
+use datafusion_catalog::TableProvider;
+
+use crate::default_value::default_value;
+#[cfg(feature = "kafka")]
+use crate::kafka::{KafkaSource, KafkaSourceOptions};
+use crate::object_store::{ObjectSource, ObjectSourceOptions};
+use crate::{Error, Result};
+
+/// Options of a source, by its connector.
+#[derive(Debug, Clone)]
+pub enum SourceOptions {
+    /// Connector `object_store`.
+    Objects(Box<ObjectSourceOptions>),
+    /// Connector `kafka`.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<KafkaSourceOptions>),
+}
+
+/// A source that is open.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Objects of a store.
+    Objects(Arc<ObjectSource>),
+    /// Topics of Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(Arc<KafkaSource>),
+}
+
+/// Names of connectors that people try, with what to write instead.
+const ALIASES: &[(&[&str], &str)] = &[
+    (
+        &["filesystem", "file", "files", "local", "s3", "gcs", "azure", "http", "bucket"],
+        "write `'object_store'`: it reads local paths, `s3://`, `gs://`, `az://` and `https://`",
+    ),
+    (&["upsert-kafka", "kafka_source", "redpanda", "confluent"], "write `'kafka'`"),
+];
+
+impl SourceOptions {
+    /// Takes the options out of `source`, as its `connector` (by default `object_store`) understands them. Relative paths
+    /// are relative to `base`. Options are there if no diagnostic is an error.
+    pub fn parse(source: &mut SourceDefinition, base: &Path) -> (Option<Self>, Vec<Diagnostic>) {
+        let connector = source.options.entries().iter().find(|entry| entry.key == "connector");
+        let name = connector.map_or_else(|| "object_store".to_owned(), |entry| entry.value.to_string().to_lowercase());
+        match name.as_str() {
+            "object_store" => {
+                let (options, diagnostics) = ObjectSourceOptions::parse(source, base);
+                (options.map(|options| Self::Objects(Box::new(options))), diagnostics)
+            }
+            #[cfg(feature = "kafka")]
+            "kafka" => {
+                let (options, diagnostics) = KafkaSourceOptions::parse(source);
+                (options.map(|options| Self::Kafka(Box::new(options))), diagnostics)
+            }
+            _ => {
+                let span = connector.map_or(source.name.span, |entry| entry.value_span);
+                (None, vec![unknown_connector(&name, source.options.owner(), span)])
+            }
+        }
+    }
+}
+
+fn unknown_connector(name: &str, owner: &str, span: Span) -> Diagnostic {
+    if cfg!(not(feature = "kafka")) && name == "kafka" {
+        let error = Error::NotBuilt { what: "Kafka", feature: "kafka" };
+        return Diagnostic::error(error.to_string(), span).with_help("read files, or use a build with Kafka");
+    }
+    let alias = ALIASES.iter().find(|(aliases, _)| aliases.contains(&name)).map(|(_, help)| (*help).to_owned());
+    let near = || nearest(name, ["object_store", "kafka"]).map(|near| format!("did you mean `'{near}'`?"));
+    let help = alias.or_else(near).unwrap_or_else(|| "the connectors are `'object_store'` and `'kafka'`".to_owned());
+    Diagnostic::error(format!("unknown connector `{name}` for {owner}"), span).with_help(help)
+}
+
+impl Source {
+    /// Opens a source. Touches the world only where columns have to be inferred from files.
+    pub async fn open(definition: &SourceDefinition, options: SourceOptions) -> Result<Self> {
+        Ok(match options {
+            SourceOptions::Objects(options) => Self::Objects(ObjectSource::open(definition, *options).await?),
+            #[cfg(feature = "kafka")]
+            SourceOptions::Kafka(options) => Self::Kafka(KafkaSource::open(definition, *options)?),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Objects(source) => source.name(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.name(),
+        }
+    }
+
+    /// Log or table.
+    pub fn kind(&self) -> SourceKind {
+        match self {
+            Self::Objects(source) => source.kind(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => SourceKind::Log,
+        }
+    }
+
+    /// The declared columns (without generated ones), then the INCLUDE columns.
+    pub fn schema(&self) -> &SchemaRef {
+        match self {
+            Self::Objects(source) => source.schema(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.schema(),
+        }
+    }
+
+    /// The source as a table of DataFusion. What it reads comes from the session's [`crate::scan::EpochScans`].
+    pub fn table_provider(&self, with_origin: bool) -> Arc<dyn TableProvider> {
+        match self {
+            Self::Objects(source) => source.table_provider(with_origin),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.table_provider(with_origin),
+        }
+    }
+
+    /// What it reads, as text: what a later run compares.
+    pub fn location_text(&self) -> String {
+        match self {
+            Self::Objects(source) => {
+                format!("{} {}", source.options().location().as_text(), source.options().path())
+            }
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => format!("kafka {}", source.options().topics_text()),
+        }
+    }
+
+    /// Everything that changes what a record means, as text: what a later run compares.
+    pub fn decoding_text(&self) -> String {
+        match self {
+            Self::Objects(source) => source.options().decoding_text(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.options().decoding_text(),
+        }
+    }
+}
+
+/// The columns that are read (without generated ones), and for each what a missing field means.
+pub(crate) fn declared(definition: &SourceDefinition) -> Result<(SchemaRef, Vec<Option<ArrayRef>>)> {
+    let columns = definition.columns.iter().flatten().filter(|column| column.generated.is_none());
+    let (mut fields, mut defaults) = (Vec::new(), Vec::new());
+    for column in columns {
+        let name = &column.name.value;
+        fields.push(Field::new(name, column.data_type.clone(), column.nullable));
+        let default = column.default.as_ref().map(|expr| default_value(expr, &column.data_type)).transpose();
+        defaults.push(default.map_err(|reason| Error::Invalid {
+            message: format!("the default of column `{name}` is no value of its type: {reason}"),
+        })?);
+    }
+    Ok((Arc::new(Schema::new(fields)), defaults))
+}
+
+/// Reports defaults that are no values of their columns' types.
+pub(crate) fn check_defaults(source: &SourceDefinition, options: &mut OptionMap) {
+    for column in source.columns.iter().flatten() {
+        let Some(expr) = &column.default else { continue };
+        if let Err(reason) = default_value(expr, &column.data_type) {
+            let message = format!("the default of column `{}` is no value of its type: {reason}", column.name.value);
+            let help = "write a literal, such as `DEFAULT 0`, `DEFAULT 'none'` or `DEFAULT DATE '2013-01-31'`";
+            options.report(Diagnostic::error(message, column.name.span).with_help(help));
+        }
+    }
+}

@@ -1,3 +1,0 @@
-CREATE SOURCE flights INCLUDE KEY AS k, TIMESTAMP AS t
-WITH (path = 'x');
-CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;
