@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use bessemer_connectors::object_store::{ObjectSource, ObjectSourceOptions};
 use bessemer_connectors::sink::{FeatureSetOptions, check_distinct_paths};
+use bessemer_connectors::{Source, SourceOptions};
 use bessemer_schemas::{Definition, Diagnostic, ErrorKind, SourceFile, SourceFiles};
 use bessemer_transforms::{Plan, Relation, SessionOptions};
 use datafusion::execution::SessionState;
@@ -29,7 +28,7 @@ pub(crate) struct Parsed {
     /// How it is run.
     pub(crate) settings: Settings,
     /// Options of each source, in the definition's order.
-    pub(crate) sources: Vec<ObjectSourceOptions>,
+    pub(crate) sources: Vec<SourceOptions>,
     /// Options of each feature set, in the definition's order.
     pub(crate) sets: Vec<FeatureSetOptions>,
     /// What is odd but runs.
@@ -42,7 +41,7 @@ pub(crate) struct Loaded {
     /// The text, understood.
     pub(crate) parsed: Parsed,
     /// The sources that something reads, in the definition's order.
-    pub(crate) sources: Vec<Arc<ObjectSource>>,
+    pub(crate) sources: Vec<Source>,
     /// The queries, planned.
     pub(crate) plan: Plan,
     /// The session that they were planned in.
@@ -86,7 +85,7 @@ pub(crate) fn parse(paths: &[PathBuf]) -> Result<Parsed> {
     let (settings, problems) = Settings::parse(&mut definition, &base);
     diagnostics.extend(problems);
     let source_options =
-        options_of(&mut definition.sources, &mut diagnostics, |source| ObjectSourceOptions::parse(source, &base));
+        options_of(&mut definition.sources, &mut diagnostics, |source| SourceOptions::parse(source, &base));
     let set_options =
         options_of(&mut definition.feature_sets, &mut diagnostics, |set| FeatureSetOptions::parse(set, &base));
     if set_options.len() == definition.feature_sets.len() {
@@ -149,11 +148,11 @@ fn layout_problems(parsed: &Parsed, plan: &Plan) -> Vec<Diagnostic> {
 }
 
 /// Opens every source; what is wrong with the definition becomes a diagnostic at its place, the world's troubles an error.
-async fn open_sources(parsed: &Parsed) -> Result<(Vec<Arc<ObjectSource>>, Vec<Diagnostic>)> {
+async fn open_sources(parsed: &Parsed) -> Result<(Vec<Source>, Vec<Diagnostic>)> {
     let mut sources = Vec::new();
     let mut diagnostics = Vec::new();
     for (definition, options) in parsed.definition.sources.iter().zip(&parsed.sources) {
-        match ObjectSource::open(definition, options.clone()).await {
+        match Source::open(definition, options.clone()).await {
             Ok(source) => sources.push(source),
             Err(error) if error.kind() == ErrorKind::Invalid => {
                 diagnostics.push(Diagnostic::error(error_chain(&error), definition.name.span));

@@ -59,7 +59,6 @@ impl PayloadFormat {
         })
     }
 
-
     /// The columns that are decoded for a query that reads `wanted`.
     pub(super) fn columns(&self, wanted: Vec<usize>) -> Vec<usize> {
         match self {

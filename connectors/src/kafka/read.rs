@@ -1,6 +1,6 @@
 //! Reading ranges of offsets: poll, decode in place, judge, count, give on. Runs on a thread that may block.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,9 +42,13 @@ impl RangeRead {
     /// Reads the ranges of one plan partition, in order.
     pub(super) fn run(self, ranges: Range<usize>) -> Result<()> {
         let client = Client::assigned(&self.context, ranges.clone())?;
+        let mut tail = Tail::default();
         for at in ranges {
+            if client.queues.contains_key(&at) {
+                tail = Tail::default();
+            }
             let mut sink = RangeSink::new(&self, at)?;
-            match client.read(&mut sink)? {
+            match client.read(&mut sink, &mut tail)? {
                 Ended::Read => sink.done()?,
                 Ended::Unwanted => return Ok(()),
             }
@@ -60,21 +64,32 @@ enum Ended {
     Unwanted,
 }
 
-/// A consumer that is assigned the ranges of one plan partition, with a queue for each.
+/// What was learned at the end of a range about what comes after it.
+#[derive(Default)]
+struct Tail<'a> {
+    /// The first record beyond the range.
+    message: Option<BorrowedMessage<'a>>,
+    /// There is no record up to the end of the partition.
+    is_at_end: bool,
+}
+
+/// A consumer that is assigned the ranges of one plan partition.
 struct Client<'a> {
     context: &'a ScanContext,
     consumer: Arc<Consumer>,
-    queues: HashMap<usize, PartitionQueue<Context>>,
+    /// By the first of the ranges that follow one another in a partition of a topic.
+    queues: BTreeMap<usize, PartitionQueue<Context>>,
 }
 
 impl<'a> Client<'a> {
     fn assigned(context: &'a ScanContext, ranges: Range<usize>) -> Result<Self> {
         let consumer = consumer(context.source.options(), ranges.len())?;
-        let mut client = Self { context, consumer, queues: HashMap::new() };
+        let mut client = Self { context, consumer, queues: BTreeMap::new() };
         let mut list = TopicPartitionList::with_capacity(ranges.len());
-        for at in ranges {
+        for at in ranges.clone() {
             let range = &context.ranges[at].range;
-            if range.is_empty() {
+            let before = at.checked_sub(1).filter(|before| ranges.contains(before)).map(|at| &context.ranges[at].range);
+            if before.is_some_and(|before| follows(before, range)) {
                 continue;
             }
             list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.start))
@@ -92,17 +107,23 @@ impl<'a> Client<'a> {
     ///
     /// Its consumer was made for this scan, after the range was sealed: what it says about the end of the partition is
     /// about an end at or beyond that of the range.
-    fn read(&self, sink: &mut RangeSink<'_>) -> Result<Ended> {
-        let Some(queue) = self.queues.get(&sink.at) else { return Ok(Ended::Read) };
+    fn read<'c>(&'c self, sink: &mut RangeSink<'_>, tail: &mut Tail<'c>) -> Result<Ended> {
+        let Some((_, queue)) = self.queues.range(..=sink.at).next_back() else {
+            return Err(self.context.source.internal("a range has no queue"));
+        };
         let mut quiet_since = Instant::now();
-        while sink.next < sink.range.end {
-            match queue.poll(POLL) {
+        while sink.next < sink.range.end && !tail.is_at_end {
+            let polled = tail.message.take().map(Ok).or_else(|| queue.poll(POLL));
+            match polled {
+                Some(Ok(message)) if message.offset() >= sink.range.end => {
+                    tail.message = Some(message);
+                    break;
+                }
                 Some(Ok(message)) => {
                     sink.take(&message)?;
                     quiet_since = Instant::now();
                 }
-                // There is no record from here to the end of the range.
-                Some(Err(KafkaError::PartitionEOF(_))) => sink.next = sink.range.end,
+                Some(Err(KafkaError::PartitionEOF(_))) => tail.is_at_end = true,
                 Some(Err(error)) => return Err(self.refused(&sink.range, sink.next, &error)),
                 None => {
                     self.serve()?;
@@ -165,6 +186,11 @@ impl<'a> Client<'a> {
     }
 }
 
+/// Whether `range` begins where `before` ends, in the same partition: one queue then serves both.
+fn follows(before: &OffsetRange, range: &OffsetRange) -> bool {
+    before.topic == range.topic && before.partition == range.partition && before.end == range.start
+}
+
 /// Takes the records of one range.
 struct RangeSink<'a> {
     read: &'a RangeRead,
@@ -202,13 +228,8 @@ impl<'a> RangeSink<'a> {
         })
     }
 
-    /// Takes a record, or learns from it that the range has ended.
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
         let offset = message.offset();
-        if offset >= self.range.end {
-            self.next = self.range.end;
-            return Ok(());
-        }
         if offset < self.next {
             return Err(self.read.context.source.internal("a record came twice"));
         }

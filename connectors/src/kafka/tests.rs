@@ -321,6 +321,20 @@ async fn any_cut_into_slices_reads_every_record_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ranges_that_follow_one_another_are_read_in_one_scan() {
+    let cluster = Cluster::with_partitions(2);
+    for (partition, ids) in [(0, 0..300), (1, 300..600)] {
+        cluster.send_values(partition, values(ids).iter().map(String::as_str));
+    }
+    let range = |partition, start, end| OffsetRange { topic: "flights".to_owned(), partition, start, end, topic_id: None };
+    let ranges = [range(0, 0, 120), range(0, 120, 300), range(1, 0, 0), range(1, 0, 299), range(1, 299, 300)];
+    for partitions in 1..4 {
+        let scanned = scan(&cluster.source(&[]), &ranges, partitions).await.unwrap();
+        assert!(scanned.ids().into_iter().eq(0..600), "{partitions} partitions: {} rows", scanned.ids().len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reading_goes_on_where_it_stopped_and_new_partitions_begin_at_their_beginning() {
     let cluster = Cluster::with_partitions(1);
     cluster.send_values(0, values(0..10).iter().map(String::as_str));

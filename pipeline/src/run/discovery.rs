@@ -1,11 +1,14 @@
 //! What is new in the world, and what an epoch takes of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_connectors::object_store::{Listing, ObjectSource, ScanObject};
-use bessemer_schemas::{Digest, ObjectVersion, SliceLimits, SourceKind, SourceSlice};
+use bessemer_connectors::Source;
+#[cfg(feature = "kafka")]
+use bessemer_connectors::kafka::Backlog;
+use bessemer_connectors::object_store::Listing;
+use bessemer_connectors::scan::{ScanInput, ScanObject, ScanOffsets};
+use bessemer_schemas::{Digest, ObjectVersion, OffsetRange, SliceLimits, SourceKind, SourceSlice};
 use bessemer_transforms::{PlannedSet, SetKind};
 use futures::TryStreamExt;
 
@@ -13,7 +16,7 @@ use super::epoch::Assignment;
 use crate::error::Result;
 use crate::load::Loaded;
 
-/// One listing of every log and one look at every table, made once a run: what they found is one arrival.
+/// One look at every log and every table, made once a run: what they found is one arrival.
 #[derive(Debug)]
 pub(super) struct Discovered {
     logs: Vec<Log>,
@@ -23,14 +26,26 @@ pub(super) struct Discovered {
 
 #[derive(Debug)]
 struct Log {
-    source: Arc<ObjectSource>,
-    listing: Listing,
-    /// Number of this listing, from 1.
-    number: u64,
-    /// Whether an append set reads it: its objects are then taken in slices.
+    name: String,
+    arrival: Arrival,
+    /// Whether an append set reads it: it is then taken in slices.
     appended: bool,
-    /// Objects that changed after they were read and are ignored; recorded with the first slice.
-    ignored: Vec<ObjectVersion>,
+}
+
+/// What is new in a log.
+#[derive(Debug)]
+enum Arrival {
+    /// Objects that a listing found.
+    Objects {
+        listing: Box<Listing>,
+        /// Number of this listing, from 1.
+        number: u64,
+        /// Objects that changed after they were read and are ignored; recorded with the first slice.
+        ignored: Vec<ObjectVersion>,
+    },
+    /// Offsets that the brokers have.
+    #[cfg(feature = "kafka")]
+    Offsets(Backlog),
 }
 
 #[derive(Debug)]
@@ -55,20 +70,24 @@ impl Discovered {
             if readers().next().is_none() {
                 continue;
             }
-            match source.kind() {
-                SourceKind::Table => {
+            let arrival = match source {
+                Source::Objects(source) if source.kind() == SourceKind::Table => {
                     let (version, objects) = source.table_version().await?;
                     let is_new = versions.get(name) != Some(&version);
                     tables.insert(name.to_owned(), Table { version, objects, is_new });
+                    continue;
                 }
-                SourceKind::Log => {
-                    let listing = source.list(history.objects_read(name)).await?;
+                Source::Objects(source) => {
+                    let listing = Box::new(source.list(history.objects_read(name)).await?);
                     let ignored = listing.changed().to_vec();
-                    let appended = readers().any(|set| set.kind == SetKind::Append);
                     let number = listings.get(name).copied().unwrap_or(0) + 1;
-                    logs.push(Log { source: Arc::clone(source), listing, number, appended, ignored });
+                    Arrival::Objects { listing, number, ignored }
                 }
-            }
+                #[cfg(feature = "kafka")]
+                Source::Kafka(source) => Arrival::Offsets(source.backlog(history.offsets_read(name)).await?),
+            };
+            let appended = readers().any(|set| set.kind == SetKind::Append);
+            logs.push(Log { name: name.to_owned(), arrival, appended });
         }
         // What a run must hold back until its end is one epoch.
         let per_run =
@@ -124,8 +143,8 @@ impl Discovered {
         Ok((!assignment.sets.is_empty()).then_some(assignment))
     }
 
-    /// A digest of everything that a snapshot set is computed from. Logs only grow, so their number of objects says
-    /// what they are.
+    /// A digest of everything that a snapshot set is computed from. Logs only grow, so their number of objects, or the
+    /// offsets up to which they were read, say what they are.
     fn inputs(&self, set: &PlannedSet, assignment: &Assignment, history: &History) -> Digest {
         let mut lines = vec![set.plan_digest.to_string(), set.expectations_digest.to_string()];
         let tables = self.tables.iter().filter(|(name, _)| set.tables.contains_key(*name));
@@ -133,8 +152,15 @@ impl Discovered {
         let totals = history.source_totals();
         for name in set.sources.keys() {
             let before = totals.get(name).map_or(0, |ledger| ledger.objects);
-            let new = assignment.scans.get(name).map_or(0, Vec::len) as u64;
+            let new = assignment.scans.get(name).map_or(0, ScanInput::len) as u64;
             lines.push(format!("{name} {}", before + new));
+            // Of a topic: how far it was read, and is now.
+            let read = history.offsets_read(name).into_iter();
+            lines.extend(read.map(|range| format!("{name} {}/{} {}", range.topic, range.partition, range.end)));
+            if let Some(ScanInput::Offsets(ranges)) = assignment.scans.get(name) {
+                let ends = ranges.iter().map(|offsets| &offsets.range).filter(|range| !range.is_empty());
+                lines.extend(ends.map(|range| format!("{name} {}/{} {}", range.topic, range.partition, range.end)));
+            }
         }
         Digest::of(lines.join("\n").as_bytes())
     }
@@ -148,7 +174,7 @@ impl Discovered {
             }
             let scanned =
                 table.objects.iter().map(|version| ScanObject { version: version.clone(), is_new: table.is_new });
-            assignment.scans.insert(name.clone(), scanned.collect());
+            assignment.scans.insert(name.clone(), ScanInput::Objects(scanned.collect()));
             let objects = if table.is_new { table.objects.clone() } else { Vec::new() };
             assignment.bytes += table.objects.iter().map(|object| object.size).sum::<u64>();
             let slice = SourceSlice::Table { version: table.version.clone(), objects, block: None };
@@ -159,31 +185,65 @@ impl Discovered {
 }
 
 impl Log {
-    /// Moves the next objects of the listing into `assignment`.
+    /// Moves the next part of what arrived into `assignment`.
     async fn take(&mut self, limits: &mut SliceLimits, assignment: &mut Assignment) -> Result<()> {
-        let objects = self.listing.next_slice(limits).await?;
-        if objects.is_empty() && self.ignored.is_empty() {
-            return Ok(());
-        }
-        assignment.bytes += objects.iter().map(|object| object.size).sum::<u64>();
-        let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
-        assignment.scans.insert(self.source.name().to_owned(), scanned.collect());
-        let ignored = std::mem::take(&mut self.ignored);
-        let slice = SourceSlice::Objects { listing: self.number, objects, block: None, ignored };
-        assignment.slice.sources.insert(self.source.name().to_owned(), slice);
+        let (slice, input, bytes) = match &mut self.arrival {
+            Arrival::Objects { listing, number, ignored } => {
+                let objects = listing.next_slice(limits).await?;
+                if objects.is_empty() && ignored.is_empty() {
+                    return Ok(());
+                }
+                let bytes = objects.iter().map(|object| object.size).sum::<u64>();
+                let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
+                let input = ScanInput::Objects(scanned.collect());
+                let ignored = std::mem::take(ignored);
+                (SourceSlice::Objects { listing: *number, objects, block: None, ignored }, input, bytes)
+            }
+            #[cfg(feature = "kafka")]
+            Arrival::Offsets(backlog) => {
+                let ranges = backlog.next_slice(limits);
+                if ranges.is_empty() {
+                    return Ok(());
+                }
+                let offsets = ranges.iter().map(OffsetRange::offsets).sum();
+                let scanned = ranges.iter().map(|range| ScanOffsets { range: range.clone(), is_new: true });
+                let input = ScanInput::Offsets(scanned.collect());
+                (SourceSlice::Kafka { ranges }, input, offsets)
+            }
+        };
+        assignment.bytes += bytes;
+        assignment.scans.insert(self.name.clone(), input);
+        assignment.slice.sources.insert(self.name.clone(), slice);
         Ok(())
     }
 }
 
-/// Adds what earlier epochs read of a log, in path order among what is new.
+/// Adds what earlier epochs read of a log among what is new: objects in path order, offsets in theirs.
 async fn add_read_before(name: &str, history: &History, assignment: &mut Assignment) -> Result<()> {
     if !assignment.complete.insert(name.to_owned()) {
         return Ok(());
     }
-    let objects = assignment.scans.entry(name.to_owned()).or_default();
-    let before: Vec<_> = history.objects_read(name).try_collect().await?;
-    assignment.bytes += before.iter().map(|object: &ObjectVersion| object.size).sum::<u64>();
-    objects.extend(before.into_iter().map(|version| ScanObject { version, is_new: false }));
-    objects.sort_by(|left, right| left.version.path.cmp(&right.version.path));
+    let offsets = history.offsets_read(name);
+    let new = assignment.scans.remove(name);
+    let (input, bytes) = if offsets.is_empty() && !matches!(new, Some(ScanInput::Offsets(_))) {
+        let before: Vec<ObjectVersion> = history.objects_read(name).try_collect().await?;
+        let bytes = before.iter().map(|object| object.size).sum::<u64>();
+        let mut objects: Vec<_> = before.into_iter().map(|version| ScanObject { version, is_new: false }).collect();
+        if let Some(ScanInput::Objects(new)) = new {
+            objects.extend(new.iter().cloned());
+        }
+        objects.sort_by(|left, right| left.version.path.cmp(&right.version.path));
+        (ScanInput::Objects(objects.into()), bytes)
+    } else {
+        let bytes = offsets.iter().map(OffsetRange::offsets).sum();
+        let mut ranges: Vec<_> = offsets.into_iter().map(|range| ScanOffsets { range, is_new: false }).collect();
+        if let Some(ScanInput::Offsets(new)) = new {
+            ranges.extend(new.iter().cloned());
+        }
+        ranges.sort_by(|left, right| left.range.cmp(&right.range));
+        (ScanInput::Offsets(ranges.into()), bytes)
+    };
+    assignment.bytes += bytes;
+    assignment.scans.insert(name.to_owned(), input);
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bessemer_connectors::Location;
-use bessemer_connectors::object_store::{EpochScans, ScanObject, ScanReport};
-use bessemer_connectors::sink::{Origins, QuarantineOwner, WriterNaming, quarantine_location};
+use bessemer_connectors::scan::{EpochScans, ScanInput, ScanReport};
+use bessemer_connectors::sink::{Origins, PartOrigin, QuarantineOwner, WriterNaming, quarantine_location};
 use bessemer_schemas::{
     Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind, SetCommit, SetLedger, Slice, SourceLedger,
 };
@@ -26,7 +26,7 @@ pub(super) struct Assignment {
     /// What the manifest will say was read.
     pub(super) slice: Slice,
     /// What the scans read: more than the slice where a snapshot set is computed anew.
-    pub(super) scans: BTreeMap<String, Vec<ScanObject>>,
+    pub(super) scans: BTreeMap<String, ScanInput>,
     /// Logs whose scan holds everything read so far.
     pub(super) complete: BTreeSet<String>,
     /// The feature sets, as indexes into the plan.
@@ -44,27 +44,33 @@ const REPORTS_MAX: usize = 64;
 
 /// What the scans of an epoch read; a source's number is its place.
 #[derive(Debug, Clone)]
-pub(super) struct Scanned(pub(super) Arc<Vec<(String, Arc<[ScanObject]>)>>);
+pub(super) struct Scanned(pub(super) Arc<Vec<(String, ScanInput)>>);
 
 impl Scanned {
-    pub(super) fn new(scans: &BTreeMap<String, Vec<ScanObject>>) -> Self {
-        Self(Arc::new(scans.iter().map(|(name, objects)| (name.clone(), Arc::from(objects.as_slice()))).collect()))
+    pub(super) fn new(scans: &BTreeMap<String, ScanInput>) -> Self {
+        Self(Arc::new(scans.iter().map(|(name, input)| (name.clone(), input.clone())).collect()))
+    }
+
+    /// What is read of a source.
+    pub(super) fn of(&self, source: &str) -> Option<&ScanInput> {
+        self.0.iter().find(|(name, _)| name == source).map(|(_, input)| input)
     }
 
     /// The same, as the scans look it up, and where they report.
     pub(super) fn epoch_scans(&self) -> (Arc<EpochScans>, mpsc::Receiver<ScanReport>) {
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
-        let with_source = |scans: EpochScans, (number, (name, objects)): (usize, &(String, Arc<[ScanObject]>))| {
-            scans.with_source(name, number as u64, Arc::clone(objects))
+        let with_source = |scans: EpochScans, (number, (name, input)): (usize, &(String, ScanInput))| {
+            scans.with_source(name, number as u64, input.clone())
         };
         (Arc::new(self.0.iter().enumerate().fold(EpochScans::new(sender), with_source)), reports)
     }
 }
 
 impl Origins for Scanned {
-    fn origin(&self, source: u64, object: u64) -> Option<(&str, &str)> {
-        let (name, objects) = self.0.get(usize::try_from(source).ok()?)?;
-        Some((name, &objects.get(usize::try_from(object).ok()?)?.version.path))
+    fn origin(&self, source: u64, object: u64) -> Option<PartOrigin<'_>> {
+        let (name, input) = self.0.get(usize::try_from(source).ok()?)?;
+        let part = usize::try_from(object).ok()?;
+        Some(PartOrigin { source: name, path: input.path(part)?, first_row: input.first_row(part) })
     }
 }
 

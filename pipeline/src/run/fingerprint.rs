@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bessemer_connectors::object_store::ObjectSource;
+use bessemer_connectors::Source;
 use bessemer_schemas::{DefinitionDigest, Digest, SetDigest, SourceDigest, SourceKind};
 use bessemer_transforms::PlannedSet;
 use datafusion::arrow::datatypes::{Field, Schema};
@@ -22,16 +22,16 @@ pub(super) fn definition(loaded: &Loaded) -> DefinitionDigest {
     DefinitionDigest { sources: sources.collect(), sets: sets.collect::<BTreeMap<_, _>>() }
 }
 
-fn source_digest(source: &ObjectSource) -> SourceDigest {
+fn source_digest(source: &Source) -> SourceDigest {
     let kind = match source.kind() {
         SourceKind::Log => "log",
         SourceKind::Table => "table",
     };
     SourceDigest {
         kind: kind.to_owned(),
-        location: format!("{} {}", source.options().location().as_text(), source.options().path()),
+        location: source.location_text(),
         columns: columns(source.schema()),
-        decoding: Digest::of(source.options().decoding_text().as_bytes()),
+        decoding: Digest::of(source.decoding_text().as_bytes()),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bessemer_connectors::object_store::{ScanObject, ScanReport};
+use bessemer_connectors::scan::{ScanInput, ScanReport};
 use bessemer_connectors::sink::QuarantineWriter;
 use bessemer_schemas::{FileChanges, SourceLedger};
 use datafusion::arrow::array::RecordBatch;
@@ -28,9 +28,9 @@ struct Done {
 }
 
 impl Done {
-    /// Whether all pieces of the object came to their end.
-    fn is_whole(&self, object: &ScanObject) -> bool {
-        self.covered >= object.version.size
+    /// Whether all pieces came to their end.
+    fn is_whole(&self, extent: u64) -> bool {
+        self.covered >= extent
     }
 }
 
@@ -72,7 +72,7 @@ impl Taken {
 impl Intake {
     /// Nothing reported yet.
     pub(super) fn new(loaded: Arc<Loaded>, naming: Naming, progress: Progress, scanned: Scanned) -> Self {
-        let files_left = scanned.0.iter().map(|(_, objects)| objects.len() as u64).sum();
+        let files_left = scanned.0.iter().map(|(_, input)| input.len() as u64).sum();
         let (done, received, writers) = Default::default();
         Self { loaded, naming, progress, scanned, done, received, writers, files_left }
     }
@@ -115,33 +115,41 @@ impl Intake {
         }
         *self.received.entry(key.clone()).or_default() += fresh.num_rows() as u64;
         let (source, object) = key;
-        let objects = self.scanned.0.iter().find(|(name, _)| **name == *source).map(|(_, objects)| objects);
-        let version = objects.and_then(|objects| objects.get(object as usize)).map(|object| &object.version);
-        let version = version
-            .ok_or_else(|| Error::Internal { message: format!("a report of unknown object {object} of `{source}`") })?;
+        let unknown = || Error::Internal { message: format!("a report of unknown part {object} of `{source}`") };
+        let input = self.scanned.of(&source).filter(|input| (object as usize) < input.len()).ok_or_else(unknown)?;
         let writer = match self.writers.entry(source.to_string()) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let parsed = &self.loaded.parsed;
-                let naming = self.naming.writer(0);
-                entry.insert(QuarantineWriter::of_source(&parsed.settings.state, parsed.name(), &source, naming, None)?)
+                let (state, name, naming) = (&parsed.settings.state, parsed.name(), self.naming.writer(0));
+                entry.insert(match input {
+                    ScanInput::Objects(_) => QuarantineWriter::of_source(state, name, &source, naming, None)?,
+                    ScanInput::Offsets(_) => QuarantineWriter::of_topics(state, name, &source, naming, None)?,
+                })
             }
         };
-        writer.write_records(&source, version, &fresh).await?;
+        match input {
+            ScanInput::Objects(objects) => {
+                writer.write_records(&source, &objects[object as usize].version, &fresh).await?;
+            }
+            ScanInput::Offsets(ranges) => {
+                writer.write_messages(&source, &ranges[object as usize].range, &fresh).await?;
+            }
+        }
         Ok(())
     }
 
-    /// Reads the new objects that no query has read to their end.
+    /// Reads the new objects and offsets that no query has read to their end.
     pub(super) async fn drain_rest(self) -> Result<Self> {
-        let mut rest: BTreeMap<String, Vec<ScanObject>> = BTreeMap::new();
-        for (source, objects) in self.scanned.0.iter() {
+        let mut rest: BTreeMap<String, ScanInput> = BTreeMap::new();
+        for (source, input) in self.scanned.0.iter() {
             let key: Arc<str> = Arc::from(source.as_str());
-            let is_read = |at: usize, object: &ScanObject| {
-                let done = u32::try_from(at).ok().and_then(|at| self.done.get(&(Arc::clone(&key), at)));
-                done.is_some_and(|done| done.is_whole(object))
+            let is_read = |part: usize| {
+                let done = u32::try_from(part).ok().and_then(|part| self.done.get(&(Arc::clone(&key), part)));
+                done.is_some_and(|done| done.is_whole(input.extent(part)))
             };
-            if objects.iter().enumerate().any(|(at, object)| object.is_new && !is_read(at, object)) {
-                rest.insert(source.clone(), objects.to_vec());
+            if (0..input.len()).any(|part| input.is_new(part) && !is_read(part)) {
+                rest.insert(source.clone(), input.clone());
             }
         }
         if rest.is_empty() {
@@ -169,13 +177,13 @@ impl Intake {
     /// Ends the quarantine files and adds up what is new.
     pub(super) async fn finish(self) -> Result<Taken> {
         let mut taken = Taken::default();
-        for (source, objects) in self.scanned.0.iter() {
+        for (source, input) in self.scanned.0.iter() {
             let key: Arc<str> = Arc::from(source.as_str());
-            for (at, object) in objects.iter().enumerate() {
-                let at = u32::try_from(at).unwrap_or(u32::MAX);
-                let Some(Done { ledger, .. }) = self.done.get(&(Arc::clone(&key), at)) else { continue };
+            for part in 0..input.len() {
+                let number = u32::try_from(part).unwrap_or(u32::MAX);
+                let Some(Done { ledger, .. }) = self.done.get(&(Arc::clone(&key), number)) else { continue };
                 *taken.rows.entry(source.clone()).or_default() += ledger.admitted;
-                if object.is_new {
+                if input.is_new(part) {
                     taken.ledgers.entry(source.clone()).or_default().add(ledger);
                 }
             }

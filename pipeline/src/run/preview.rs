@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bessemer_connectors::object_store::{EpochScans, ScanObject};
+use bessemer_connectors::Source;
+use bessemer_connectors::scan::{EpochScans, ScanInput, ScanObject, ScanOffsets};
 use bessemer_schemas::{ObjectVersion, SliceLimits, SourceKind};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::logical_expr::LogicalPlanBuilder;
@@ -24,25 +25,33 @@ pub(crate) async fn rows(loaded: &Loaded, name: Option<&str>, limit: usize) -> R
     let scans = everything(loaded).await?.into_iter().enumerate();
     let silent = EpochScans::silent().for_preview();
     let scans =
-        scans.fold(silent, |scans, (number, (name, objects))| scans.with_source(name, number as u64, objects.into()));
+        scans.fold(silent, |scans, (number, (name, input))| scans.with_source(name, number as u64, input));
     let session = bessemer_transforms::with_extension(&loaded.session, Arc::new(scans));
     let plan = session.create_physical_plan(&logical).await.map_err(Error::engine)?;
     collect(plan, session.task_ctx()).await.map_err(Error::engine)
 }
 
-async fn everything(loaded: &Loaded) -> Result<BTreeMap<String, Vec<ScanObject>>> {
+async fn everything(loaded: &Loaded) -> Result<BTreeMap<String, ScanInput>> {
     let mut scans = BTreeMap::new();
     for source in &loaded.sources {
-        let objects: Vec<ObjectVersion> = match source.kind() {
-            SourceKind::Table => source.table_version().await?.1,
-            SourceKind::Log => {
-                let mut listing = source.list(futures::stream::empty().boxed()).await?;
-                let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
-                listing.next_slice(&mut unbounded).await?
+        let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
+        let input = match source {
+            Source::Objects(source) => {
+                let objects: Vec<ObjectVersion> = match source.kind() {
+                    SourceKind::Table => source.table_version().await?.1,
+                    SourceKind::Log => {
+                        source.list(futures::stream::empty().boxed()).await?.next_slice(&mut unbounded).await?
+                    }
+                };
+                ScanInput::Objects(objects.into_iter().map(|version| ScanObject { version, is_new: true }).collect())
+            }
+            #[cfg(feature = "kafka")]
+            Source::Kafka(source) => {
+                let ranges = source.backlog(Vec::new()).await?.next_slice(&mut unbounded);
+                ScanInput::Offsets(ranges.into_iter().map(|range| ScanOffsets { range, is_new: true }).collect())
             }
         };
-        let scanned = objects.into_iter().map(|version| ScanObject { version, is_new: true });
-        scans.insert(source.name().to_owned(), scanned.collect());
+        scans.insert(source.name().to_owned(), input);
     }
     Ok(scans)
 }
