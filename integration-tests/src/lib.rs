@@ -1,10 +1,11 @@
 //! What the tests and benchmarks of the whole system share: the program as a process, the example's data, committed rows
-//! as text, and an S3 server that can be told to misbehave.
+//! as text, and an S3 server and Kafka brokers that can be told to misbehave.
 //!
 //! Nothing here knows the inside of Bessemer: it is driven by its command line and judged by what it leaves on disk.
 
 mod bessemer;
 mod flights;
+mod kafka;
 mod pinned;
 mod rows;
 mod s3_server;
@@ -12,6 +13,7 @@ mod wait;
 
 pub use bessemer::{Bessemer, Outcome};
 pub use flights::{Flights, Pipeline, SETS, repository};
+pub use kafka::KafkaCluster;
 pub use pinned::Pinned;
 pub use rows::{Kind, Rows, parquet_files, read_set};
 pub use s3_server::{Answering, Fault, FaultPlan, S3Server};

@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::client::{Consumer, blocking, consumer, failed, patience};
+use super::client::{Consumer, blocking, failed, patience};
 use super::options::{KafkaSourceOptions, OnDataLoss, Startup, Topics};
 use super::source::KafkaSource;
 use crate::{Error, Result};
@@ -73,16 +73,15 @@ impl KafkaSource {
     /// Asks the brokers for what is there beyond `read`: the offsets that were read so far.
     pub async fn backlog(self: &Arc<Self>, read: Vec<OffsetRange>) -> Result<Backlog> {
         let this = Arc::clone(self);
-        blocking(move || this.ask(&read)).await
+        blocking(move || this.asking(|consumer| this.ask(consumer, &read))).await
     }
 
-    fn ask(&self, read: &[OffsetRange]) -> Result<Backlog> {
+    fn ask(&self, consumer: &Consumer, read: &[OffsetRange]) -> Result<Backlog> {
         let options = self.options();
-        let consumer = consumer(options, 1)?;
-        let described = describe(options, &consumer)?;
+        let described = describe(options, consumer)?;
         let is_first = read.is_empty();
         let mut left = VecDeque::new();
-        let starts = if is_first { starts(options, &consumer, &described)? } else { vec![None; described.len()] };
+        let starts = if is_first { starts(options, consumer, &described)? } else { vec![None; described.len()] };
         for (partition, start) in described.iter().zip(starts) {
             let so_far = read.iter().find(|range| (range.topic.as_str(), range.partition) == (&*partition.topic, partition.partition));
             let topic_id = None;

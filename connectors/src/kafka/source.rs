@@ -1,6 +1,7 @@
 //! A Kafka source: its columns, and what it looks like as a table.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::ArrayRef;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -9,14 +10,13 @@ use datafusion_catalog::TableProvider;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::client::{blocking, consumer, failed};
+use super::client::{Consumer, blocking, consumer, failed};
 use super::options::KafkaSourceOptions;
 use super::provider::KafkaTable;
 use crate::source::declared;
 use crate::{Error, Result};
 
 /// A source of connector `kafka`, with its columns.
-#[derive(Debug)]
 pub struct KafkaSource {
     name: Arc<str>,
     options: KafkaSourceOptions,
@@ -28,6 +28,9 @@ pub struct KafkaSource {
     includes: Vec<IncludeKind>,
     /// The event time's index in `schema`.
     event_time: Option<usize>,
+    /// The client that asks for what is new and publishes offsets; made when it is first needed, thrown away when it
+    /// fails. It reads no record.
+    asker: Mutex<Option<Arc<Consumer>>>,
 }
 
 impl KafkaSource {
@@ -49,6 +52,7 @@ impl KafkaSource {
             defaults,
             includes: definition.includes.iter().map(|include| include.kind).collect(),
             event_time,
+            asker: Mutex::new(None),
         }))
     }
 
@@ -81,18 +85,29 @@ impl KafkaSource {
         }
         let this = Arc::clone(self);
         blocking(move || {
-            let failed = |consumer: Option<&super::client::Context>, error| {
-                failed(&this.options, "publish offsets for lag tools", consumer, &error)
-            };
-            let client = consumer(&this.options, 1)?;
-            let mut list = TopicPartitionList::with_capacity(read.len());
-            for range in &read {
-                let added = list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.end));
-                added.map_err(|error| failed(None, error))?;
-            }
-            client.commit(&list, CommitMode::Sync).map_err(|error| failed(Some(client.context()), error))
+            this.asking(|client| {
+                let failed = |error| failed(&this.options, "publish offsets for lag tools", Some(client.context()), &error);
+                let mut list = TopicPartitionList::with_capacity(read.len());
+                for range in &read {
+                    list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.end)).map_err(failed)?;
+                }
+                client.commit(&list, CommitMode::Sync).map_err(failed)
+            })
         })
         .await
+    }
+
+    /// Asks the brokers something, through the one client for that.
+    pub(super) fn asking<T>(&self, ask: impl FnOnce(&Consumer) -> Result<T>) -> Result<T> {
+        let poisoned = |_| self.internal("a question to the brokers panicked");
+        let held = self.asker.lock().map_err(poisoned)?.take();
+        let client = match held {
+            Some(client) => client,
+            None => consumer(&self.options, 1)?,
+        };
+        let answer = ask(&client)?;
+        *self.asker.lock().map_err(poisoned)? = Some(client);
+        Ok(answer)
     }
 
     pub(super) fn shared_name(&self) -> &Arc<str> {
@@ -115,8 +130,14 @@ impl KafkaSource {
         self.event_time
     }
 
-    /// A message about what cannot be.
+    /// An error about what cannot be.
     pub(super) fn internal(&self, what: &str) -> Error {
         Error::Internal { message: format!("source `{}`: {what}", self.name) }
+    }
+}
+
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSource").field("name", &self.name).field("schema", &self.schema).finish_non_exhaustive()
     }
 }

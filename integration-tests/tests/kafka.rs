@@ -1,0 +1,167 @@
+//! Topics through the whole program: every record once, whatever happens to it.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use bessemer_integration_tests::{Bessemer, KafkaCluster, Pipeline, pause};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+const PARTITIONS: i32 = 8;
+
+/// Numbered records into a set that appends and one that is a snapshot; some cannot be decoded, some break a rule.
+fn pipeline(cluster: &KafkaCluster, settings: &str) -> Result<Pipeline> {
+    Pipeline::new(&format!(
+        "CREATE PIPELINE numbers;
+         {settings}
+         CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL)
+         INCLUDE PARTITION AS kafka_partition, OFFSET AS kafka_offset
+         WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'numbers', format = 'json', group_id = 'lag');
+         CREATE FEATURE SET seen (CONSTRAINT not_unlucky EXPECT (number % 13 <> 0) ON VIOLATION QUARANTINE)
+         WITH (path = 'features/seen')
+         AS SELECT number, kind, kafka_partition, kafka_offset FROM numbers;
+         CREATE FEATURE SET totals WITH (path = 'features/totals')
+         AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;",
+        cluster.bootstrap_servers()
+    ))
+}
+
+/// One record in 50 is no JSON.
+fn is_damaged(number: i64) -> bool {
+    number % 50 == 7
+}
+
+fn record(number: i64) -> String {
+    if is_damaged(number) {
+        format!("{{\"number\": {number}, \"kind\"")
+    } else {
+        format!(r#"{{"number": {number}, "kind": "k{}"}}"#, number % 3)
+    }
+}
+
+/// Sends the numbers `numbers`, dealt to the partitions.
+fn send(cluster: &KafkaCluster, numbers: std::ops::Range<i64>) -> Result<()> {
+    for partition in 0..PARTITIONS {
+        let mine = numbers.clone().filter(|number| number % i64::from(PARTITIONS) == i64::from(partition));
+        cluster.send("numbers", partition, mine.map(record))?;
+    }
+    Ok(())
+}
+
+fn cluster() -> Result<KafkaCluster> {
+    let cluster = KafkaCluster::start(3)?;
+    cluster.create_topic("numbers", PARTITIONS)?;
+    Ok(cluster)
+}
+
+/// Every number below `end` is in the files of the append set once, or in quarantine once, and all agree about it.
+fn check_every_number(bessemer: &Bessemer, pipeline: &Pipeline, end: i64) -> Result<()> {
+    let column = |set: &str, column: &str| -> Result<Vec<i64>> {
+        let rows = pipeline.rows(set)?.select(&[column])?.rows;
+        let mut numbers = rows.iter().map(|row| Ok(row[0].parse()?)).collect::<Result<Vec<i64>>>()?;
+        numbers.sort_unstable();
+        Ok(numbers)
+    };
+    let decodable = || (0..end).filter(|number| !is_damaged(*number));
+    let expected: Vec<i64> = decodable().filter(|number| number % 13 != 0).collect();
+    let found = column("seen", "number")?;
+    assert_eq!(found.len(), expected.len(), "rows of `seen`");
+    assert!(found == expected, "numbers of `seen`");
+    let counted: i64 = column("totals", "records")?.iter().sum();
+    assert_eq!(counted, i64::try_from(decodable().count())?, "records of `totals`");
+    assert_eq!(column("totals", "total")?.iter().sum::<i64>(), decodable().sum::<i64>());
+
+    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+    assert_eq!(ledger["balanced"], true);
+    let source = &ledger["sources"][0];
+    let count = |name: &str| source[name].as_i64().with_context(|| format!("`{name}` in {source}"));
+    let damaged = end - i64::try_from(decodable().count())?;
+    assert_eq!((count("offsets")?, count("records")?, count("undecodable")?), (end, end, damaged));
+
+    let quarantined = |name: &str| -> Result<Vec<i64>> {
+        let outcome = bessemer.call(["quarantine", &pipeline.path(), name, "--limit", "100000", "--json"])?;
+        outcome.expect_code(0)?;
+        let of_line = |line: &str| -> Result<i64> {
+            let row: serde_json::Value = serde_json::from_str(line)?;
+            let text = row["original"].as_str().map(str::to_owned);
+            let digits = text.map(|text| text.chars().filter(char::is_ascii_digit).collect::<String>());
+            digits.map_or_else(|| row["number"].as_i64().context("no number"), |digits| Ok(digits.parse()?))
+        };
+        let mut numbers = outcome.stdout.lines().map(of_line).collect::<Result<Vec<_>>>()?;
+        numbers.sort_unstable();
+        Ok(numbers)
+    };
+    assert_eq!(quarantined("numbers")?, (0..end).filter(|number| is_damaged(*number)).collect::<Vec<_>>());
+    assert_eq!(quarantined("seen")?, decodable().filter(|number| number % 13 == 0).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn a_run_drains_the_topic_and_the_next_one_goes_on() -> Result<()> {
+    let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
+    let pipeline = pipeline(&cluster, "SET epoch_rows = 300;")?;
+    send(&cluster, 0..1_000)?;
+    let summary = bessemer.json(["run", &pipeline.path(), "--json"])?;
+    // Four slices for the set that appends, then the snapshot.
+    assert_eq!(summary["epochs"], 5);
+    check_every_number(&bessemer, &pipeline, 1_000)?;
+
+    let again = bessemer.call(["run", &pipeline.path()])?;
+    again.expect_code(0)?;
+    assert!(again.stdout.contains("nothing was read"), "{}", again.stdout);
+
+    send(&cluster, 1_000..1_100)?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    check_every_number(&bessemer, &pipeline, 1_100)
+}
+
+#[test]
+fn any_number_of_partitions_of_the_plan_gives_the_same_rows() -> Result<()> {
+    let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
+    send(&cluster, 0..2_000)?;
+    let mut all = Vec::new();
+    for settings in ["SET partitions = 1;", "SET partitions = 4; SET epoch_rows = 170;"] {
+        let pipeline = pipeline(&cluster, settings)?;
+        bessemer.json(["run", &pipeline.path(), "--json"])?;
+        check_every_number(&bessemer, &pipeline, 2_000)?;
+        all.push((pipeline.rows("seen")?.sorted(), pipeline.rows("totals")?.sorted()));
+    }
+    assert!(all[0] == all[1]);
+    Ok(())
+}
+
+#[test]
+fn killed_at_any_moment_every_record_is_there_once() -> Result<()> {
+    const SEED: u64 = 0xca4e;
+    const KILLS: usize = 40;
+    const BURST: i64 = 120;
+    let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
+    let pipeline = pipeline(&cluster, "SET epoch_rows = 40;")?;
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut end = BURST;
+    send(&cluster, 0..end)?;
+    let started = Instant::now();
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    let longest = started.elapsed().mul_f64(1.2);
+
+    println!("seed {SEED:#x}, moments within {longest:?}");
+    let mut interrupted = 0;
+    for kill in 0..KILLS {
+        send(&cluster, end..end + BURST)?;
+        end += BURST;
+        if kill % 10 == 5 {
+            // Brokers that cut every second answer for a while.
+            let errors = [rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT; 4];
+            cluster.mock.request_errors(rdkafka::types::RDKafkaApiKey::Fetch, &errors);
+        }
+        let mut child = bessemer.start(["run", &pipeline.path()])?;
+        pause(longest.mul_f64(random.random()));
+        interrupted += usize::from(child.try_wait()?.is_none());
+        child.kill()?;
+        child.wait()?;
+    }
+    println!("{interrupted} of {KILLS} runs were killed before their end");
+    assert!(interrupted > KILLS / 2, "only {interrupted} runs were killed before their end");
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    check_every_number(&bessemer, &pipeline, end)
+}
