@@ -53,6 +53,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  bessemer run examples/flights\n  bessemer run examples/flights        # again: reads only what is new"
     )]
     Run(RunArgs),
+    /// Run the pipelines of a folder until a signal: each `.sql` file is one, and so is each folder that has some.
+    #[command(after_help = "Example:\n  bessemer daemon pipelines/")]
+    Daemon(DaemonArgs),
     /// Show where a pipeline stands: last epoch, what each feature set holds, what stopped it.
     Status(PipelineArgs),
     /// List the epochs: what each read and wrote, and how long it took.
@@ -124,6 +127,14 @@ pub(crate) struct RunArgs {
     /// Where a feature set that was added to an existing pipeline starts: `now` leaves out what was read before.
     #[arg(long, value_name = "now", value_parser = ["now"])]
     pub(crate) from: Option<String>,
+}
+
+/// `daemon`.
+#[derive(Debug, Args)]
+pub(crate) struct DaemonArgs {
+    /// A folder of pipelines; it is watched.
+    #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
 }
 
 /// `log`.

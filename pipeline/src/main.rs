@@ -10,6 +10,7 @@
 
 mod cli;
 mod command;
+mod daemon;
 mod error;
 mod load;
 mod output;
@@ -61,7 +62,7 @@ fn trace(verbose: u8) {
 }
 
 /// Prints an error and its causes, once.
-fn report(error: &Error) {
+pub(crate) fn report(error: &Error) {
     if let Error::Definition { files, diagnostics } = error {
         output::note(bessemer_sql::render_all(diagnostics, files));
         return;

@@ -1,5 +1,6 @@
 //! Progress of a run: a bar on a terminal, a plain line per epoch in a pipe, nothing with `--json`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,6 +12,8 @@ use crate::output;
 pub(crate) struct Progress {
     bar: ProgressBar,
     plain: bool,
+    /// What lines begin with.
+    name: Option<Arc<str>>,
 }
 
 impl Progress {
@@ -29,7 +32,12 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar, plain: !is_terminal && !quiet }
+        Self { bar, plain: !is_terminal && !quiet, name: None }
+    }
+
+    /// Plain lines on stderr, each beginning with `name`: what a daemon says of one of its pipelines.
+    pub(crate) fn lines(name: &str) -> Self {
+        Self { bar: ProgressBar::hidden(), plain: true, name: Some(Arc::from(name)) }
     }
 
     /// An epoch begins that will read `bytes`.
@@ -60,7 +68,9 @@ impl Progress {
 
     /// Says a line without breaking the bar; in a pipe, a plain line on stderr.
     pub(crate) fn say(&self, text: &str) {
-        if self.plain {
+        if let Some(name) = &self.name {
+            output::note(format!("{name}: {text}"));
+        } else if self.plain {
             output::note(text);
         } else {
             self.bar.println(text);

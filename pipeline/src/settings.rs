@@ -1,6 +1,7 @@
 //! Engine options: `SET key = value`, and the options of `CREATE PIPELINE`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use bessemer_connectors::{Location, StoreOptions};
 use bessemer_schemas::{Definition, Diagnostic, SliceLimits};
@@ -14,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) memory_bytes: u64,
     /// Bounds of a slice.
     pub(crate) limits: SliceLimits,
+    /// How often the daemon looks for what is new and commits it. Default 10 s: each commit makes files.
+    pub(crate) epoch_age: Duration,
     /// Where manifests and quarantine live.
     pub(crate) state: Location,
 }
@@ -30,6 +33,7 @@ impl Settings {
             rows: map.take_u64("epoch_rows", 1).unwrap_or(defaults.rows),
             files: map.take_u64("epoch_files", 1).unwrap_or(defaults.files),
         };
+        let epoch_age = map.take_duration("epoch_age_max").unwrap_or(Duration::from_secs(10));
         let mut diagnostics = map.finish("`SET`");
 
         let mut map = std::mem::take(&mut definition.pipeline.options);
@@ -41,7 +45,7 @@ impl Settings {
         let store = StoreOptions::take(&mut map);
         diagnostics.extend(map.finish("a pipeline"));
         match Location::parse(&text, base, &store) {
-            Ok(state) => (Some(Self { partitions, memory_bytes: memory, limits, state }), diagnostics),
+            Ok(state) => (Some(Self { partitions, memory_bytes: memory, limits, epoch_age, state }), diagnostics),
             Err(error) => {
                 diagnostics.push(
                     Diagnostic::error(error.to_string(), span)

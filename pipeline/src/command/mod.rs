@@ -1,6 +1,7 @@
 //! The commands: one module each, or one for a family that answers from manifests alone.
 
 mod check;
+mod daemon;
 mod epochs;
 mod explain;
 mod files;
@@ -26,6 +27,7 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
         Command::Explain(args) => explain::explain(&args).await,
         Command::Preview(args) => preview::preview(&args).await,
         Command::Run(args) => run::run(&args).await,
+        Command::Daemon(args) => daemon::daemon(&args).await,
         Command::Status(args) => epochs::status(&args).await,
         Command::Log(args) => epochs::log(&args).await,
         Command::Inspect(args) => epochs::inspect(&args).await,

@@ -1,0 +1,102 @@
+//! What is in the folder: each `.sql` file is a pipeline, and each folder in it that has some is one, too.
+
+use std::path::{Path, PathBuf};
+
+use bessemer_schemas::Digest;
+
+use crate::error::{Error, Result};
+
+/// Digest over the texts of a pipeline; another one is another version.
+pub(super) type Fingerprint = Digest;
+
+/// A pipeline that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Its file or folder.
+    pub(super) path: PathBuf,
+    /// What to read it from.
+    pub(super) paths: Vec<PathBuf>,
+    /// Its version.
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// The pipelines of `folder`, by path. A file by itself is a folder of one.
+pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
+    let unreadable = |source| Error::Unreadable { path: folder.to_owned(), source };
+    if std::fs::metadata(folder).map_err(unreadable)?.is_file() {
+        return Ok(found(folder.to_owned(), vec![folder.to_owned()]).into_iter().collect());
+    }
+    let mut pipelines = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if is_hidden(&path) {
+            continue;
+        }
+        if path.is_dir() {
+            let files = sql_files(&path);
+            if !files.is_empty() {
+                pipelines.extend(found(path, files));
+            }
+        } else if is_sql(&path) {
+            pipelines.extend(found(path.clone(), vec![path]));
+        }
+    }
+    pipelines.sort_by(|left, right| left.path.cmp(&right.path));
+    Ok(pipelines)
+}
+
+/// `None` where a file went away between two looks.
+fn found(path: PathBuf, paths: Vec<PathBuf>) -> Option<Found> {
+    let mut text = Vec::new();
+    for file in &paths {
+        text.extend_from_slice(file.as_os_str().as_encoded_bytes());
+        text.push(0);
+        text.extend(std::fs::read(file).ok()?);
+        text.push(0);
+    }
+    Some(Found { path, paths, fingerprint: Digest::of(&text) })
+}
+
+fn sql_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| is_sql(path) && path.is_file()).collect();
+    files.sort();
+    files
+}
+
+fn is_sql(path: &Path) -> bool {
+    !is_hidden(path) && path.extension().is_some_and(|extension| extension == "sql")
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_folders_of_files_are_pipelines() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        for path in ["a.sql", "notes.txt", ".hidden.sql", "two/x.sql", "two/y.sql", "data/file.csv"] {
+            write(path, "SELECT");
+        }
+        let names = |found: &[Found]| -> Vec<_> {
+            found.iter().map(|found| (found.path.file_name().unwrap().to_str().unwrap().to_owned(), found.paths.len())).collect()
+        };
+        let first = find(folder.path()).unwrap();
+        assert_eq!(names(&first), [("a.sql".to_owned(), 1), ("two".to_owned(), 2)]);
+
+        write("two/y.sql", "SELECT 1");
+        let second = find(folder.path()).unwrap();
+        assert_eq!(second[0].fingerprint, first[0].fingerprint);
+        assert_ne!(second[1].fingerprint, first[1].fingerprint);
+        assert_eq!(find(&folder.path().join("a.sql")).unwrap().len(), 1);
+    }
+}
