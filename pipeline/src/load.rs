@@ -163,7 +163,8 @@ async fn open_sources(parsed: &Parsed) -> Result<(Vec<Source>, Vec<Diagnostic>)>
     Ok((sources, diagnostics))
 }
 
-fn error_chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, on one line.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,7 +1,7 @@
 //! `ledger`: what became of every record and row.
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_schemas::{Epoch, Imbalance, Manifest, ManifestKind, SetLedger, SourceLedger};
+use bessemer_schemas::{Epoch, Imbalance, Manifest, ManifestKind, OffsetRange, SetLedger, SourceLedger, SourceSlice};
 use futures::TryStreamExt;
 use serde::Serialize;
 
@@ -28,10 +28,21 @@ struct SetLine {
     verdict: String,
 }
 
+/// How far a partition of a topic was read.
+#[derive(Debug, Serialize)]
+struct OffsetLine {
+    epoch: Option<u64>,
+    source: String,
+    #[serde(flatten)]
+    range: OffsetRange,
+}
+
 #[derive(Debug, Default, Serialize)]
 struct Answer {
     balanced: bool,
     sources: Vec<SourceLine>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    offsets: Vec<OffsetLine>,
     sets: Vec<SetLine>,
 }
 
@@ -64,6 +75,11 @@ impl Answer {
         for (name, ledger) in &manifest.sources {
             self.source(epoch, name, *ledger);
         }
+        for (name, slice) in &manifest.slice.sources {
+            if let SourceSlice::Kafka { ranges } = slice {
+                self.offsets(epoch, name, ranges.clone());
+            }
+        }
         for (name, set) in &manifest.sets {
             self.set(epoch, name, set.ledger);
         }
@@ -71,6 +87,7 @@ impl Answer {
 
     fn add_totals(&mut self, history: &History) {
         for (name, ledger) in history.source_totals() {
+            self.offsets(None, &name, history.offsets_read(&name));
             self.source(None, &name, ledger);
         }
         for (name, ledger) in history.set_totals() {
@@ -83,6 +100,11 @@ impl Answer {
         self.sources.push(SourceLine { epoch, source: name.to_owned(), ledger, verdict });
     }
 
+    fn offsets(&mut self, epoch: Option<u64>, name: &str, ranges: Vec<OffsetRange>) {
+        let lines = ranges.into_iter().map(|range| OffsetLine { epoch, source: name.to_owned(), range });
+        self.offsets.extend(lines);
+    }
+
     fn set(&mut self, epoch: Option<u64>, name: &str, ledger: SetLedger) {
         let verdict = verdict(ledger.balance(name));
         self.sets.push(SetLine { epoch, set: name.to_owned(), ledger, verdict });
@@ -92,8 +114,52 @@ impl Answer {
         self.sources.iter().map(|line| line.verdict.as_str()).chain(self.sets.iter().map(|line| line.verdict.as_str()))
     }
 
+    /// Sources over topics, and how far each partition was read.
+    fn print_topics(&self) -> Result<()> {
+        let header = [
+            "#epoch",
+            "source",
+            "#offsets",
+            "#gaps",
+            "#lost",
+            "#records",
+            "#tombstones",
+            "#decoded",
+            "#undecodable",
+            "#bad time",
+            "#admitted",
+            "verdict",
+        ];
+        let rows = self.sources.iter().filter(|line| line.ledger.offsets > 0).map(|line| {
+            let ledger = &line.ledger;
+            let counts = [
+                ledger.offsets,
+                ledger.gaps,
+                ledger.lost,
+                ledger.records,
+                ledger.tombstones,
+                ledger.decoded,
+                ledger.undecodable,
+                ledger.bad_event_time,
+                ledger.admitted,
+            ];
+            let mut row = vec![epoch_text(line.epoch), line.source.clone()];
+            row.extend(counts.map(count));
+            row.push(line.verdict.clone());
+            row
+        });
+        table(&header, rows.collect())?;
+        let rows = self.offsets.iter().map(|line| {
+            let range = &line.range;
+            let mut row = vec![epoch_text(line.epoch), line.source.clone(), range.topic.clone()];
+            row.extend([i64::from(range.partition), range.start, range.end].map(|number| number.to_string()));
+            row
+        });
+        table(&["#epoch", "source", "topic", "#partition", "#from offset", "#to offset"], rows.collect())
+    }
+
     fn print(&self) -> Result<()> {
-        let epoch = |epoch: Option<u64>| epoch.map_or_else(|| "all".to_owned(), count);
+        let epoch = epoch_text;
         let header = [
             "#epoch",
             "source",
@@ -105,7 +171,7 @@ impl Answer {
             "#admitted",
             "verdict",
         ];
-        let rows = self.sources.iter().map(|line| {
+        let rows = self.sources.iter().filter(|line| line.ledger.offsets == 0).map(|line| {
             let ledger = &line.ledger;
             let counts = [
                 ledger.objects,
@@ -120,8 +186,8 @@ impl Answer {
             row.push(line.verdict.clone());
             row
         });
-        output::table(&header, rows.collect())?;
-        output::line("")?;
+        table(&header, rows.collect())?;
+        self.print_topics()?;
         let header = [
             "#epoch",
             "feature set",
@@ -160,6 +226,19 @@ impl Answer {
             "NOT balanced"
         })
     }
+}
+
+fn epoch_text(epoch: Option<u64>) -> String {
+    epoch.map_or_else(|| "all".to_owned(), count)
+}
+
+/// A table with a blank line behind it; nothing where it has no row.
+fn table(header: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    output::table(header, rows)?;
+    output::line("")
 }
 
 fn verdict(balance: Result<(), Imbalance>) -> String {

@@ -40,7 +40,7 @@ pub(super) async fn supervise(
             wait = BACK_OFF.0;
         }
         warn!(%error, "the pipeline is opened again");
-        progress.say(&format!("{}; trying again in {} s", crate::chain(&error), wait.as_secs()));
+        progress.say(&format!("{}; trying again in {} s", load::error_chain(&error), wait.as_secs()));
         // Pipelines that lost the same broker do not all come back at once.
         let jittered = wait.mul_f64(rand::rng().random_range(0.75..1.25));
         #[expect(clippy::disallowed_methods, reason = "the daemon's one retry loop backs off")]
