@@ -1,6 +1,7 @@
 //! Which objects a path means: a file, a folder with all below it, or a glob.
 
 use glob::{MatchOptions, Pattern};
+use object_store::path::Path as StorePath;
 
 use crate::location::scheme;
 
@@ -149,6 +150,10 @@ impl<'a> SplitPath<'a> {
         if literal == self.segments.len() && !last_is_up { literal.saturating_sub(1) } else { literal }
     }
 
+    fn is_web(&self) -> bool {
+        matches!(scheme(&self.root), Some("http" | "https"))
+    }
+
     fn below(&self, depth: usize) -> Result<PathPattern, String> {
         let rest = &self.segments[depth..];
         let literal = rest.iter().take_while(|part| !has_wildcard(part)).count();
@@ -156,7 +161,8 @@ impl<'a> SplitPath<'a> {
             return Err(format!("`{}` has `..` where paths differ; write it without", self.text));
         }
         if literal == rest.len() {
-            return Ok(PathPattern::Literal { path: rest.join("/"), is_folder: self.is_folder });
+            let path = if self.is_web() { decoded(&rest.join("/"))? } else { rest.join("/") };
+            return Ok(PathPattern::Literal { path, is_folder: self.is_folder });
         }
         let mut text = rest.join("/");
         if self.is_folder {
@@ -168,6 +174,13 @@ impl<'a> SplitPath<'a> {
             .collect::<Result<_, _>>()?;
         Ok(PathPattern::Glob { folder: rest[..literal].join("/"), patterns })
     }
+}
+
+/// What the segments of a URL of a web server name: `%20` there is a blank. The key of an object in a bucket is spelled as
+/// it is, and so may hold a `%20`.
+fn decoded(segments: &str) -> Result<String, String> {
+    let path = StorePath::from_url_path(segments).map_err(|error| error.to_string())?;
+    Ok(path.as_ref().to_owned())
 }
 
 /// Whether `text` contains a wildcard.
@@ -251,6 +264,14 @@ mod tests {
         check("data/a[0-3].csv", "data", "a2.csv", true);
         check("data/a[!0-3].csv", "data", "a2.csv", false);
         check("data/*/", "data", "x/y/z.bin", true);
+    }
+
+    #[test]
+    fn percent_signs_are_decoded_for_web_servers_only() {
+        check("https://host/in/a%20b.csv", "https://host/in", "a b.csv", true);
+        check("s3://lake/in/a%20b.csv", "s3://lake/in", "a%20b.csv", true);
+        check("s3://lake/day=10%3A00/*.csv", "s3://lake/day=10%3A00", "a.csv", true);
+        assert!(PathPatterns::parse("https://host/in/%ff.csv").is_err());
     }
 
     #[test]
