@@ -41,7 +41,7 @@ enum Content {
     /// A handle keeps its file, whatever happens to the name; size and time are compared before and after.
     Local { file: Arc<File>, path: PathBuf },
     /// Each answer has the entity tag, or the time, of the version.
-    Remote { store: Arc<dyn ObjectStore>, path: Path, ranges: bool },
+    Remote { store: Arc<dyn ObjectStore>, path: Path, is_web: bool },
 }
 
 impl PinnedObject {
@@ -52,7 +52,7 @@ impl PinnedObject {
             None => Ok(Content::Remote {
                 store: Arc::clone(location.store()),
                 path: location.path(&version.path),
-                ranges: !location.is_http(),
+                is_web: location.is_http(),
             }),
         };
         let content = content.map_err(|error| match error {
@@ -122,17 +122,36 @@ impl PinnedObject {
                     async move { object.read(range).await }
                 })
                 .boxed(),
-            Content::Remote { ranges: true, .. } => pieces_of(0..size, REMOTE_CHUNK)
-                .map(move |range| {
-                    let object = object.clone();
-                    async move { object.get(Some(range)).await }
-                })
-                .buffered(2)
-                .boxed(),
-            // A web server need not know ranges.
-            Content::Remote { ranges: false, .. } => {
-                stream::once(async move { object.body().await }).try_flatten().boxed()
+            Content::Remote { is_web: false, .. } => self.remote_pieces(0..size),
+            // A web server need not know ranges, so a small file is asked for as it is.
+            Content::Remote { is_web: true, .. } if size <= REMOTE_CHUNK => {
+                stream::once(object.body()).try_flatten().boxed()
             }
+            Content::Remote { is_web: true, .. } => stream::once(object.web_chunks()).try_flatten().boxed(),
+        }
+    }
+
+    fn remote_pieces(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        let object = self.clone();
+        pieces_of(range, REMOTE_CHUNK)
+            .map(move |range| {
+                let object = object.clone();
+                async move { object.get(Some(range)).await }
+            })
+            .buffered(2)
+            .boxed()
+    }
+
+    /// A large file of a web server: in pieces, since a request has to end within its time-out, or at once from a server
+    /// that knows no ranges.
+    async fn web_chunks(self) -> Result<BoxStream<'static, Result<Bytes>>> {
+        match self.get(Some(0..REMOTE_CHUNK)).await {
+            Ok(first) => {
+                let rest = self.remote_pieces(REMOTE_CHUNK..self.version.size);
+                Ok(stream::iter([Ok(first)]).chain(rest).boxed())
+            }
+            Err(Error::Store { source: object_store::Error::NotSupported { .. }, .. }) => self.body().await,
+            Err(error) => Err(error),
         }
     }
 
