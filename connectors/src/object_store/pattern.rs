@@ -33,8 +33,24 @@ pub(super) enum PathPattern {
         /// Relative path of the deepest folder without wildcards; may be empty.
         folder: String,
         /// The alternatives.
-        patterns: Vec<Pattern>,
+        patterns: Vec<Glob>,
     },
+}
+
+/// One alternative of a glob.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Glob {
+    whole: Pattern,
+    /// The folders on the way to an object.
+    folders: Vec<FolderPattern>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum FolderPattern {
+    /// One folder of such a name.
+    One(Pattern),
+    /// `**`: any number of folders.
+    Any,
 }
 
 impl PathPatterns {
@@ -86,6 +102,22 @@ impl PathPattern {
         matches!(self, Self::Literal { is_folder: false, .. })
     }
 
+    /// Whether the folder (relative path) can hold an object that is meant, or is on the way to one.
+    pub(super) fn may_hold(&self, folder: &str) -> bool {
+        match self {
+            Self::Literal { .. } => true,
+            Self::Glob { patterns, .. } => patterns.iter().any(|glob| glob.may_hold(folder)),
+        }
+    }
+
+    /// Whether objects are meant at any depth.
+    pub(super) fn crosses_folders(&self) -> bool {
+        match self {
+            Self::Literal { .. } => true,
+            Self::Glob { patterns, .. } => patterns.iter().any(|glob| glob.folders.contains(&FolderPattern::Any)),
+        }
+    }
+
     fn matches(&self, path: &str, has_format_extension: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Literal { path: literal, is_folder } => {
@@ -94,9 +126,40 @@ impl PathPattern {
             }
             Self::Glob { folder, patterns } => {
                 below(path, folder).is_some_and(|rest| !is_hidden(rest))
-                    && patterns.iter().any(|pattern| pattern.matches_with(path, MATCH_OPTIONS))
+                    && patterns.iter().any(|glob| glob.whole.matches_with(path, MATCH_OPTIONS))
             }
         }
+    }
+}
+
+impl Glob {
+    fn parse(text: &str) -> Result<Self, String> {
+        let pattern = |text: &str| Pattern::new(text).map_err(|error| format!("`{text}` is no glob: {}", error.msg));
+        let whole = pattern(text)?;
+        let mut folders = Vec::new();
+        for (at, name) in text.split('/').enumerate() {
+            if name == "**" {
+                folders.push(FolderPattern::Any);
+                break;
+            }
+            let is_last = text.split('/').count() == at + 1;
+            if !is_last {
+                folders.push(FolderPattern::One(pattern(name)?));
+            }
+        }
+        Ok(Self { whole, folders })
+    }
+
+    fn may_hold(&self, folder: &str) -> bool {
+        let mut folders = self.folders.iter();
+        for name in folder.split('/').filter(|name| !name.is_empty()) {
+            match folders.next() {
+                Some(FolderPattern::Any) => return true,
+                Some(FolderPattern::One(pattern)) if pattern.matches_with(name, MATCH_OPTIONS) => {}
+                Some(FolderPattern::One(_)) | None => return false,
+            }
+        }
+        true
     }
 }
 
@@ -168,10 +231,7 @@ impl<'a> SplitPath<'a> {
         if self.is_folder {
             text.push_str("/**");
         }
-        let patterns = expand_braces(&text)?
-            .iter()
-            .map(|pattern| Pattern::new(pattern).map_err(|error| format!("`{pattern}` is no glob: {}", error.msg)))
-            .collect::<Result<_, _>>()?;
+        let patterns = expand_braces(&text)?.iter().map(|text| Glob::parse(text)).collect::<Result<_, _>>()?;
         Ok(PathPattern::Glob { folder: rest[..literal].join("/"), patterns })
     }
 }
@@ -264,6 +324,22 @@ mod tests {
         check("data/a[0-3].csv", "data", "a2.csv", true);
         check("data/a[!0-3].csv", "data", "a2.csv", false);
         check("data/*/", "data", "x/y/z.bin", true);
+    }
+
+    #[test]
+    fn folder_that_holds_nothing_meant_is_known() {
+        let may_hold = |text: &str, folder: &str| PathPatterns::parse(text).unwrap().patterns[0].may_hold(folder);
+        assert!(may_hold("data/*/a?/*.csv", ""));
+        assert!(may_hold("data/*/a?/*.csv", "x"));
+        assert!(may_hold("data/*/a?/*.csv", "x/ab"));
+        assert!(!may_hold("data/*/a?/*.csv", "x/b"));
+        assert!(!may_hold("data/*/a?/*.csv", "x/ab/c"));
+        assert!(!may_hold("data/*.csv", "x"));
+        assert!(may_hold("data/a*/**/*.csv", "ab/c/d"));
+        assert!(!may_hold("data/a*/**/*.csv", "b"));
+        assert!(may_hold("data/{a,b}/*.csv", "b"));
+        assert!(may_hold("data/*/", "x/y/z"));
+        assert!(may_hold("data", "x"));
     }
 
     #[test]
