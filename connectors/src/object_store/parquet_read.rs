@@ -247,7 +247,9 @@ impl RowGroupStatistics<'_> {
         of: impl Fn(&StatisticsConverter<'_>, &[RowGroupMetaData]) -> Option<ArrayRef>,
     ) -> Option<ArrayRef> {
         let declared = self.declared.field_with_name(&column.name).ok()?;
-        let values = self.values(column, of)?;
+        // Statistics leave NaN out (Parquet format, `ColumnOrder`). The engine orders it beyond all other numbers, on the
+        // side of its sign, so that they bound nothing.
+        let values = self.values(column, of).filter(|values| !values.data_type().is_floating())?;
         if values.data_type() == declared.data_type() { Some(values) } else { cast(&values, declared.data_type()).ok() }
     }
 }

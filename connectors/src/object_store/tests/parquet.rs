@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Float32Array, Float64Array, Int64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow_schema::DataType;
 use datafusion_common::DFSchema;
@@ -39,6 +39,22 @@ async fn row_group_with_a_null_in_not_null_is_never_pruned() {
     let scanned = scan(&source, Ask { filters: &filters, projection: Some(&[0]), ..Ask::default() }).await.unwrap();
     assert_eq!(scanned.reasons(), ["1|null_in_not_null|key"]);
     assert_eq!((scanned.ledger.records, scanned.ledger.admitted), (4, 3));
+}
+
+#[tokio::test]
+async fn row_group_with_nan_is_not_pruned_by_its_numbers() {
+    let folder = tempdir().unwrap();
+    let doubles: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::NAN, 2.0, -f64::NAN, 3.0, 4.0]));
+    let singles: ArrayRef = Arc::new(Float32Array::from(vec![1.0, f32::NAN, 2.0, -f32::NAN, 3.0, 4.0]));
+    let batch = RecordBatch::try_from_iter([("x", doubles), ("y", singles)]).unwrap();
+    write(folder.path(), "a.parquet", &parquet(&batch, 2));
+    let source = open(folder.path(), None, &[("path", "a.parquet")]).await.unwrap();
+    // The engine orders NaN above infinity, and a negative one below.
+    let (x, y) = (|| col("x"), || col("y"));
+    for filter in [x().gt(lit(5.0)), x().lt(lit(-5.0)), y().gt(lit(5.0_f32)), y().lt(lit(-5.0_f32))] {
+        let scanned = scan(&source, Ask { filters: std::slice::from_ref(&filter), ..Ask::default() }).await.unwrap();
+        assert_eq!(scanned.text().iter().filter(|row| row.contains("NaN")).count(), 2, "{filter}");
+    }
 }
 
 #[tokio::test]
