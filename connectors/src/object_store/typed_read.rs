@@ -70,7 +70,7 @@ pub(super) async fn read(object: &PinnedObject, format: TypedFormat, sink: &mut 
                 // A file's own batches may be of any size.
                 for start in (0..batch.num_rows()).step_by(batch_rows.max(1)) {
                     let part = batch.slice(start, batch_rows.min(batch.num_rows() - start));
-                    sink.rows(&fit.apply(&part, &held)?, Numbers::From(row), Some(&part)).await?;
+                    sink.rows(&fit.apply(&part, &held)?, Numbers::From(row), &part).await?;
                     row += part.num_rows() as u64;
                 }
                 sink.progress(read() - reported, 0);

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::UInt64Type;
 use arrow_schema::DataType;
 use bessemer_schemas::{ErrorKind, IncludeColumn, IncludeKind, Span, WatermarkDefinition};
 use tempfile::tempdir;
 
 use super::harness::*;
 use crate::Error;
+use crate::formats::compression::Compression;
 use crate::object_store::{ObjectSource, ObjectSourceOptions};
 
 #[tokio::test]
@@ -151,7 +154,7 @@ async fn null_in_not_null_is_a_reject_even_where_the_column_is_not_read() {
             .rejects
             .iter()
             .flat_map(|batch| {
-                let column = arrow::array::AsArray::as_binary::<i32>(batch.column(6)).clone();
+                let column = AsArray::as_binary::<i32>(batch.column(6)).clone();
                 column.iter().flatten().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()).collect::<Vec<_>>()
             })
             .collect();
@@ -184,6 +187,39 @@ async fn bad_event_times_are_quarantined_even_where_the_column_is_not_read() {
         assert_eq!(scanned.text(), ["1", "4"], "{name}");
         assert_eq!(scanned.reasons(), ["1|null_event_time|at", "2|event_time_ahead|at"], "{name}");
         assert_eq!((scanned.ledger.decoded, scanned.ledger.bad_event_time), (4, 2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn text_record_with_a_bad_event_time_goes_to_quarantine_as_it_is_written() {
+    let json = "{ \"id\": 1, \"at\": \"1970-01-01\" }\n\n{\"id\":2,\"more\":[1]}\r\n{\"at\":\"2999-01-01\",\"id\":3}\n";
+    let csv = "at,id,more\n1970-01-01,1,\n,2,\"a\nb\"\n2999-01-01,3,x";
+    let gzip = super::formats::compressed(Compression::Gzip, csv.as_bytes()).await;
+    for (name, bytes, text, expected) in [
+        ("a.json", json.as_bytes().to_vec(), json, ["1|3|33|19|null_event_time|at", "2|4|54|26|event_time_ahead|at"]),
+        ("a.csv", csv.as_bytes().to_vec(), csv, ["1|3|25|8|null_event_time|at", "2|5|34|14|event_time_ahead|at"]),
+        ("a.csv.gz", gzip, csv, ["1|3|25|8|null_event_time|at", "2|5|34|14|event_time_ahead|at"]),
+    ] {
+        let folder = tempdir().unwrap();
+        write(folder.path(), name, &bytes);
+        let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
+        let mut definition = definition(Some(declared), &[("path", name)]);
+        definition.watermark =
+            Some(WatermarkDefinition { column: super::harness::name("at"), expr: None, span: Span::default() });
+        let options = parse(&mut definition, folder.path());
+        let source = ObjectSource::open(&definition, options).await.unwrap();
+        for projection in [None, Some([0].as_slice()), Some([].as_slice())] {
+            let scanned = scan(&source, Ask { projection, ..Ask::default() }).await.unwrap();
+            let rejects = concat_batches(scanned.rejects[0].schema_ref(), &scanned.rejects).unwrap();
+            assert_eq!(super::harness::text(&[rejects.project(&[0, 1, 2, 3, 4, 5]).unwrap()]), expected, "{name}");
+            for row in 0..2 {
+                let number = |column: usize| rejects.column(column).as_primitive::<UInt64Type>().value(row);
+                let (start, length) = (usize::try_from(number(2)).unwrap(), usize::try_from(number(3)).unwrap());
+                let original = rejects.column(6).as_binary::<i32>().value(row);
+                assert_eq!(original, &text.as_bytes()[start..start + length], "{name}");
+            }
+            assert_eq!((scanned.ledger.decoded, scanned.ledger.bad_event_time, scanned.ledger.admitted), (3, 2, 1));
+        }
     }
 }
 
