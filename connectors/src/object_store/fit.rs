@@ -7,6 +7,7 @@ use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::TimestampNanosecondType;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use super::source::ObjectSource;
 use crate::{Error, Result};
 
 /// How the columns that a scan reads come out of one file.
@@ -27,8 +28,13 @@ enum FittedColumn {
 }
 
 impl Fit {
-    /// Fits `file` to the declared columns of `schema` (those that are read); `defaults` goes with them.
-    pub(super) fn new(
+    /// Fits the file `path`, whose columns are `file`, to all columns that `source` declares: what a query reads does
+    /// not decide whether a file fits. [`Fit::project`] leaves those that are read.
+    pub(super) fn new(source: &ObjectSource, path: &str, file: &Schema) -> Result<Self> {
+        Self::to_columns(source.shared_name(), path, source.declared(), source.defaults(), file)
+    }
+
+    fn to_columns(
         source: &Arc<str>,
         path: &str,
         schema: &SchemaRef,
@@ -283,7 +289,7 @@ mod tests {
 
     fn fit(declared: Vec<Field>, file: Vec<Field>) -> Result<Fit> {
         let schema = Arc::new(Schema::new(declared));
-        Fit::new(&Arc::from("s"), "f", &schema, &[], &Schema::new(file))
+        Fit::to_columns(&Arc::from("s"), "f", &schema, &[], &Schema::new(file))
     }
 
     #[test]

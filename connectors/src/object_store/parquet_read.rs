@@ -27,8 +27,11 @@ use crate::{Error, Result};
 pub(super) async fn read(object: &PinnedObject, piece: &Piece, sink: &mut PieceSink<'_>) -> Result<()> {
     let metadata = reader_metadata(object, footer(object).await?, Some(sink.source().declared()))?;
     let plan = sink.plan().clone();
-    let source = sink.source().shared_name();
-    let fit = Fit::new(source, object.path(), &plan.schema, &plan.defaults, metadata.schema())?;
+    let declared = Fit::new(sink.source(), object.path(), metadata.schema())?;
+    if sink.is_check() {
+        return check(object, &metadata, &declared, sink).await;
+    }
+    let fit = declared.project(&plan.columns)?;
     let file = ParquetFile { object, metadata: &metadata, fit: &fit, plan: &plan };
     let clean = file.clean_columns(sink.latest());
     let kept = file.kept(sink);
@@ -47,6 +50,27 @@ pub(super) async fn read(object: &PinnedObject, piece: &Piece, sink: &mut PieceS
             }
         }
         first_row += rows;
+    }
+    Ok(())
+}
+
+/// Decodes all that the source declares: whether an object is readable does not depend on what a query reads.
+async fn check(
+    object: &PinnedObject,
+    metadata: &ArrowReaderMetadata,
+    declared: &Fit,
+    sink: &PieceSink<'_>,
+) -> Result<()> {
+    let held = declared.file_columns();
+    for group in 0..metadata.metadata().num_row_groups() {
+        let read = RowGroupRead { metadata, group, columns: &held, batch_rows: sink.batch_rows(), rows: None };
+        let batches = row_group(object, read).await?;
+        sink.progress(batches.bytes, 0);
+        let mut rows = 0;
+        for batch in batches {
+            rows += declared.apply(&batch?, &held)?.num_rows() as u64;
+        }
+        verify_rows(object, metadata, group, rows)?;
     }
     Ok(())
 }

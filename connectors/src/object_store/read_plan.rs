@@ -32,8 +32,6 @@ pub(super) struct ReadPlan {
     pub(super) columns: Vec<usize>,
     /// Their schema.
     pub(super) schema: SchemaRef,
-    /// Their defaults.
-    pub(super) defaults: Vec<Option<ArrayRef>>,
     /// Checks over them.
     pub(super) admission: Admission,
     /// The output.
@@ -76,7 +74,6 @@ impl ReadPlan {
         });
         Ok(Self {
             schema: Arc::new(declared.project(&columns)?),
-            defaults: columns.iter().map(|column| source.defaults().get(*column).cloned().flatten()).collect(),
             admission,
             output: output.collect(),
             output_schema: Arc::clone(output_schema),
@@ -97,7 +94,6 @@ impl ReadPlan {
         let plan = Self {
             columns: kept.iter().map(|column| self.columns[*column]).collect(),
             schema: Arc::new(Schema::new(fields)),
-            defaults: kept.iter().map(|column| self.defaults[*column].clone()).collect(),
             admission: Admission {
                 not_null: self.admission.not_null.iter().filter(checked).filter_map(moved).collect(),
                 event_time: self.admission.event_time.as_ref().filter(checked).and_then(moved),

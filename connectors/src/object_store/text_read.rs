@@ -61,17 +61,8 @@ pub(super) async fn read(object: &PinnedObject, format: &TextFormat, sink: &mut 
     let mut chunks = text_chunks(object, sink.source().options(), Arc::clone(&stored)).await?;
     let mut decoder = decoder(format, sink)?;
     if sink.is_check() {
-        // Records that cannot be decoded are rejects, so only the compression can make a whole object unreadable, and
-        // bytes that no text has, which the decoder finds at its beginning.
-        let mut is_begun = false;
-        while let Some(chunk) = chunks.try_next().await? {
-            if !is_begun {
-                decoder.feed(&chunk).map_err(|fault| failed(object, format, sink, fault))?;
-                decoder.abandon_object().map_err(|fault| failed(object, format, sink, fault))?;
-                is_begun = true;
-            }
-        }
-        return Ok(());
+        let checked = check(&mut decoder, chunks).await?;
+        return checked.map_err(|fault| failed(object, format, sink, fault));
     }
     while let Some(chunk) = chunks.try_next().await? {
         sink.progress(stored.swap(0, Ordering::Relaxed), 0);
@@ -86,6 +77,25 @@ pub(super) async fn read(object: &PinnedObject, format: &TextFormat, sink: &mut 
     sink.count_undecodable(counts.rejected - counts.bad_event_times);
     sink.count_bad_event_times(counts.bad_event_times);
     Ok(())
+}
+
+/// Finds what makes a whole object unreadable. Records that cannot be decoded are rejects, so that is the compression,
+/// anywhere, or what stands before the first record: bytes that no text has, a header that does not fit.
+async fn check(
+    decoder: &mut TextDecoder,
+    mut chunks: BoxStream<'static, Result<Bytes>>,
+) -> Result<std::result::Result<(), FileFault>> {
+    while let Some(chunk) = chunks.try_next().await? {
+        for piece in pieces(&chunk) {
+            if decoder.is_past_header() {
+                break;
+            }
+            if let Err(fault) = decoder.feed(piece) {
+                return Ok(Err(fault));
+            }
+        }
+    }
+    Ok(if decoder.is_past_header() { Ok(()) } else { decoder.finish_object().map(drop) })
 }
 
 /// The pieces of a chunk, cut after a line where they can be: a record in two pieces is copied.

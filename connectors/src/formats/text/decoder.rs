@@ -169,6 +169,12 @@ impl TextDecoder {
         self.reader.rejects.len()
     }
 
+    /// Whether nothing that comes can make the object unreadable: its first bytes, and its header if it has one, were
+    /// read.
+    pub fn is_past_header(&self) -> bool {
+        matches!(self.head, Head::Past) && !self.reader.awaits_header()
+    }
+
     fn begin_object(&mut self) {
         self.reader.begin_object();
         self.framer.begin_object(0);

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray,
+};
 use arrow::compute::concat_batches;
 use arrow::datatypes::UInt64Type;
 use arrow_schema::DataType;
 use bessemer_schemas::{ErrorKind, IncludeColumn, IncludeKind, Span, WatermarkDefinition};
+use datafusion_expr::{col, lit};
 use tempfile::tempdir;
 
 use super::harness::*;
@@ -91,6 +95,54 @@ async fn column_that_changes_its_type_between_files_names_file_column_and_types(
     let error = scan(&source, Ask::default()).await.unwrap_err().to_string();
     for part in ["`c.parquet`", "column `id`", "Utf8", "Int64"] {
         assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn file_that_does_not_fit_is_said_whatever_the_query_reads() {
+    let batch = rows(0..9);
+    let mut declared = columns();
+    declared[2] = column("amount", DataType::Int64, true);
+    for (name, bytes) in [("a.parquet", parquet(&batch, 9)), ("a.arrow", ipc_file(&batch)), ("a.avro", avro(&batch))] {
+        let folder = tempdir().unwrap();
+        write(folder.path(), name, &bytes);
+        let source = open(folder.path(), Some(declared.clone()), &[("path", name)]).await.unwrap();
+        let error = scan(&source, Ask { projection: Some(&[0]), ..Ask::default() }).await.unwrap_err();
+        assert!(matches!(&error, Error::SchemaMismatch { reason, .. } if reason.contains("`amount`")), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn file_is_quarantined_whatever_the_query_reads() {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..9));
+    let nanos: ArrayRef = Arc::new((0..9).map(|at| Some(i64::from(at == 8))).collect::<TimestampNanosecondArray>());
+    let batch = RecordBatch::try_from_iter([("id", ids), ("at", nanos)]).unwrap();
+    let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
+    for (name, bytes) in [("a.parquet", parquet(&batch, 3)), ("a.arrow", ipc_file(&batch))] {
+        let folder = tempdir().unwrap();
+        write(folder.path(), name, &bytes);
+        let options = [("path", name), ("on_error", "quarantine")];
+        let source = open(folder.path(), Some(declared.clone()), &options).await.unwrap();
+        let filters = [col("id").lt(lit(2_i64))];
+        for projection in [None, Some([0].as_slice())] {
+            let scanned = scan(&source, Ask { projection, filters: &filters, ..Ask::default() }).await.unwrap();
+            assert_eq!(scanned.reasons(), ["0|unreadable_file|∅"], "{name}");
+            assert_eq!((scanned.text().len(), scanned.ledger.records), (0, 1), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn text_file_whose_header_is_wrong_is_quarantined_wherever_the_header_is() {
+    // More blank lines than one read brings.
+    let late = ["\n".repeat(3 << 20).as_str(), "x,y\n1,2\n"].concat().into_bytes();
+    for bytes in [late, b"x,y".to_vec(), b"\xff\xfe".to_vec()] {
+        let folder = tempdir().unwrap();
+        write(folder.path(), "a.csv", &bytes);
+        let options = [("path", "a.csv"), ("on_error", "quarantine")];
+        let source = open(folder.path(), Some(columns()), &options).await.unwrap();
+        let scanned = scan(&source, Ask::default()).await.unwrap();
+        assert_eq!(scanned.reasons(), ["0|unreadable_file|∅"]);
     }
 }
 
