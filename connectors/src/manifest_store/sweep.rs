@@ -185,7 +185,8 @@ impl<'a> Judge<'a> {
     /// Blocks of the base that the newest base does not name; a later one can name only these and new ones.
     async fn sweep_blocks(&self) -> Result<Swept> {
         let base = self.writer.history.base();
-        let lists = base.objects.values().chain(base.files.values()).chain(base.quarantine.values());
+        let objects = base.objects.values().chain(base.ignored.values());
+        let lists = objects.chain(base.files.values()).chain(base.quarantine.values());
         let named = lists.flatten().chain(&base.slices).map(|block| self.hasher.hash_one(&block.path)).collect();
         self.sweep_unnamed(BLOCKS, &named).await
     }

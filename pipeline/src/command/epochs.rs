@@ -94,6 +94,7 @@ struct EpochLine {
     rows_written: u64,
     rows_quarantined: u64,
     files_added: u64,
+    ignored: u64,
 }
 
 /// Lists the epochs.
@@ -117,6 +118,7 @@ pub(crate) async fn log(args: &LogArgs) -> Result<()> {
         "#written",
         "#quarantined",
         "#files",
+        "#ignored",
     ];
     let rows = lines.iter().map(|line| {
         vec![
@@ -131,6 +133,7 @@ pub(crate) async fn log(args: &LogArgs) -> Result<()> {
             count(line.rows_written),
             count(line.rows_quarantined),
             count(line.files_added),
+            count(line.ignored),
         ]
     });
     output::table(&header, rows.collect())
@@ -164,6 +167,7 @@ fn line(manifest: &Manifest) -> EpochLine {
             .map(|set| set.ledger.quarantined)
             .chain(sources.map(|ledger| ledger.quarantined))
             .sum(),
+        ignored: manifest.slice.sources.values().map(SourceSlice::ignored).sum(),
         files_added: sets.map(|set| set.files.added.len() as u64).sum(),
     }
 }

@@ -81,6 +81,10 @@ fn print(summary: &RunSummary) -> Result<()> {
     for warning in &summary.expectations {
         output::line(warning)?;
     }
+    for source in summary.sources.iter().filter(|source| source.ignored > 0) {
+        let files = output::plural(source.ignored, "file");
+        output::line(format!("{}: ignored changes to {files} read before", source.name))?;
+    }
     output::line("")?;
     output::line("The ledger balances: every record and row is accounted for (`bessemer ledger`).")
 }

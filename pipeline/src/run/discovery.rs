@@ -62,7 +62,7 @@ impl Discovered {
                     tables.insert(name.to_owned(), Table { version, objects, is_new });
                 }
                 SourceKind::Log => {
-                    let listing = source.list(history.objects_read(name)).await?;
+                    let listing = source.list(history.objects_known(name)).await?;
                     let ignored = listing.changed().to_vec();
                     let appended = readers().any(|set| set.kind == SetKind::Append);
                     let number = listings.get(name).copied().unwrap_or(0) + 1;
@@ -99,7 +99,8 @@ impl Discovered {
         Ok(Some(assignment))
     }
 
-    /// The one epoch of the snapshot sets; `None` where nothing they read has changed.
+    /// The one epoch of the snapshot sets; `None` where nothing they read has changed. Objects that are ignored are
+    /// recorded even if no set is computed: they are counted once.
     pub(super) async fn snapshot(&mut self, loaded: &Loaded, history: &History) -> Result<Option<Assignment>> {
         let mut assignment = Assignment { replaces: true, ..Assignment::default() };
         let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
@@ -121,7 +122,7 @@ impl Discovered {
                 add_read_before(name, history, &mut assignment).await?;
             }
         }
-        Ok((!assignment.sets.is_empty()).then_some(assignment))
+        Ok((!assignment.slice.sources.is_empty() || !assignment.sets.is_empty()).then_some(assignment))
     }
 
     /// A digest of everything that a snapshot set is computed from. Logs only grow, so their number of objects says
@@ -181,8 +182,7 @@ async fn add_read_before(name: &str, history: &History, assignment: &mut Assignm
         return Ok(());
     }
     let objects = assignment.scans.entry(name.to_owned()).or_default();
-    let before: Vec<_> = history.objects_read(name).try_collect().await?;
-    assignment.bytes += before.iter().map(|object: &ObjectVersion| object.size).sum::<u64>();
+    let before: Vec<ObjectVersion> = history.objects_read(name).try_collect().await?;
     objects.extend(before.into_iter().map(|version| ScanObject { version, is_new: false }));
     objects.sort_by(|left, right| left.version.path.cmp(&right.version.path));
     Ok(())
