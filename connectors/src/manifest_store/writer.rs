@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use super::block::BlockWriter;
 use super::durable::{self, Lock};
 use super::history::{FileOwner, History};
-use super::layout::{self, SLICES};
+use super::layout::{self, BLOCKS, MANIFESTS, SLICES};
 use super::put::{self, Put};
 use super::{ManifestStore, ReadManifest, fold};
 use crate::{Error, Location, Result};
@@ -109,6 +109,7 @@ impl ManifestStore {
             history,
             _lock: lock,
         };
+        durable::make_folders(&self.location, &[MANIFESTS, BLOCKS, SLICES]).await?;
         writer.sync_parents(&self.location).await?;
 
         for _ in 0..OPEN_ATTEMPTS {
@@ -215,6 +216,10 @@ impl EpochWriter {
         let path = layout::manifest_path(epoch);
         match put::put_new(&self.store.location, &path, &bytes, self.store.limits.retries).await? {
             Put::Ours => self.standing = Standing::Owner,
+            Put::Unsent(error) => {
+                self.standing = Standing::Owner;
+                return Err(error);
+            }
             Put::Theirs => {
                 self.standing = Standing::Fenced(epoch);
                 self.check_standing()?;
