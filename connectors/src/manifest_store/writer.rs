@@ -74,27 +74,29 @@ pub struct ReplacedFiles {
 
 impl ManifestStore {
     /// Takes the pipeline over: takes the lock on local disk, and commits an epoch with an empty slice and a random
-    /// claim, after which every older writer's next commit fails. `definition` is what epochs are made under from here;
-    /// what they were made under before is in [`ManifestStore::history`], and is compared before opening.
+    /// claim, after which every older writer's next commit fails.
+    ///
+    /// `define` says what epochs are made under from here, or refuses, in view of exactly the history that this writer
+    /// will follow: it is asked again whenever another writer comes first.
     ///
     /// # Cancel safety
     /// Cancelled, the pipeline may be taken over all the same.
-    pub async fn open_for_writing(
+    pub async fn open_for_writing<E: From<Error>>(
         &self,
         info: WriterInfo,
-        definition: DefinitionDigest,
+        define: impl FnMut(&History) -> Result<DefinitionDigest, E>,
         now_micros: i64,
-    ) -> Result<EpochWriter> {
-        self.open_with_claim(Claim(rand::random()), info, definition, now_micros).await
+    ) -> Result<EpochWriter, E> {
+        self.open_with_claim(Claim(rand::random()), info, define, now_micros).await
     }
 
-    pub(super) async fn open_with_claim(
+    pub(super) async fn open_with_claim<E: From<Error>>(
         &self,
         claim: Claim,
         info: WriterInfo,
-        definition: DefinitionDigest,
+        mut define: impl FnMut(&History) -> Result<DefinitionDigest, E>,
         now_micros: i64,
-    ) -> Result<EpochWriter> {
+    ) -> Result<EpochWriter, E> {
         let lock = Lock::take(&self.location).await?;
         let history = self.history().await?;
         let mut writer = EpochWriter {
@@ -103,7 +105,7 @@ impl ManifestStore {
             opened: history.next_epoch(),
             opened_on: history.definition().cloned(),
             info,
-            definition,
+            definition: define(&history)?,
             standing: Standing::Owner,
             synced: BTreeSet::new(),
             history,
@@ -119,12 +121,14 @@ impl ManifestStore {
                     writer.history.catch_up(self).await?;
                     writer.opened = writer.next_epoch();
                     writer.opened_on = writer.history.definition().cloned();
+                    writer.definition = define(&writer.history)?;
                     writer.standing = Standing::Owner;
                 }
-                opened => return opened.map(|_| writer),
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(writer),
             }
         }
-        Err(Error::Fenced { pipeline: self.pipeline.clone(), epoch: writer.next_epoch() })
+        Err(Error::Fenced { pipeline: self.pipeline.clone(), epoch: writer.next_epoch() }.into())
     }
 }
 

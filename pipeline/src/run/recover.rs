@@ -1,8 +1,8 @@
-//! The ends of a run: open (compare the definition, take the lock, claim an epoch, sweep), and leave nothing behind.
+//! The ends of a run: open (take the lock, compare the definition, claim an epoch, sweep), and leave nothing behind.
 
 use std::sync::Arc;
 
-use bessemer_connectors::manifest_store::{FileOwner, History, ManifestStore, SweepPlace};
+use bessemer_connectors::manifest_store::{EpochWriter, FileOwner, History, ManifestStore, SweepPlace};
 use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
 use bessemer_schemas::{DefinitionDigest, WriterInfo};
 use bessemer_transforms::SetKind;
@@ -15,7 +15,8 @@ use crate::load::Loaded;
 use crate::progress::Progress;
 
 impl<'a> Run<'a> {
-    /// Claims the pipeline. Every older writer stops at its next commit.
+    /// Claims the pipeline, unless its committed rows cannot follow the definition. Every older writer stops at its next
+    /// commit.
     pub(super) async fn open(
         loaded: Arc<Loaded>,
         store: ManifestStore,
@@ -24,13 +25,18 @@ impl<'a> Run<'a> {
         cancel: &'a CancellationToken,
     ) -> Result<Self> {
         let definition = fingerprint::definition(&loaded);
-        compare(&store.history().await?, &definition, &loaded, options, progress)?;
+        let define = |history: &History| {
+            check_follows(history, &definition, &loaded, options)?;
+            let before = history.definition().cloned().unwrap_or_default();
+            Ok::<_, Error>(definition.clone().after(&before))
+        };
         let info = WriterInfo {
             bessemer: env!("CARGO_PKG_VERSION").to_owned(),
             datafusion: datafusion::DATAFUSION_VERSION.to_owned(),
             partitions: u32::try_from(loaded.session.config().target_partitions()).unwrap_or(u32::MAX),
         };
-        let writer = store.open_for_writing(info, definition, now_micros()).await?;
+        let writer = store.open_for_writing(info, define, now_micros()).await?;
+        say_changes(&writer, &definition, progress);
         Ok(Self { loaded, store, writer, progress, cancel, tally: Tally::default(), replaced: Vec::new() })
     }
 
@@ -70,23 +76,22 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Refuses a definition that the committed rows cannot follow; says what else changed.
-fn compare(
-    history: &History,
-    definition: &DefinitionDigest,
-    loaded: &Loaded,
-    options: RunOptions,
-    progress: &Progress,
-) -> Result<()> {
-    let Some(newest) = history.newest() else { return Ok(()) };
-    let changes = newest.definition.changes(definition);
-    let (compatible, broken): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.compatible);
-    if !broken.is_empty() {
-        let lines: Vec<_> = broken.iter().map(|change| format!("  {}: {}", change.of, change.what)).collect();
-        return Err(Error::Incompatible { epoch: newest.epoch.0, changes: lines.join("\n") });
+/// Says what changed, where the committed rows can follow.
+fn say_changes(writer: &EpochWriter, definition: &DefinitionDigest, progress: &Progress) {
+    let changes = writer.opened_on().map(|before| before.changes(definition)).unwrap_or_default();
+    for change in changes {
+        let epoch = writer.opened().0 - 1;
+        progress.say(&format!("changed since epoch {epoch}: {}: {}", change.of, change.what));
     }
-    for change in compatible {
-        progress.say(&format!("changed since epoch {}: {}: {}", newest.epoch, change.of, change.what));
+}
+
+/// Refuses a definition that the committed rows cannot follow.
+fn check_follows(history: &History, definition: &DefinitionDigest, loaded: &Loaded, options: RunOptions) -> Result<()> {
+    let Some(newest) = history.newest() else { return Ok(()) };
+    let changes = newest.definition.changes(definition).into_iter().filter(|change| !change.compatible);
+    let lines: Vec<_> = changes.map(|change| format!("  {}: {}", change.of, change.what)).collect();
+    if !lines.is_empty() {
+        return Err(Error::Incompatible { epoch: newest.epoch.0, changes: lines.join("\n") });
     }
     let totals = history.source_totals();
     let is_read = |name: &str| totals.get(name).is_some_and(|ledger| ledger.objects > 0);

@@ -119,7 +119,7 @@ async fn the_definition_before_opening_is_known_to_the_writer() {
         decoding: Digest::of(b""),
     };
     old.sources.insert("flights".to_owned(), digest);
-    let writer = store.open_for_writing(info(), old.clone(), 1).await.unwrap();
+    let writer = store.open_for_writing(info(), |_| Ok::<_, Error>(old.clone()), 1).await.unwrap();
     assert_eq!(writer.opened_on(), None);
     let writer = open(&store).await.unwrap();
     assert_eq!(writer.opened_on(), Some(&old));
