@@ -142,10 +142,11 @@ pub(crate) async fn log(args: &LogArgs) -> Result<()> {
 /// Shows a manifest.
 pub(crate) async fn inspect(args: &InspectArgs) -> Result<()> {
     let (_, store, history) = history(std::slice::from_ref(&args.path)).await?;
-    let Some(newest) = history.newest() else { return Ok(()) };
-    match args.epoch {
-        Some(epoch) => output::json(&store.read(Epoch(epoch)).await?),
-        None => output::json(newest),
+    // What the history holds of a manifest lacks its base.
+    let epoch = args.epoch.map(Epoch).or_else(|| history.newest().map(|newest| newest.epoch));
+    match epoch {
+        Some(epoch) => output::json(&store.read(epoch).await?),
+        None => Ok(()),
     }
 }
 
@@ -174,10 +175,9 @@ fn line(manifest: &Manifest) -> EpochLine {
 
 fn objects_of(slice: &SourceSlice) -> u64 {
     match slice {
-        SourceSlice::Objects { objects, block, .. } => {
+        SourceSlice::Objects { objects, block, .. } | SourceSlice::Table { objects, block, .. } => {
             objects.len() as u64 + block.as_ref().map_or(0, |block| block.entries)
         }
-        SourceSlice::Table { objects, .. } => objects.len() as u64,
         _ => 0,
     }
 }

@@ -96,6 +96,7 @@ impl Discovered {
             self.add_tables(&loaded.plan.sets[*at], &mut assignment);
         }
         assignment.sets = sets;
+        assignment.bytes = bytes_read(loaded, &assignment);
         Ok(Some(assignment))
     }
 
@@ -122,6 +123,7 @@ impl Discovered {
                 add_read_before(name, history, &mut assignment).await?;
             }
         }
+        assignment.bytes = bytes_read(loaded, &assignment);
         Ok((!assignment.slice.sources.is_empty() || !assignment.sets.is_empty()).then_some(assignment))
     }
 
@@ -151,7 +153,6 @@ impl Discovered {
                 table.objects.iter().map(|version| ScanObject { version: version.clone(), is_new: table.is_new });
             assignment.scans.insert(name.clone(), scanned.collect());
             let objects = if table.is_new { table.objects.clone() } else { Vec::new() };
-            assignment.bytes += table.objects.iter().map(|object| object.size).sum::<u64>();
             let slice = SourceSlice::Table { version: table.version.clone(), objects, block: None };
             assignment.slice.sources.insert(name.clone(), slice);
             table.is_new = false;
@@ -166,7 +167,6 @@ impl Log {
         if objects.is_empty() && self.ignored.is_empty() {
             return Ok(());
         }
-        assignment.bytes += objects.iter().map(|object| object.size).sum::<u64>();
         let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
         assignment.scans.insert(self.source.name().to_owned(), scanned.collect());
         let ignored = std::mem::take(&mut self.ignored);
@@ -174,6 +174,16 @@ impl Log {
         assignment.slice.sources.insert(self.source.name().to_owned(), slice);
         Ok(())
     }
+}
+
+/// Bytes that the scans of an assignment read: every scan tells its progress, and several may read one source.
+fn bytes_read(loaded: &Loaded, assignment: &Assignment) -> u64 {
+    let size = |name: &String| {
+        let objects = assignment.scans.get(name).into_iter().flatten();
+        objects.map(|object| object.version.size).sum::<u64>()
+    };
+    let sets = assignment.sets.iter().map(|at| &loaded.plan.sets[*at]);
+    sets.flat_map(|set| set.sources.iter().chain(&set.tables)).map(|(name, scans)| *scans as u64 * size(name)).sum()
 }
 
 /// Adds what earlier epochs read of a log, in path order among what is new.

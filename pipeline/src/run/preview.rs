@@ -1,12 +1,13 @@
 //! A look at the first rows of something, without an epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bessemer_connectors::object_store::{EpochScans, ScanObject};
 use bessemer_schemas::{ObjectVersion, SliceLimits, SourceKind};
 use datafusion::arrow::array::RecordBatch;
-use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::collect;
 use futures::StreamExt;
 
@@ -21,7 +22,7 @@ pub(crate) async fn rows(loaded: &Loaded, name: Option<&str>, limit: usize) -> R
     let name = name.or(last).ok_or_else(|| Error::Unknown { message: "the pipeline has no feature set".to_owned() })?;
     let logical = LogicalPlanBuilder::from(loaded.plan.preview(name)?).limit(0, Some(limit)).map_err(Error::engine)?;
     let logical = logical.build().map_err(Error::engine)?;
-    let scans = everything(loaded).await?.into_iter().enumerate();
+    let scans = everything(loaded, &names_read(&logical)?).await?.into_iter().enumerate();
     let silent = EpochScans::silent().for_preview();
     let scans =
         scans.fold(silent, |scans, (number, (name, objects))| scans.with_source(name, number as u64, objects.into()));
@@ -30,9 +31,22 @@ pub(crate) async fn rows(loaded: &Loaded, name: Option<&str>, limit: usize) -> R
     collect(plan, session.task_ctx()).await.map_err(Error::engine)
 }
 
-async fn everything(loaded: &Loaded) -> Result<BTreeMap<String, Vec<ScanObject>>> {
+/// The sources and tables that a query reads.
+fn names_read(query: &LogicalPlan) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    let walked = query.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            names.insert(scan.table_name.table().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(Error::engine)?;
+    Ok(names)
+}
+
+async fn everything(loaded: &Loaded, names: &BTreeSet<String>) -> Result<BTreeMap<String, Vec<ScanObject>>> {
     let mut scans = BTreeMap::new();
-    for source in &loaded.sources {
+    for source in loaded.sources.iter().filter(|source| names.contains(source.name())) {
         let objects: Vec<ObjectVersion> = match source.kind() {
             SourceKind::Table => source.table_version().await?.1,
             SourceKind::Log => {
