@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bessemer_connectors::sink::{QuarantineWriter, SetWriter, WrittenSet};
-use bessemer_schemas::DataFile;
+use bessemer_connectors::sink::{FeatureSetOptions, QuarantineWriter, SetWriter, SortedBy, WrittenSet};
+use bessemer_schemas::{DataFile, FeatureSetDefinition, PartitionTransform};
 use bessemer_transforms::{Gate, GateReport, PlannedSet, VIOLATIONS_COLUMN};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SessionState;
@@ -95,8 +95,10 @@ impl Work {
     async fn run_stream(self: Arc<Self>, stream: SendableRecordBatchStream) -> Result<Part> {
         let Self { loaded, at, partition, naming, memory, .. } = &*self;
         let (planned, options) = (&loaded.plan.sets[*at], &loaded.parsed.sets[*at]);
+        let definition = &loaded.parsed.definition.feature_sets[*at];
         let set = WrittenSet {
-            entity: loaded.parsed.definition.feature_sets[*at].entity.iter().map(|name| name.value.clone()).collect(),
+            entity: definition.entity.iter().map(|name| name.value.clone()).collect(),
+            sorted_by: sorted_by(planned, definition, options),
             memory: Some(Arc::clone(memory)),
             encoders: self.encoders,
             ..WrittenSet::new(loaded.parsed.name(), planned.name.as_str())
@@ -174,6 +176,26 @@ impl Pump {
             writer.abort().await;
         }
     }
+}
+
+/// The column that the rows of one file are sorted by first: event time; without one the first column of the entity,
+/// where no row identity comes before it. What is the same in all rows of a partition sorts nothing.
+fn sorted_by(planned: &PlannedSet, definition: &FeatureSetDefinition, options: &FeatureSetOptions) -> Option<SortedBy> {
+    if !planned.is_sorted() {
+        return None;
+    }
+    let is_partition = |column: &&str| {
+        let is_identity = |transform| transform == PartitionTransform::Identity;
+        options.partition_by.iter().any(|field| field.column == *column && is_identity(field.transform))
+    };
+    let event_time = definition.event_time.iter().map(|event_time| event_time.column.value.as_str());
+    let mut keys: Vec<_> = event_time.filter(|column| !is_partition(column)).collect();
+    if !planned.carries_origin {
+        keys.extend(definition.entity.iter().map(|name| name.value.as_str()).filter(|column| !is_partition(column)));
+    }
+    let column = (*keys.first()?).to_owned();
+    // The planner sorts upwards, nulls first.
+    Some(SortedBy { column, nulls_first: true })
 }
 
 fn merge(planned: &PlannedSet, parts: Vec<(usize, Part)>) -> Result<SetOutcome> {
