@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bessemer_schemas::{Diagnostic, ErrorKind, Failure, SourceFiles};
+use bessemer_schemas::{Diagnostic, Epoch, ErrorKind, Failure, SourceFiles};
 
 /// A situation that ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +91,35 @@ pub(crate) enum Error {
         what: String,
     },
 
+    /// Whether an epoch was committed is not known, so it must not be made again.
+    #[error(
+        "the store did not say whether epoch {epoch} was committed: run again, which finds out and reads nothing twice"
+    )]
+    Unresolved {
+        /// The epoch.
+        epoch: Epoch,
+        /// The last answer.
+        #[source]
+        source: bessemer_connectors::Error,
+    },
+
+    /// An object that a snapshot set needs again is no longer what it was when it was read.
+    #[error(
+        "`{path}` of source `{name}` {what} after an earlier epoch had read it, and feature set `{set}` is computed \
+         from everything read so far: put the object back as it was, or declare `{name}` as a TABLE, \
+         whose content may change"
+    )]
+    ReadBefore {
+        /// The source.
+        name: String,
+        /// The object.
+        path: String,
+        /// `changed` or `disappeared`.
+        what: &'static str,
+        /// The feature set.
+        set: String,
+    },
+
     /// A source, sink or the manifest store.
     #[error(transparent)]
     Connector(#[from] bessemer_connectors::Error),
@@ -129,7 +158,8 @@ impl Error {
             | Self::NeedsStart { .. }
             | Self::Unknown { .. }
             | Self::NoEpoch { .. } => ErrorKind::Invalid,
-            Self::Failed { .. } => ErrorKind::Data,
+            Self::Failed { .. } | Self::ReadBefore { .. } => ErrorKind::Data,
+            Self::Unresolved { .. } => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Connector(error) => error.kind(),
             Self::Carried(carried) => carried.kind(),
@@ -150,7 +180,7 @@ impl Error {
     /// What a source, sink or the manifest store said, whoever passed it on.
     pub(crate) fn connector(&self) -> Option<&bessemer_connectors::Error> {
         match self {
-            Self::Connector(error) => Some(error),
+            Self::Connector(error) | Self::Unresolved { source: error, .. } => Some(error),
             Self::Carried(carried) => carried.connector(),
             _ => None,
         }

@@ -153,6 +153,33 @@ impl EpochWriter {
         self.history.next_epoch()
     }
 
+    /// Whether this writer may still commit: no other was seen to have the pipeline, and no commit is without outcome.
+    pub fn may_commit(&self) -> bool {
+        matches!(self.standing, Standing::Owner)
+    }
+
+    /// The epoch whose commit had no outcome: it may be there, now or later. Its files must stay.
+    pub fn unresolved(&self) -> Option<Epoch> {
+        match self.standing {
+            Standing::Unresolved(epoch) => Some(epoch),
+            Standing::Owner | Standing::Fenced(_) => None,
+        }
+    }
+
+    /// Fails where another writer has committed after this one, which that learns only when it looks.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] then; the store's trouble if it cannot be asked.
+    pub async fn check_not_fenced(&self) -> Result<()> {
+        let epoch = self.next_epoch();
+        match self.store.try_read(epoch).await? {
+            Some(read) if read.manifest.claim != self.claim => {
+                Err(Error::Fenced { pipeline: self.store.pipeline.clone(), epoch })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What the pipeline has read and written, with all that this writer committed.
     pub fn history(&self) -> &History {
         &self.history
@@ -186,7 +213,8 @@ impl EpochWriter {
     ///
     /// # Errors
     /// [`Error::Fenced`] if another writer has the pipeline. After an error of the store while the manifest was put the
-    /// epoch may exist or not; this writer commits nothing more, and whoever opens the pipeline next finds out.
+    /// epoch may exist or not ([`EpochWriter::unresolved`]); this writer commits nothing more, and whoever opens the
+    /// pipeline next finds out. Where the manifest surely never left this process, the writer goes on.
     ///
     /// # Cancel safety
     /// Cancelled, the epoch may exist, and this writer must not be used any more.

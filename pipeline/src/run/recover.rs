@@ -7,9 +7,10 @@ use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
 use bessemer_schemas::{DefinitionDigest, WriterInfo};
 use bessemer_transforms::SetKind;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::summary::Tally;
-use super::{Run, RunOptions, fingerprint, now_micros};
+use super::{Run, RunOptions, fingerprint, interrupted, now_micros};
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 use crate::progress::Progress;
@@ -37,34 +38,60 @@ impl<'a> Run<'a> {
         };
         let writer = store.open_for_writing(info, define, now_micros()).await?;
         say_changes(&writer, &definition, progress);
-        Ok(Self { loaded, store, writer, progress, cancel, tally: Tally::default(), replaced: Vec::new() })
+        let (tally, replaced) = (Tally::default(), Vec::new());
+        Ok(Self { loaded, store, writer, progress, cancel, tally, replaced, given_up: None, is_untidy: false })
     }
 
-    /// Removes what no manifest names, and brings the Delta logs up to the manifests.
+    /// Brings the Delta logs up to the manifests, and removes what no manifest names: in this order, because readers of
+    /// a log need the replaced files until it has followed.
     pub(super) async fn recover(&mut self) -> Result<()> {
         self.progress.phase("recovering");
-        let swept = self.writer.sweep(&self.places()).await?;
+        let behind = self.publish_delta().await;
+        let swept = self.writer.sweep(&self.places(&behind.sets)).await?;
         if swept.files > 0 {
             let files = crate::output::plural(swept.files, "file");
             self.progress.say(&format!("recovered: removed {files} that no manifest names"));
         }
-        self.publish_delta().await
+        behind.into_result()
     }
 
-    /// What a clean stop leaves behind it: Delta logs that follow, and no replaced file.
+    /// Ends the run: whatever ended its work, what it committed is published, and nothing else stays visible.
+    pub(super) async fn close(&mut self, worked: Result<()>) -> Result<()> {
+        let Err(error) = worked else {
+            self.publish().await?;
+            // Too late to give anything up, but the user is told that the wish was heard.
+            return if self.cancel.is_cancelled() { Err(self.told(interrupted())) } else { Ok(()) };
+        };
+        // One that may commit no more knows too little of what is committed.
+        if self.writer.may_commit()
+            && let Err(error) = self.publish().await
+        {
+            // The first error is the one to tell; the next run publishes and removes what this one could not.
+            warn!(%error, "could not publish what was committed");
+        }
+        Err(self.told(error))
+    }
+
+    /// What a clean stop leaves behind it: Delta logs that follow, and no file that is out of force.
     pub(super) async fn publish(&mut self) -> Result<()> {
-        self.publish_delta().await?;
-        self.writer.remove_replaced(&self.places(), &std::mem::take(&mut self.replaced)).await?;
-        Ok(())
+        let behind = self.publish_delta().await;
+        let places = self.places(&behind.sets);
+        self.writer.remove_replaced(&places, &std::mem::take(&mut self.replaced)).await?;
+        if std::mem::take(&mut self.is_untidy) {
+            self.writer.sweep(&places).await?;
+        }
+        behind.into_result()
     }
 
-    /// Every place that this pipeline writes to.
-    fn places(&self) -> Vec<SweepPlace> {
+    /// Every place that this pipeline writes to, but for the sets `without`, whose files all stay.
+    pub(super) fn places(&self, without: &[String]) -> Vec<SweepPlace> {
         let state = &self.loaded.parsed.settings.state;
         let mut places = Vec::new();
         for (set, options) in self.loaded.plan.sets.iter().zip(&self.loaded.parsed.sets) {
             let (name, location) = (set.name.clone(), options.location.clone());
-            places.push(SweepPlace { location, owner: FileOwner::Set(name.clone()) });
+            if !without.contains(&name) {
+                places.push(SweepPlace { location, owner: FileOwner::Set(name.clone()) });
+            }
             let location = quarantine_location(state, QuarantineOwner::Set(&name));
             places.push(SweepPlace { location, owner: FileOwner::SetQuarantine(name) });
         }

@@ -60,6 +60,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    /// Epochs so far.
+    pub(super) fn epochs(&self) -> u64 {
+        self.epochs
+    }
+
     /// Adds a committed epoch.
     pub(super) fn add(&mut self, manifest: &Manifest) {
         self.epochs += 1;
