@@ -49,13 +49,7 @@ impl Bessemer {
 
     /// Runs it to its end, whatever that is.
     pub fn call(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Outcome> {
-        let output =
-            self.command(arguments).output().with_context(|| format!("cannot start {}", self.program.display()))?;
-        Ok(Outcome {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Outcome::of(self.start_listening(arguments)?)
     }
 
     /// Runs it, which must end well, and parses what it printed as JSON.
@@ -71,6 +65,24 @@ impl Bessemer {
         child.with_context(|| format!("cannot start {}", self.program.display()))
     }
 
+    /// Starts it and keeps what it says, for [`Outcome::of`].
+    pub fn start_listening(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<Child> {
+        let child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        child.with_context(|| format!("cannot start {}", self.program.display()))
+    }
+
+    /// Runs it to its end as a shell does after `preparation`, for example `ulimit -f 64`.
+    pub fn call_in_shell(
+        &self,
+        preparation: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Outcome> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")]).arg(&self.program).args(arguments);
+        let child = shell.envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        Outcome::of(child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    }
+
     fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).stdin(Stdio::null()).envs(self.environment.iter().cloned());
@@ -79,6 +91,16 @@ impl Bessemer {
 }
 
 impl Outcome {
+    /// Waits for a process whose output is kept.
+    pub fn of(child: Child) -> Result<Self> {
+        let output = child.wait_with_output()?;
+        Ok(Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
     /// Fails with all that was said, unless the exit code is `code`.
     pub fn expect_code(&self, code: i32) -> Result<()> {
         if self.code == Some(code) {

@@ -17,4 +17,4 @@ pub use kafka::KafkaCluster;
 pub use pinned::Pinned;
 pub use rows::{Kind, Rows, parquet_files, read_set};
 pub use s3_server::{Answering, Fault, FaultPlan, S3Server};
-pub use wait::{pause, wait_until};
+pub use wait::{pause, signal, wait_until};

@@ -1,8 +1,9 @@
-//! Waiting for what another process does.
+//! Waiting for what another process does, and telling it what to do.
 
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 const STEP: Duration = Duration::from_millis(5);
 
@@ -24,4 +25,11 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Re
 #[expect(clippy::disallowed_methods, reason = "another process gives no event for a moment between its events")]
 pub fn pause(time: Duration) {
     std::thread::sleep(time);
+}
+
+/// Sends a signal (`-STOP`, `-INT`) to a process.
+pub fn signal(name: &str, process: u32) -> Result<()> {
+    let status = Command::new("kill").args([name, &process.to_string()]).status()?;
+    ensure!(status.success(), "kill {name}: {status}");
+    Ok(())
 }

@@ -5,17 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bessemer_integration_tests::{Bessemer, Flights, Pipeline, parquet_files, pause};
 use flate2::read::GzDecoder;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
 
 const SEED: u64 = 0x00be_55e3;
 const KILLS: usize = 100;
 /// Files that arrive before each start, and records in each.
 const FILES_A_ROUND: usize = 3;
 const RECORDS_A_FILE: usize = 20;
+/// After this many kills a run is let through to its end, and everything on disk is looked at.
+const KILLS_A_LOOK: usize = 10;
 
 const SETS: [&str; 2] = ["departures", "busy_hours"];
 
@@ -94,9 +97,13 @@ fn a_hundred_kills_change_nothing() -> Result<()> {
     println!("seed {SEED:#x}, moments within {longest:?}");
     let mut random = StdRng::seed_from_u64(SEED);
     let mut interrupted = 0;
-    for round in rest.chunks(FILES_A_ROUND).take(KILLS) {
+    for (number, round) in rest.chunks(FILES_A_ROUND).take(KILLS).enumerate() {
         round.iter().try_for_each(|file| deliver(file, data.path()))?;
         interrupted += usize::from(kill_after(&bessemer, &killed, longest.mul_f64(random.random()))?);
+        if (number + 1).is_multiple_of(KILLS_A_LOOK) {
+            bessemer.json(["run", &killed.path(), "--json"])?;
+            check_no_orphan(&bessemer, &killed)?;
+        }
     }
     println!("{interrupted} of {KILLS} runs were killed before their end");
     assert!(interrupted > KILLS / 2, "only {interrupted} runs were killed before their end");
@@ -125,26 +132,87 @@ fn check_same(bessemer: &Bessemer, calm: &Pipeline, killed: &Pipeline) -> Result
         assert!(expected.rows.len() > 300, "{set} has only {} rows", expected.rows.len());
         assert_eq!(found.rows.len(), expected.rows.len(), "{set}");
         assert!(found == expected, "rows of {set} differ");
-        let on_disk = parquet_files(&killed.features.join(set))?;
-        assert_eq!(killed.live_files(bessemer, set)?, on_disk, "an orphan, or a lost file, in {set}");
     }
-    assert_eq!(leftovers(&killed.features)?, BTreeSet::new(), "something else was left behind");
+    check_no_orphan(bessemer, killed)?;
 
     let [expected, found] = [calm, killed].map(|pipeline| bessemer.json(["ledger", &pipeline.path(), "--json"]));
     let (expected, found) = (expected?, found?);
     assert_eq!(found["balanced"], true);
-    for source in ["records", "decoded", "undecodable", "admitted", "quarantined"] {
-        assert_eq!(found["sources"][0][source], expected["sources"][0][source], "{source}");
+    for count in ["records", "decoded", "undecodable", "admitted", "quarantined"] {
+        let [expected, found] = [&expected, &found].map(|ledger| count_of(ledger, "source", "flights", count));
+        assert_eq!(found?, expected?, "{count}");
     }
-    for (set, _) in SETS.iter().enumerate() {
+    for set in SETS {
         for count in ["written", "quarantined", "dropped"] {
-            assert_eq!(found["sets"][set][count], expected["sets"][set][count], "{count}");
+            let [expected, found] = [&expected, &found].map(|ledger| count_of(ledger, "set", set, count));
+            assert_eq!(found?, expected?, "{set}: {count}");
         }
     }
-    let [expected, found] =
-        [calm, killed].map(|pipeline| bessemer.call(["quarantine", &pipeline.path(), "flights", "--limit", "1000"]));
-    assert_eq!(found?.stdout.matches("not,a,flight").count(), expected?.stdout.matches("not,a,flight").count());
+    assert!(count_of(&expected, "source", "flights", "undecodable")? > 3, "no file was damaged");
+    assert!(count_of(&expected, "set", "departures", "quarantined")? > 3, "no row was quarantined");
+    let [expected, found] = [calm, killed].map(|pipeline| damaged_lines(bessemer, pipeline));
+    assert_eq!(found?, expected?);
     Ok(())
+}
+
+/// A count of the ledger, which must have it.
+fn count_of(ledger: &Value, of: &str, name: &str, count: &str) -> Result<u64> {
+    let lines = ledger[format!("{of}s")].as_array().context("the ledger has no lines")?;
+    let line = lines.iter().find(|line| line[of] == name).with_context(|| format!("no {of} `{name}`"))?;
+    line[count].as_u64().with_context(|| format!("{of} `{name}` has no `{count}`"))
+}
+
+fn damaged_lines(bessemer: &Bessemer, pipeline: &Pipeline) -> Result<usize> {
+    let shown = bessemer.call(["quarantine", &pipeline.path(), "flights", "--limit", "1000"])?;
+    shown.expect_code(0)?;
+    let lines = shown.stdout.matches("not,a,flight").count();
+    assert!(lines > 0, "{}", shown.stdout);
+    Ok(lines)
+}
+
+/// After a run that came to its end: what is on disk is what the manifests name, in the sets, the quarantines and the
+/// state.
+fn check_no_orphan(bessemer: &Bessemer, pipeline: &Pipeline) -> Result<()> {
+    for set in SETS {
+        let on_disk = parquet_files(&pipeline.features.join(set))?;
+        assert_eq!(pipeline.live_files(bessemer, set)?, on_disk, "an orphan, or a lost file, in {set}");
+    }
+    assert_eq!(leftovers(&pipeline.features)?, BTreeSet::new(), "something else was left behind");
+
+    let state = pipeline.folder().join(".bessemer/crash");
+    let quarantine = bessemer.json(["quarantine", &pipeline.path(), "--json"])?;
+    for line in quarantine.as_array().context("no list")? {
+        let (of, name) = (line["of"].as_str().context("of")?, line["name"].as_str().context("name")?);
+        let folder = state.join("quarantine").join(of).join(name);
+        let on_disk = if folder.is_dir() { parquet_files(&folder)?.len() } else { 0 };
+        assert_eq!(line["files"].as_u64(), Some(on_disk as u64), "an orphan in the quarantine of {of} {name}");
+    }
+    assert_eq!(leftovers(&state.join("quarantine"))?, BTreeSet::new(), "something else was left in quarantine");
+    check_no_orphan_in_state(&state)
+}
+
+/// Blocks are named by the newest manifest, blocks of slices by any, and manifests by their numbers.
+fn check_no_orphan_in_state(state: &Path) -> Result<()> {
+    let manifests = names_in(&state.join("manifests"))?;
+    let mut texts = Vec::new();
+    for (number, name) in manifests.iter().enumerate() {
+        assert_eq!(*name, format!("{:020}.json", number + 1));
+        texts.push(fs::read_to_string(state.join("manifests").join(name))?);
+    }
+    let newest: Value = serde_json::from_str(texts.last().context("no manifest")?)?;
+    let named_by = |text: &str, folder: &str| {
+        let before = format!("\"{folder}/");
+        let names = text.split(&before).skip(1).filter_map(|rest| rest.split('"').next());
+        names.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names_in(&state.join("blocks"))?, named_by(&newest["base"].to_string(), "blocks"), "blocks");
+    assert_eq!(names_in(&state.join("slices"))?, named_by(&texts.concat(), "slices"), "blocks of slices");
+    Ok(())
+}
+
+fn names_in(folder: &Path) -> Result<BTreeSet<String>> {
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 /// Files below the sets' folders that are no committed Parquet: temporary ones of a writer that died.

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
 use bessemer_integration_tests::{
-    Answering, Bessemer, Fault, FaultPlan, Flights, Pipeline, S3Server, SETS, read_set, wait_until,
+    Answering, Bessemer, Fault, FaultPlan, Flights, Pipeline, S3Server, SETS, read_set, signal, wait_until,
 };
 use bessemer_schemas::Digest;
 
@@ -149,10 +148,4 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-fn signal(name: &str, process: u32) -> Result<()> {
-    let status = Command::new("kill").args([name, &process.to_string()]).status()?;
-    anyhow::ensure!(status.success(), "kill {name}: {status}");
-    Ok(())
 }

@@ -179,6 +179,9 @@ pub(crate) struct InspectArgs {
     pub(crate) path: PathBuf,
     /// The epoch.
     pub(crate) epoch: Option<u64>,
+    /// Print JSON, which it does without being told.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `files`.

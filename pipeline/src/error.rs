@@ -1,9 +1,9 @@
 //! What can end a command, and with which exit code.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use bessemer_schemas::{Diagnostic, ErrorKind, Failure, SourceFiles};
-use datafusion::arrow::error::ArrowError;
+use bessemer_schemas::{Diagnostic, Epoch, ErrorKind, Failure, SourceFiles};
 
 /// A situation that ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -91,13 +91,46 @@ pub(crate) enum Error {
         what: String,
     },
 
+    /// Whether an epoch was committed is not known, so it must not be made again.
+    #[error(
+        "the store did not say whether epoch {epoch} was committed: run again, which finds out and reads nothing twice"
+    )]
+    Unresolved {
+        /// The epoch.
+        epoch: Epoch,
+        /// The last answer.
+        #[source]
+        source: bessemer_connectors::Error,
+    },
+
+    /// An object that a snapshot set needs again is no longer what it was when it was read.
+    #[error(
+        "`{path}` of source `{name}` {what} after an earlier epoch had read it, and feature set `{set}` is computed \
+         from everything read so far: put the object back as it was, or declare `{name}` as a TABLE, \
+         whose content may change"
+    )]
+    ReadBefore {
+        /// The source.
+        name: String,
+        /// The object.
+        path: String,
+        /// `changed` or `disappeared`.
+        what: &'static str,
+        /// The feature set.
+        set: String,
+    },
+
     /// A source, sink or the manifest store.
     #[error(transparent)]
     Connector(#[from] bessemer_connectors::Error),
 
+    /// The same, passed on by the engine.
+    #[error(transparent)]
+    Carried(Carried),
+
     /// Planning or running a query.
     #[error(transparent)]
-    Transform(#[from] bessemer_transforms::Error),
+    Transform(bessemer_transforms::Error),
 
     /// Writing to the terminal.
     #[error("cannot write the answer")]
@@ -125,49 +158,82 @@ impl Error {
             | Self::NeedsStart { .. }
             | Self::Unknown { .. }
             | Self::NoEpoch { .. } => ErrorKind::Invalid,
-            Self::Failed { .. } => ErrorKind::Data,
+            Self::Failed { .. } | Self::ReadBefore { .. } => ErrorKind::Data,
+            Self::Unresolved { .. } => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Connector(error) => error.kind(),
+            Self::Carried(carried) => carried.kind(),
             Self::Transform(error) => error.kind(),
             Self::Output(_) => ErrorKind::Unavailable,
             Self::Internal { .. } => ErrorKind::Internal,
         }
     }
 
-    /// An error of the engine while a plan runs: our own errors travel inside DataFusion's and are taken out again.
+    /// An error of the engine while a plan runs: our own errors travel inside DataFusion's and are found there.
     pub(crate) fn engine(error: datafusion::error::DataFusionError) -> Self {
-        match error.find_root_owned() {
-            Ok(connector) => Self::Connector(connector),
+        match Carried::new(error) {
+            Ok(carried) => Self::Carried(carried),
             Err(error) => Self::Transform(bessemer_transforms::Error::from_engine("the query", error)),
         }
     }
-}
 
-/// Takes a connector's error out of the layers that DataFusion wrapped around it.
-trait FindRoot {
-    fn find_root_owned(self) -> Result<bessemer_connectors::Error, datafusion::error::DataFusionError>;
-}
-
-impl FindRoot for datafusion::error::DataFusionError {
-    fn find_root_owned(self) -> Result<bessemer_connectors::Error, Self> {
+    /// What a source, sink or the manifest store said, whoever passed it on.
+    pub(crate) fn connector(&self) -> Option<&bessemer_connectors::Error> {
         match self {
-            Self::External(inner) => match inner.downcast::<bessemer_connectors::Error>() {
-                Ok(error) => Ok(*error),
-                Err(inner) => match inner.downcast::<Self>() {
-                    Ok(error) => error.find_root_owned(),
-                    Err(inner) => Err(Self::External(inner)),
-                },
-            },
-            Self::Context(context, inner) => {
-                inner.find_root_owned().map_err(|inner| Self::Context(context, Box::new(inner)))
-            }
-            Self::ArrowError(error, backtrace) => match *error {
-                ArrowError::ExternalError(inner) => Self::External(inner).find_root_owned(),
-                error => Err(Self::ArrowError(Box::new(error), backtrace)),
-            },
-            other => Err(other),
+            Self::Connector(error) | Self::Unresolved { source: error, .. } => Some(error),
+            Self::Carried(carried) => carried.connector(),
+            _ => None,
         }
     }
+}
+
+impl From<bessemer_transforms::Error> for Error {
+    fn from(error: bessemer_transforms::Error) -> Self {
+        match Carried::new(error) {
+            Ok(carried) => Self::Carried(carried),
+            Err(error) => Self::Transform(error),
+        }
+    }
+}
+
+/// A connector's error inside those of the engine, which may be shared by several partitions of a plan, so that it cannot
+/// be taken out.
+#[derive(Debug)]
+pub(crate) struct Carried(Box<dyn std::error::Error + Send + Sync>);
+
+impl Carried {
+    fn new<E: std::error::Error + Send + Sync + 'static>(carrier: E) -> Result<Self, E> {
+        if connector_in(&carrier).is_some() { Ok(Self(Box::new(carrier))) } else { Err(carrier) }
+    }
+
+    fn connector(&self) -> Option<&bessemer_connectors::Error> {
+        connector_in(&*self.0)
+    }
+
+    fn kind(&self) -> ErrorKind {
+        self.connector().map_or(ErrorKind::Internal, bessemer_connectors::Error::kind)
+    }
+}
+
+/// Says what the connector said, and nothing of the way that it came.
+impl fmt::Display for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.connector() {
+            Some(error) => error.fmt(f),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Carried {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.connector().and_then(std::error::Error::source)
+    }
+}
+
+/// The first error of a connector in a chain of causes.
+fn connector_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a bessemer_connectors::Error> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
 fn violations_text(failure: &Failure) -> String {
@@ -175,5 +241,49 @@ fn violations_text(failure: &Failure) -> String {
         0 => "its aggregate does not hold".to_owned(),
         1 => "1 row breaks it".to_owned(),
         rows => format!("{rows} rows break it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::error::ArrowError;
+    use datafusion::error::DataFusionError;
+
+    use super::*;
+
+    fn unstable() -> DataFusionError {
+        let (name, path) = ("flights".to_owned(), "a.csv".to_owned());
+        DataFusionError::External(Box::new(bessemer_connectors::Error::Unstable { name, path, what: "changed" }))
+    }
+
+    #[test]
+    fn a_connectors_error_is_found_in_whatever_the_engine_wrapped_around_it() {
+        let shared = || DataFusionError::Shared(Arc::new(unstable()));
+        let kept = Arc::new(unstable());
+        let arrow = ArrowError::ExternalError(Box::new(shared()));
+        let wrapped = [
+            unstable(),
+            shared(),
+            DataFusionError::Shared(Arc::clone(&kept)),
+            shared().context("joining"),
+            DataFusionError::ArrowError(Box::new(arrow), None),
+            DataFusionError::External(Box::new(shared())),
+        ];
+        for error in wrapped {
+            let text = error.to_string();
+            let error = Error::engine(error);
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{text}");
+            assert!(error.to_string().starts_with("`a.csv` of source `flights` changed"), "{error}");
+            assert!(matches!(error.connector(), Some(bessemer_connectors::Error::Unstable { .. })));
+        }
+        drop(kept);
+    }
+
+    #[test]
+    fn what_the_engine_says_itself_is_not_taken_for_a_connectors() {
+        let error = Error::engine(DataFusionError::Internal("no".to_owned()));
+        assert!(matches!(error, Error::Transform(_)) && error.connector().is_none());
     }
 }

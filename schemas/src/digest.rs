@@ -30,6 +30,12 @@ pub struct DefinitionDigest {
     pub sources: BTreeMap<String, SourceDigest>,
     /// By feature-set name.
     pub sets: BTreeMap<String, SetDigest>,
+    /// Sources that were removed, as they last were: what was read of them stays read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removed_sources: BTreeMap<String, SourceDigest>,
+    /// Feature sets that were removed, as they last were: their files stay in force.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub removed_sets: BTreeMap<String, SetDigest>,
 }
 
 /// A source as it was.
@@ -75,7 +81,8 @@ impl DefinitionDigest {
     /// What changed from `self` (the last epoch) to `new` (today), compatible or not.
     ///
     /// A table may change in any way: it is a snapshot. A log must stay what it was; a snapshot set is computed anew
-    /// whatever changed, so it only must stay where it was; an append set must keep its query and its layout.
+    /// whatever changed, so it only must stay where it was; an append set must keep its query and its layout. What comes
+    /// back under its old name must be what it was: it inherits what was read and written under that name.
     pub fn changes(&self, new: &Self) -> Vec<DefinitionChange> {
         let mut changes = Vec::new();
         for (name, old) in &self.sources {
@@ -85,8 +92,15 @@ impl DefinitionDigest {
                 Some(now) => old.changes(now, &of, &mut changes),
             }
         }
-        for name in new.sources.keys().filter(|name| !self.sources.contains_key(*name)) {
-            changes.push(change(&format!("source `{name}`"), "it is new", true));
+        for (name, now) in new.sources.iter().filter(|(name, _)| !self.sources.contains_key(*name)) {
+            let of = format!("source `{name}`");
+            match self.removed_sources.get(name) {
+                None => changes.push(change(&of, "it is new", true)),
+                Some(old) => {
+                    changes.push(change(&of, "it was removed and is back", true));
+                    old.changes(now, &of, &mut changes);
+                }
+            }
         }
         for (name, old) in &self.sets {
             let of = format!("feature set `{name}`");
@@ -95,10 +109,25 @@ impl DefinitionDigest {
                 Some(now) => old.changes(now, &of, &mut changes),
             }
         }
-        for name in new.sets.keys().filter(|name| !self.sets.contains_key(*name)) {
-            changes.push(change(&format!("feature set `{name}`"), "it is new", true));
+        for (name, now) in new.sets.iter().filter(|(name, _)| !self.sets.contains_key(*name)) {
+            let of = format!("feature set `{name}`");
+            match self.removed_sets.get(name) {
+                None => changes.push(change(&of, "it is new", true)),
+                Some(old) => {
+                    changes.push(change(&of, "it was removed and is back", true));
+                    old.changes(now, &of, &mut changes);
+                }
+            }
         }
         changes
+    }
+
+    /// The same definition as it is recorded after `before`: with what was removed since, or earlier.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        self.removed_sources = gone(&self.sources, &before.sources, &before.removed_sources);
+        self.removed_sets = gone(&self.sets, &before.sets, &before.removed_sets);
+        self
     }
 }
 
@@ -141,10 +170,65 @@ impl SetDigest {
     }
 }
 
+/// What was there before, or was gone already, and is not here.
+fn gone<D: Clone>(
+    here: &BTreeMap<String, D>,
+    before: &BTreeMap<String, D>,
+    gone: &BTreeMap<String, D>,
+) -> BTreeMap<String, D> {
+    let all = gone.iter().chain(before).filter(|(name, _)| !here.contains_key(*name));
+    all.map(|(name, digest)| (name.clone(), digest.clone())).collect()
+}
+
 fn columns_text(columns: &[(String, String)]) -> String {
     columns.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect::<Vec<_>>().join(", ")
 }
 
 fn change(of: &str, what: &str, compatible: bool) -> DefinitionChange {
     DefinitionChange { of: of.to_owned(), what: what.to_owned(), compatible }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(plan: &str, layout: &str) -> SetDigest {
+        SetDigest {
+            kind: "snapshot".to_owned(),
+            plan: Digest::of(plan.as_bytes()),
+            columns: Vec::new(),
+            expectations: Digest::of(b""),
+            layout: layout.to_owned(),
+        }
+    }
+
+    fn with_set(set: Option<SetDigest>) -> DefinitionDigest {
+        let sets = set.into_iter().map(|set| ("delays".to_owned(), set)).collect();
+        DefinitionDigest { sets, ..DefinitionDigest::default() }
+    }
+
+    fn refused(before: &DefinitionDigest, now: &DefinitionDigest) -> bool {
+        before.changes(now).iter().any(|change| !change.compatible)
+    }
+
+    #[test]
+    fn a_set_that_comes_back_must_be_where_it_was() {
+        let first = with_set(Some(set("a", "features/delays")));
+        let removed = with_set(None).after(&first);
+        // However long ago.
+        let later = with_set(None).after(&removed);
+        for before in [&removed, &later] {
+            assert!(refused(before, &with_set(Some(set("a", "features/other")))));
+            assert!(!refused(before, &with_set(Some(set("b", "features/delays")))));
+        }
+        let back = first.clone().after(&later);
+        assert_eq!(back, first, "what is back is no longer gone");
+    }
+
+    #[test]
+    fn a_definition_without_removals_is_written_as_before() {
+        let text = serde_json::to_string(&with_set(None)).unwrap();
+        assert_eq!(text, r#"{"sources":{},"sets":{}}"#);
+        assert_eq!(serde_json::from_str::<DefinitionDigest>(&text).unwrap(), with_set(None));
+    }
 }

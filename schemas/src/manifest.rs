@@ -170,8 +170,11 @@ pub struct BlockRef {
 pub struct Base {
     /// The last epoch that is folded in.
     pub through: Epoch,
-    /// Objects already read, by source.
+    /// Objects already read, by source, in the version that was read.
     pub objects: BTreeMap<String, Vec<BlockRef>>,
+    /// Objects that changed after they were read and were ignored, by source, in the version that was last seen.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ignored: BTreeMap<String, Vec<BlockRef>>,
     /// Live data files, by feature set.
     pub files: BTreeMap<String, Vec<BlockRef>>,
     /// Live quarantine files, by ``source:NAME`` or ``set:NAME``.

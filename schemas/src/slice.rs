@@ -106,6 +106,16 @@ pub enum SourceSlice {
     },
 }
 
+impl SourceSlice {
+    /// Number of objects that changed after they were read, and were ignored.
+    pub fn ignored(&self) -> u64 {
+        match self {
+            Self::Objects { ignored, .. } => ignored.len() as u64,
+            Self::Table { .. } => 0,
+        }
+    }
+}
+
 /// How much one slice may hold; at least one object is always taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SliceLimits {

@@ -77,6 +77,7 @@ impl BlockWriter {
         match put::put_new(&self.location, &path, &bytes, self.retries).await? {
             Put::Ours => {}
             Put::Theirs => return Err(damaged(&self.location, &path, "it does not have the digest of its name")),
+            Put::Unsent(error) => return Err(error),
         }
         Ok(BlockRef { path, first, last, entries: count, bytes: bytes.len() as u64 })
     }

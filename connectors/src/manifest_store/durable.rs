@@ -40,6 +40,17 @@ pub async fn sync(location: &Location, relative: &[String]) -> Result<()> {
     on_blocking_pool(move || directories.iter().rev().try_for_each(|directory| sync_directory(directory))).await
 }
 
+/// Makes the folders `names` of a local state folder before anything is put into them: when the state folder is synced
+/// next, their entries in it are, too.
+pub(super) async fn make_folders(location: &Location, names: &'static [&'static str]) -> Result<()> {
+    let Some(folder) = location.local_folder().map(Path::to_owned) else { return Ok(()) };
+    on_blocking_pool(move || {
+        let make = |path: PathBuf| fs::create_dir_all(&path).map_err(|source| Error::disk("create", path, source));
+        names.iter().try_for_each(|name| make(folder.join(name)))
+    })
+    .await
+}
+
 /// Makes the folder itself and the directories above it survive a loss of power: they may be new.
 pub(super) async fn sync_ancestors(folder: &Path) -> Result<()> {
     let folder = folder.to_owned();
@@ -57,32 +68,36 @@ pub(super) async fn sync_ancestors(folder: &Path) -> Result<()> {
 }
 
 /// What became of a file that was to be new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Created {
     /// It is there, synced, under its name.
     New,
-    /// Another file has that name.
+    /// A file has that name already.
     Exists,
+    /// Its content could not be staged: nothing has the name, nor will have it by this call.
+    Unstaged(Error),
 }
 
 /// Writes a new file: staged under a name that listings hide, synced, then linked to its own name, which fails where
 /// that exists; then the directory is synced. At no time is there half a file under the name.
+///
+/// # Errors
+/// The file may have its name, and its name may be lost with the power.
 pub(super) async fn create(location: &Location, relative: &str, bytes: Bytes) -> Result<Created> {
     let path = file_path(location, relative)?;
     on_blocking_pool(move || {
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let staged = PathBuf::from(format!("{}#{}", path.display(), rand::random::<u64>()));
-        fs::create_dir_all(&directory).map_err(|source| Error::disk("create", &directory, source))?;
-        let linked = write_synced(&staged, &bytes)
-            .map_err(|source| Error::disk("write", &staged, source))
-            .and_then(|()| link(&staged, &path));
+        let created = match stage(&directory, &staged, &bytes) {
+            Ok(()) => link(&staged, &path),
+            Err(error) => Ok(Created::Unstaged(error)),
+        };
         // What stays behind is swept; the outcome is that of the link.
         drop(fs::remove_file(&staged));
-        if linked? == Created::Exists {
-            return Ok(Created::Exists);
+        if let Ok(Created::New) = created {
+            sync_directory(&directory)?;
         }
-        sync_directory(&directory)?;
-        Ok(Created::New)
+        created
     })
     .await
 }
@@ -95,10 +110,15 @@ fn link(staged: &Path, path: &Path) -> Result<Created> {
     }
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Writes and syncs the content under a name that nobody looks for.
+fn stage(directory: &Path, staged: &Path, bytes: &[u8]) -> Result<()> {
+    fs::create_dir_all(directory).map_err(|source| Error::disk("create", directory, source))?;
+    let write = || {
+        let mut file = File::create_new(staged)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| Error::disk("write", staged, source))
 }
 
 /// Holds a pipeline for this process, until it is dropped or the process ends, however it ends.
@@ -177,8 +197,9 @@ mod tests {
     async fn a_name_is_given_once_and_nothing_staged_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::local(folder.path()).unwrap();
-        assert_eq!(create(&location, "a/b.json", Bytes::from_static(b"1")).await.unwrap(), Created::New);
-        assert_eq!(create(&location, "a/b.json", Bytes::from_static(b"2")).await.unwrap(), Created::Exists);
+        let create = |bytes: &'static [u8]| create(&location, "a/b.json", Bytes::from_static(bytes));
+        assert!(matches!(create(b"1").await.unwrap(), Created::New));
+        assert!(matches!(create(b"2").await.unwrap(), Created::Exists));
         assert_eq!(fs::read(folder.path().join("a/b.json")).unwrap(), b"1");
         assert_eq!(fs::read_dir(folder.path().join("a")).unwrap().count(), 1);
     }

@@ -17,6 +17,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
         slices: blocks.merge(BLOCKS, &old.slices, history.recent_slice_blocks()).await?,
         objects: old.objects.clone(),
         offsets: old.offsets.clone(),
+        ignored: old.ignored.clone(),
         tables: history.table_versions(),
         listings: history.listings(),
         sources: history.source_totals(),
@@ -33,11 +34,14 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
         if !offsets.is_empty() {
             base.offsets.insert(source.clone(), offsets);
         }
-        let new = history::objects_of(history.location(), history.slices(source)).await?;
-        let old = old.objects.get(source).map_or(&[][..], Vec::as_slice);
-        let merged = blocks.merge(BLOCKS, old, new).await?;
-        if !merged.is_empty() {
-            base.objects.insert(source.clone(), merged);
+        let read = history::objects_of(history.location(), history.slices(source)).await?;
+        let ignored = history::ignored_of(history.slices(source));
+        for (new, old, base) in [(read, &old.objects, &mut base.objects), (ignored, &old.ignored, &mut base.ignored)] {
+            let old = old.get(source).map_or(&[][..], Vec::as_slice);
+            let merged = blocks.merge(BLOCKS, old, new).await?;
+            if !merged.is_empty() {
+                base.insert(source.clone(), merged);
+            }
         }
     }
 

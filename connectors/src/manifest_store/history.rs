@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::pin::Pin;
 
 use bessemer_schemas::{
     Base, BlockRef, DataFile, DefinitionDigest, Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind,
@@ -141,8 +142,7 @@ impl History {
         last.map_or(self.base.failure.as_ref(), |manifest| manifest.failure.as_ref())
     }
 
-    /// Every object of a log that was read, in the version that was read or, by `on_change = 'ignore'`, last seen;
-    /// sorted by path.
+    /// Every object of a log that was read, in the version that was read; sorted by path.
     pub fn objects_read(&self, source: &str) -> BoxStream<'static, Result<ObjectVersion>> {
         let blocks = self.base.objects.get(source).cloned().unwrap_or_default();
         let slices: Vec<_> = self.slices(source).cloned().collect();
@@ -152,6 +152,18 @@ impl History {
             recent.map(|recent| block::read_merged(location, blocks, recent))
         };
         stream::once(recent).try_flatten().boxed()
+    }
+
+    /// Every version of an object of a log that needs no second look: those that were read and, by
+    /// `on_change = 'ignore'`, those that were last seen and ignored. Sorted by path, which may come twice.
+    pub fn objects_known(&self, source: &str) -> BoxStream<'static, Result<ObjectVersion>> {
+        let blocks = self.base.ignored.get(source).cloned().unwrap_or_default();
+        let recent = ignored_of(self.slices(source));
+        if blocks.is_empty() && recent.is_empty() {
+            return self.objects_read(source);
+        }
+        let ignored = block::read_merged(self.location.clone(), blocks, recent);
+        by_path(self.objects_read(source), ignored)
     }
 
     /// The committed files of a feature set that are in force, sorted by path.
@@ -317,7 +329,36 @@ fn entries(manifest: &Manifest) -> u64 {
     manifest.slice.sources.values().map(of_slice).chain(files).sum()
 }
 
-/// The objects that `slices`, oldest first, say were read or seen, by path.
+/// Merges two streams that are sorted by path.
+fn by_path(
+    left: BoxStream<'static, Result<ObjectVersion>>,
+    right: BoxStream<'static, Result<ObjectVersion>>,
+) -> BoxStream<'static, Result<ObjectVersion>> {
+    let merged = stream::try_unfold((left.peekable(), right.peekable()), |(mut left, mut right)| async move {
+        let next = |version: Option<&Result<ObjectVersion>>| match version {
+            Some(Ok(version)) => Some(version.path.clone()),
+            // An error comes out at once, and an end never before the other stream's.
+            Some(Err(_)) => Some(String::new()),
+            None => None,
+        };
+        let (of_left, of_right) = (next(Pin::new(&mut left).peek().await), next(Pin::new(&mut right).peek().await));
+        let is_left = of_left.is_some() && (of_right.is_none() || of_left <= of_right);
+        let version = if is_left { left.next().await } else { right.next().await };
+        Ok(version.transpose()?.map(|version| (version, (left, right))))
+    });
+    merged.boxed()
+}
+
+/// The objects that `slices`, oldest first, say were seen changed and were ignored, by path.
+pub(super) fn ignored_of<'a>(slices: impl Iterator<Item = &'a SourceSlice>) -> BTreeMap<String, ObjectVersion> {
+    let ignored = slices.filter_map(|slice| match slice {
+        SourceSlice::Objects { ignored, .. } => Some(ignored),
+        _ => None,
+    });
+    ignored.flatten().map(|object| (object.path.clone(), object.clone())).collect()
+}
+
+/// The objects that `slices`, oldest first, say were read, by path.
 pub(super) async fn objects_of<'a>(
     location: &Location,
     slices: impl Iterator<Item = &'a SourceSlice>,
@@ -325,9 +366,6 @@ pub(super) async fn objects_of<'a>(
     let mut all = BTreeMap::new();
     for slice in slices.filter(|slice| matches!(slice, SourceSlice::Objects { .. })) {
         all.extend(slice_objects(location, slice).await?.into_iter().map(|object| (object.path.clone(), object)));
-        if let SourceSlice::Objects { ignored, .. } = slice {
-            all.extend(ignored.iter().map(|object| (object.path.clone(), object.clone())));
-        }
     }
     Ok(all)
 }

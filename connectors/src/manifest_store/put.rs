@@ -32,6 +32,8 @@ pub(super) enum Put {
     Ours,
     /// Others.
     Theirs,
+    /// Surely nothing of ours, now or later: the bytes never left this process.
+    Unsent(Error),
 }
 
 /// Puts `bytes` at `relative` unless something is there.
@@ -40,10 +42,18 @@ pub(super) enum Put {
 /// The bytes may be there, or arrive later: whoever gets an error does not know.
 pub(super) async fn put_new(location: &Location, relative: &str, bytes: &Bytes, retries: PutRetries) -> Result<Put> {
     for attempt in 0..retries.attempts.max(1) {
-        let Err(error) = try_put(location, relative, bytes).await else { return Ok(Put::Ours) };
+        let error = match try_put(location, relative, bytes).await {
+            Ok(Sent::Done) => return Ok(Put::Ours),
+            // An earlier attempt may have arrived; the first one did not, so nothing has.
+            Ok(Sent::Not(error)) if attempt == 0 => return Ok(Put::Unsent(error)),
+            Ok(Sent::Not(error)) | Err(error) => error,
+        };
         let is_last = attempt + 1 >= retries.attempts || !is_worth_repeating(&error);
         match read(location, relative).await {
-            Ok(Some(found)) if found == *bytes => return Ok(Put::Ours),
+            // On local disk they were seen, but their name is safe only once it is synced.
+            Ok(Some(found)) if found == *bytes => {
+                return durable::sync(location, &[relative.to_owned()]).await.map(|()| Put::Ours);
+            }
             Ok(Some(_)) => return Ok(Put::Theirs),
             // Not there, or not to be seen: only another put can tell.
             Ok(None) | Err(_) if is_last => return Err(error),
@@ -53,11 +63,20 @@ pub(super) async fn put_new(location: &Location, relative: &str, bytes: &Bytes, 
     Err(Error::Internal { message: format!("no attempt at a put of `{relative}` was the last") })
 }
 
-async fn try_put(location: &Location, relative: &str, bytes: &Bytes) -> Result<()> {
+/// What is known of one request that was not refused.
+enum Sent {
+    /// It had its effect.
+    Done,
+    /// It was never made.
+    Not(Error),
+}
+
+async fn try_put(location: &Location, relative: &str, bytes: &Bytes) -> Result<Sent> {
     let failed = |error| Error::store(text(location, relative), error);
     if location.local_folder().is_some() {
         return match durable::create(location, relative, bytes.clone()).await? {
-            Created::New => Ok(()),
+            Created::New => Ok(Sent::Done),
+            Created::Unstaged(error) => Ok(Sent::Not(error)),
             Created::Exists => {
                 let source = "the file exists".into();
                 Err(failed(object_store::Error::AlreadyExists { path: relative.to_owned(), source }))
@@ -66,7 +85,7 @@ async fn try_put(location: &Location, relative: &str, bytes: &Bytes) -> Result<(
     }
     let payload = PutPayload::from_bytes(bytes.clone());
     let put = location.store().put_opts(&location.path(relative), payload, PutMode::Create.into()).await;
-    put.map(|_| ()).map_err(failed)
+    put.map(|_| Sent::Done).map_err(failed)
 }
 
 /// The bytes at `relative`, if anything is there.

@@ -67,6 +67,39 @@ impl EpochWriter {
         Ok(swept)
     }
 
+    /// Deletes what this writer has written for the epoch that it has not committed: the files of an attempt that was
+    /// given up. All tasks that write for it must have ended. Deletes nothing while the epoch's commit is without outcome.
+    ///
+    /// # Cancel safety
+    /// Cancelled, a part is deleted; the sweep of whoever opens the pipeline next deletes the rest.
+    pub async fn discard_attempts(&self, places: &[SweepPlace]) -> Result<Swept> {
+        let mut swept = Swept::default();
+        if self.unresolved().is_some() {
+            return Ok(swept);
+        }
+        let (epoch, claim) = (self.next_epoch(), self.claim());
+        let is_given_up = |name: FileName| name.claim == claim && name.epoch >= epoch;
+        for SweepPlace { location, .. } in places {
+            let mut doomed = Vec::new();
+            let mut listing = list(location, "");
+            while let Some(meta) = listing.try_next().await? {
+                if meta.location.filename().and_then(file_name).is_some_and(is_given_up) {
+                    doomed.push((meta.location, meta.size));
+                }
+            }
+            for chunk in doomed.chunks(DELETE_CHUNK) {
+                swept.add(delete(location, chunk).await?);
+            }
+            if let Some(folder) = location.local_folder() {
+                let mut staged = local_sweep::staged_files(folder.to_owned(), true).await?;
+                staged.retain(|staged| file_name(&staged.name).is_some_and(is_given_up));
+                swept.add(local_sweep::remove(staged).await?);
+                local_sweep::remove_empty_partitions(folder.to_owned()).await?;
+            }
+        }
+        Ok(swept)
+    }
+
     /// Deletes the files that a commit put out of force. What cannot be deleted now is left to a sweep.
     pub async fn remove_replaced(&self, places: &[SweepPlace], replaced: &[ReplacedFiles]) -> Result<Swept> {
         let mut swept = Swept::default();
@@ -185,7 +218,8 @@ impl<'a> Judge<'a> {
     /// Blocks of the base that the newest base does not name; a later one can name only these and new ones.
     async fn sweep_blocks(&self) -> Result<Swept> {
         let base = self.writer.history.base();
-        let lists = base.objects.values().chain(base.files.values()).chain(base.quarantine.values());
+        let objects = base.objects.values().chain(base.ignored.values());
+        let lists = objects.chain(base.files.values()).chain(base.quarantine.values());
         let named = lists.flatten().chain(&base.slices).map(|block| self.hasher.hash_one(&block.path)).collect();
         self.sweep_unnamed(BLOCKS, &named).await
     }

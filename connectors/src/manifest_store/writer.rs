@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use super::block::BlockWriter;
 use super::durable::{self, Lock};
 use super::history::{FileOwner, History};
-use super::layout::{self, SLICES};
+use super::layout::{self, BLOCKS, MANIFESTS, SLICES};
 use super::put::{self, Put};
 use super::{ManifestStore, ReadManifest, fold};
 use crate::{Error, Location, Result};
@@ -74,27 +74,29 @@ pub struct ReplacedFiles {
 
 impl ManifestStore {
     /// Takes the pipeline over: takes the lock on local disk, and commits an epoch with an empty slice and a random
-    /// claim, after which every older writer's next commit fails. `definition` is what epochs are made under from here;
-    /// what they were made under before is in [`ManifestStore::history`], and is compared before opening.
+    /// claim, after which every older writer's next commit fails.
+    ///
+    /// `define` says what epochs are made under from here, or refuses, in view of exactly the history that this writer
+    /// will follow: it is asked again whenever another writer comes first.
     ///
     /// # Cancel safety
     /// Cancelled, the pipeline may be taken over all the same.
-    pub async fn open_for_writing(
+    pub async fn open_for_writing<E: From<Error>>(
         &self,
         info: WriterInfo,
-        definition: DefinitionDigest,
+        define: impl FnMut(&History) -> Result<DefinitionDigest, E>,
         now_micros: i64,
-    ) -> Result<EpochWriter> {
-        self.open_with_claim(Claim(rand::random()), info, definition, now_micros).await
+    ) -> Result<EpochWriter, E> {
+        self.open_with_claim(Claim(rand::random()), info, define, now_micros).await
     }
 
-    pub(super) async fn open_with_claim(
+    pub(super) async fn open_with_claim<E: From<Error>>(
         &self,
         claim: Claim,
         info: WriterInfo,
-        definition: DefinitionDigest,
+        mut define: impl FnMut(&History) -> Result<DefinitionDigest, E>,
         now_micros: i64,
-    ) -> Result<EpochWriter> {
+    ) -> Result<EpochWriter, E> {
         let lock = Lock::take(&self.location).await?;
         let history = self.history().await?;
         let mut writer = EpochWriter {
@@ -103,12 +105,13 @@ impl ManifestStore {
             opened: history.next_epoch(),
             opened_on: history.definition().cloned(),
             info,
-            definition,
+            definition: define(&history)?,
             standing: Standing::Owner,
             synced: BTreeSet::new(),
             history,
             _lock: lock,
         };
+        durable::make_folders(&self.location, &[MANIFESTS, BLOCKS, SLICES]).await?;
         writer.sync_parents(&self.location).await?;
 
         for _ in 0..OPEN_ATTEMPTS {
@@ -118,12 +121,14 @@ impl ManifestStore {
                     writer.history.catch_up(self).await?;
                     writer.opened = writer.next_epoch();
                     writer.opened_on = writer.history.definition().cloned();
+                    writer.definition = define(&writer.history)?;
                     writer.standing = Standing::Owner;
                 }
-                opened => return opened.map(|_| writer),
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Ok(writer),
             }
         }
-        Err(Error::Fenced { pipeline: self.pipeline.clone(), epoch: writer.next_epoch() })
+        Err(Error::Fenced { pipeline: self.pipeline.clone(), epoch: writer.next_epoch() }.into())
     }
 }
 
@@ -146,6 +151,33 @@ impl EpochWriter {
     /// The epoch that the next commit makes.
     pub fn next_epoch(&self) -> Epoch {
         self.history.next_epoch()
+    }
+
+    /// Whether this writer may still commit: no other was seen to have the pipeline, and no commit is without outcome.
+    pub fn may_commit(&self) -> bool {
+        matches!(self.standing, Standing::Owner)
+    }
+
+    /// The epoch whose commit had no outcome: it may be there, now or later. Its files must stay.
+    pub fn unresolved(&self) -> Option<Epoch> {
+        match self.standing {
+            Standing::Unresolved(epoch) => Some(epoch),
+            Standing::Owner | Standing::Fenced(_) => None,
+        }
+    }
+
+    /// Fails where another writer has committed after this one, which that learns only when it looks.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] then; the store's trouble if it cannot be asked.
+    pub async fn check_not_fenced(&self) -> Result<()> {
+        let epoch = self.next_epoch();
+        match self.store.try_read(epoch).await? {
+            Some(read) if read.manifest.claim != self.claim => {
+                Err(Error::Fenced { pipeline: self.store.pipeline.clone(), epoch })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the pipeline has read and written, with all that this writer committed.
@@ -181,7 +213,8 @@ impl EpochWriter {
     ///
     /// # Errors
     /// [`Error::Fenced`] if another writer has the pipeline. After an error of the store while the manifest was put the
-    /// epoch may exist or not; this writer commits nothing more, and whoever opens the pipeline next finds out.
+    /// epoch may exist or not ([`EpochWriter::unresolved`]); this writer commits nothing more, and whoever opens the
+    /// pipeline next finds out. Where the manifest surely never left this process, the writer goes on.
     ///
     /// # Cancel safety
     /// Cancelled, the epoch may exist, and this writer must not be used any more.
@@ -215,6 +248,10 @@ impl EpochWriter {
         let path = layout::manifest_path(epoch);
         match put::put_new(&self.store.location, &path, &bytes, self.store.limits.retries).await? {
             Put::Ours => self.standing = Standing::Owner,
+            Put::Unsent(error) => {
+                self.standing = Standing::Owner;
+                return Err(error);
+            }
             Put::Theirs => {
                 self.standing = Standing::Fenced(epoch);
                 self.check_standing()?;

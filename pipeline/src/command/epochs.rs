@@ -94,6 +94,7 @@ struct EpochLine {
     rows_written: u64,
     rows_quarantined: u64,
     files_added: u64,
+    ignored: u64,
 }
 
 /// Lists the epochs.
@@ -117,6 +118,7 @@ pub(crate) async fn log(args: &LogArgs) -> Result<()> {
         "#written",
         "#quarantined",
         "#files",
+        "#ignored",
     ];
     let rows = lines.iter().map(|line| {
         vec![
@@ -131,6 +133,7 @@ pub(crate) async fn log(args: &LogArgs) -> Result<()> {
             count(line.rows_written),
             count(line.rows_quarantined),
             count(line.files_added),
+            count(line.ignored),
         ]
     });
     output::table(&header, rows.collect())
@@ -139,10 +142,11 @@ pub(crate) async fn log(args: &LogArgs) -> Result<()> {
 /// Shows a manifest.
 pub(crate) async fn inspect(args: &InspectArgs) -> Result<()> {
     let (_, store, history) = history(std::slice::from_ref(&args.path)).await?;
-    let Some(newest) = history.newest() else { return Ok(()) };
-    match args.epoch {
-        Some(epoch) => output::json(&store.read(Epoch(epoch)).await?),
-        None => output::json(newest),
+    // What the history holds of a manifest lacks its base.
+    let epoch = args.epoch.map(Epoch).or_else(|| history.newest().map(|newest| newest.epoch));
+    match epoch {
+        Some(epoch) => output::json(&store.read(epoch).await?),
+        None => Ok(()),
     }
 }
 
@@ -164,16 +168,16 @@ fn line(manifest: &Manifest) -> EpochLine {
             .map(|set| set.ledger.quarantined)
             .chain(sources.map(|ledger| ledger.quarantined))
             .sum(),
+        ignored: manifest.slice.sources.values().map(SourceSlice::ignored).sum(),
         files_added: sets.map(|set| set.files.added.len() as u64).sum(),
     }
 }
 
 fn objects_of(slice: &SourceSlice) -> u64 {
     match slice {
-        SourceSlice::Objects { objects, block, .. } => {
+        SourceSlice::Objects { objects, block, .. } | SourceSlice::Table { objects, block, .. } => {
             objects.len() as u64 + block.as_ref().map_or(0, |block| block.entries)
         }
-        SourceSlice::Table { objects, .. } => objects.len() as u64,
         _ => 0,
     }
 }

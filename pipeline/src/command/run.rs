@@ -21,15 +21,14 @@ pub(crate) async fn run(args: &RunArgs) -> Result<()> {
     if args.pipeline.json { output::json(&summary) } else { print(&summary) }
 }
 
-/// The first Ctrl-C asks the run to give the epoch up; the second ends the process at once, which is safe, too.
+/// The first Ctrl-C asks the run to stop, which then says what became of its epoch; the second ends the process at once,
+/// which is safe, too.
 fn cancel_on_interrupt(progress: Progress) -> CancellationToken {
     let cancel = CancellationToken::new();
     let token = cancel.clone();
     drop(tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
-            progress.say(
-                "interrupted: giving up the epoch in flight (nothing of it is visible, and the next run clears it away); Ctrl-C again to end at once",
-            );
+            progress.say("interrupted: stopping; Ctrl-C again to end at once");
             token.cancel();
         }
         if tokio::signal::ctrl_c().await.is_ok() {
@@ -80,6 +79,10 @@ fn print(summary: &RunSummary) -> Result<()> {
     output::table(&["feature set", "kind", "#rows", "#quarantined", "#dropped", "#files", "path"], rows.collect())?;
     for warning in &summary.expectations {
         output::line(warning)?;
+    }
+    for source in summary.sources.iter().filter(|source| source.ignored > 0) {
+        let files = output::plural(source.ignored, "file");
+        output::line(format!("{}: ignored changes to {files} read before", source.name))?;
     }
     output::line("")?;
     output::line("The ledger balances: every record and row is accounted for (`bessemer ledger`).")

@@ -2,26 +2,56 @@
 
 use std::sync::Arc;
 
+use bessemer_connectors::Error as ConnectorError;
 use bessemer_connectors::sink::SetFormat;
 use bessemer_connectors::sink::delta::{DeltaCommit, DeltaLog, DeltaTarget};
 use bessemer_schemas::{DataFile, Epoch, FileName, Manifest};
 use futures::{StreamExt, TryStreamExt};
 
 use super::Run;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// The sets whose Delta logs could not follow, and why the first one could not.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    /// Their names; a reader of their logs still needs files that manifests have put out of force.
+    pub(super) sets: Vec<String>,
+    error: Option<Error>,
+}
+
+impl Behind {
+    /// The first error.
+    pub(super) fn into_result(self) -> Result<()> {
+        self.error.map_or(Ok(()), Err)
+    }
+}
 
 impl Run<'_> {
-    /// Publishes what the Delta logs of the sets lack.
-    pub(super) async fn publish_delta(&self) -> Result<()> {
+    /// Publishes what the Delta logs of the sets lack; one that cannot follow does not hold up the others.
+    pub(super) async fn publish_delta(&self) -> Behind {
+        let mut behind = Behind::default();
         for (at, options) in self.loaded.parsed.sets.iter().enumerate() {
-            if options.format == SetFormat::Delta {
-                self.publish_set(at).await?;
+            if options.format == SetFormat::Delta
+                && let Err(error) = self.publish_set(at).await
+            {
+                behind.sets.push(self.loaded.plan.sets[at].name.clone());
+                behind.error.get_or_insert(error);
             }
         }
-        Ok(())
+        behind
     }
 
+    /// To a writer that was stopped while another took over, what that has published looks like a stranger's commit:
+    /// only the manifests tell whose it is.
     async fn publish_set(&self, at: usize) -> Result<()> {
+        let published = self.try_publish_set(at).await;
+        if published.is_err() {
+            self.writer.check_not_fenced().await?;
+        }
+        published
+    }
+
+    async fn try_publish_set(&self, at: usize) -> Result<()> {
         let (set, options) = (&self.loaded.plan.sets[at], &self.loaded.parsed.sets[at]);
         let history = self.writer.history();
         let Some(newest) = history.newest().map(|manifest| manifest.epoch) else { return Ok(()) };
@@ -36,6 +66,11 @@ impl Run<'_> {
             partition_by: options.partition_by.clone(),
         };
         let mut log = DeltaLog::open(target).await?;
+        if let Some(epoch) = log.published().filter(|epoch| *epoch > newest) {
+            let location = options.location.as_text().to_owned();
+            let reason = format!("it covers epoch {epoch}, but the newest manifest is that of epoch {newest}");
+            return Err(ConnectorError::Delta { location, reason, transient: false }.into());
+        }
         if log.published().is_some() {
             let live: Vec<DataFile> = history.live_files(&set.name).try_collect().await?;
             let published =

@@ -78,7 +78,7 @@ impl Discovered {
                     continue;
                 }
                 Source::Objects(source) => {
-                    let listing = Box::new(source.list(history.objects_read(name)).await?);
+                    let listing = Box::new(source.list(history.objects_known(name)).await?);
                     let ignored = listing.changed().to_vec();
                     let number = listings.get(name).copied().unwrap_or(0) + 1;
                     Arrival::Objects { listing, number, ignored }
@@ -115,10 +115,12 @@ impl Discovered {
             self.add_tables(&loaded.plan.sets[*at], &mut assignment);
         }
         assignment.sets = sets;
+        assignment.bytes = bytes_read(loaded, &assignment);
         Ok(Some(assignment))
     }
 
-    /// The one epoch of the snapshot sets; `None` where nothing they read has changed.
+    /// The one epoch of the snapshot sets; `None` where nothing they read has changed. Objects that are ignored are
+    /// recorded even if no set is computed: they are counted once.
     pub(super) async fn snapshot(&mut self, loaded: &Loaded, history: &History) -> Result<Option<Assignment>> {
         let mut assignment = Assignment { replaces: true, ..Assignment::default() };
         let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
@@ -140,7 +142,8 @@ impl Discovered {
                 add_read_before(name, history, &mut assignment).await?;
             }
         }
-        Ok((!assignment.sets.is_empty()).then_some(assignment))
+        assignment.bytes = bytes_read(loaded, &assignment);
+        Ok((!assignment.slice.sources.is_empty() || !assignment.sets.is_empty()).then_some(assignment))
     }
 
     /// A digest of everything that a snapshot set is computed from. Logs only grow, so their number of objects, or the
@@ -176,7 +179,6 @@ impl Discovered {
                 table.objects.iter().map(|version| ScanObject { version: version.clone(), is_new: table.is_new });
             assignment.scans.insert(name.clone(), ScanInput::Objects(scanned.collect()));
             let objects = if table.is_new { table.objects.clone() } else { Vec::new() };
-            assignment.bytes += table.objects.iter().map(|object| object.size).sum::<u64>();
             let slice = SourceSlice::Table { version: table.version.clone(), objects, block: None };
             assignment.slice.sources.insert(name.clone(), slice);
             table.is_new = false;
@@ -187,17 +189,16 @@ impl Discovered {
 impl Log {
     /// Moves the next part of what arrived into `assignment`.
     async fn take(&mut self, limits: &mut SliceLimits, assignment: &mut Assignment) -> Result<()> {
-        let (slice, input, bytes) = match &mut self.arrival {
+        let (slice, input) = match &mut self.arrival {
             Arrival::Objects { listing, number, ignored } => {
                 let objects = listing.next_slice(limits).await?;
                 if objects.is_empty() && ignored.is_empty() {
                     return Ok(());
                 }
-                let bytes = objects.iter().map(|object| object.size).sum::<u64>();
                 let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
                 let input = ScanInput::Objects(scanned.collect());
                 let ignored = std::mem::take(ignored);
-                (SourceSlice::Objects { listing: *number, objects, block: None, ignored }, input, bytes)
+                (SourceSlice::Objects { listing: *number, objects, block: None, ignored }, input)
             }
             #[cfg(feature = "kafka")]
             Arrival::Offsets(backlog) => {
@@ -205,17 +206,26 @@ impl Log {
                 if ranges.is_empty() {
                     return Ok(());
                 }
-                let offsets = ranges.iter().map(OffsetRange::offsets).sum();
                 let scanned = ranges.iter().map(|range| ScanOffsets { range: range.clone(), is_new: true });
                 let input = ScanInput::Offsets(scanned.collect());
-                (SourceSlice::Kafka { ranges }, input, offsets)
+                (SourceSlice::Kafka { ranges }, input)
             }
         };
-        assignment.bytes += bytes;
         assignment.scans.insert(self.name.clone(), input);
         assignment.slice.sources.insert(self.name.clone(), slice);
         Ok(())
     }
+}
+
+/// What the scans of an assignment will tell as progress, in bytes (of topics, in offsets): every scan tells its own, and
+/// several may read one source.
+fn bytes_read(loaded: &Loaded, assignment: &Assignment) -> u64 {
+    let size = |name: &String| {
+        let input = assignment.scans.get(name);
+        input.map_or(0, |input| (0..input.len()).map(|part| input.extent(part)).sum::<u64>())
+    };
+    let sets = assignment.sets.iter().map(|at| &loaded.plan.sets[*at]);
+    sets.flat_map(|set| set.sources.iter().chain(&set.tables)).map(|(name, scans)| *scans as u64 * size(name)).sum()
 }
 
 /// Adds what earlier epochs read of a log among what is new: objects in path order, offsets in theirs.
@@ -225,25 +235,22 @@ async fn add_read_before(name: &str, history: &History, assignment: &mut Assignm
     }
     let offsets = history.offsets_read(name);
     let new = assignment.scans.remove(name);
-    let (input, bytes) = if offsets.is_empty() && !matches!(new, Some(ScanInput::Offsets(_))) {
+    let input = if offsets.is_empty() && !matches!(new, Some(ScanInput::Offsets(_))) {
         let before: Vec<ObjectVersion> = history.objects_read(name).try_collect().await?;
-        let bytes = before.iter().map(|object| object.size).sum::<u64>();
         let mut objects: Vec<_> = before.into_iter().map(|version| ScanObject { version, is_new: false }).collect();
         if let Some(ScanInput::Objects(new)) = new {
             objects.extend(new.iter().cloned());
         }
         objects.sort_by(|left, right| left.version.path.cmp(&right.version.path));
-        (ScanInput::Objects(objects.into()), bytes)
+        ScanInput::Objects(objects.into())
     } else {
-        let bytes = offsets.iter().map(OffsetRange::offsets).sum();
         let mut ranges: Vec<_> = offsets.into_iter().map(|range| ScanOffsets { range, is_new: false }).collect();
         if let Some(ScanInput::Offsets(new)) = new {
             ranges.extend(new.iter().cloned());
         }
         ranges.sort_by(|left, right| left.range.cmp(&right.range));
-        (ScanInput::Offsets(ranges.into()), bytes)
+        ScanInput::Offsets(ranges.into())
     };
-    assignment.bytes += bytes;
     assignment.scans.insert(name.to_owned(), input);
     Ok(())
 }

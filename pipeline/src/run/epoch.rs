@@ -10,14 +10,12 @@ use bessemer_schemas::{
     Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind, SetCommit, SetLedger, Slice, SourceLedger,
 };
 use bessemer_transforms::{LedgerShape, PlannedSet, SetKind};
-use datafusion::execution::SessionState;
-use object_store::ObjectStoreExt;
 use tokio::sync::mpsc;
 use tracing::info;
 
 use super::intake::{Intake, Taken};
-use super::set::{self, SetOutcome};
-use super::{Run, interrupted, now_micros};
+use super::set::{self, Attempt, SetOutcome};
+use super::{Run, now_micros};
 use crate::error::{Error, Result};
 
 /// What one epoch is to do.
@@ -90,28 +88,28 @@ impl Naming {
     }
 }
 
+/// What running the sets of an epoch came to.
+enum Ran<T> {
+    /// All of it is written.
+    Whole(T),
+    /// An expectation with `FAIL` does not hold.
+    Violated(Failure),
+}
+
 impl Run<'_> {
-    /// Runs the assignment and commits it; on any error nothing of it is visible after the next sweep.
+    /// Runs the assignment and commits it. On any error no task writes any more, but files may be there.
     pub(super) async fn try_epoch(&mut self, assignment: &Assignment, attempt: u32, started_at: i64) -> Result<()> {
         let naming = Naming { epoch: self.writer.next_epoch(), claim: self.writer.claim(), attempt };
         self.progress.begin(naming.epoch.0, assignment.bytes);
-        let (taken, outcomes) = self.execute(assignment, naming).await?;
-
-        let failure = outcomes.iter().find_map(|(_, outcome)| outcome.report.failed.clone());
-        if let Some(failure) = failure {
-            return self.fail(failure, started_at).await;
-        }
+        let (taken, outcomes) = match self.execute(assignment, naming).await? {
+            Ran::Whole(whole) => whole,
+            Ran::Violated(failure) => return self.fail(failure, started_at).await,
+        };
         let manifest = self.manifest(assignment, taken, outcomes, started_at)?;
         let durable = self.files_of(&manifest)?;
         self.progress.phase("committing");
-        let committed = match self.writer.commit(manifest, &durable).await {
-            Ok(committed) => committed,
-            Err(error @ bessemer_connectors::Error::Fenced { .. }) => {
-                discard(&durable).await;
-                return Err(error.into());
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let committed = self.writer.commit(manifest, &durable).await;
+        let committed = committed.map_err(|error| self.commit_error(error))?;
         self.replaced.extend(committed.replaced);
         let manifest = committed.manifest;
         info!(epoch = manifest.epoch.0, "committed");
@@ -120,45 +118,73 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Runs every set of the assignment, then reads what no set has read to its end.
-    async fn execute(&self, assignment: &Assignment, naming: Naming) -> Result<(Taken, Vec<(usize, SetOutcome)>)> {
+    /// An error of a commit, which may have left it open whether the epoch exists.
+    fn commit_error(&self, error: bessemer_connectors::Error) -> Error {
+        match self.writer.unresolved() {
+            Some(epoch) => Error::Unresolved { epoch, source: error },
+            None => error.into(),
+        }
+    }
+
+    /// Runs every set of the assignment, then reads what no set has read to its end. Whatever it returns, the tasks that
+    /// it began have ended.
+    async fn execute(&self, assignment: &Assignment, naming: Naming) -> Result<Ran<(Taken, Vec<(usize, SetOutcome)>)>> {
         let scanned = Scanned::new(&assignment.scans);
         let (scans, reports) = scanned.epoch_scans();
         let session = bessemer_transforms::with_extension(&self.loaded.session, Arc::clone(&scans));
         let intake = Intake::new(Arc::clone(&self.loaded), naming, self.progress.clone(), scanned.clone());
         let intake = tokio::spawn(intake.collect(reports));
 
-        let mut outcomes = Vec::with_capacity(assignment.sets.len());
-        for at in &assignment.sets {
-            let outcome = self.run_set(*at, &session, naming, &scanned).await?;
-            let failed = outcome.report.failed.is_some();
-            outcomes.push((*at, outcome));
-            if failed {
-                break;
-            }
-        }
+        let (loaded, cancel) = (&self.loaded, self.cancel);
+        let attempt = Attempt { loaded, session: &session, naming, scanned: &scanned, cancel };
+        let ran = self.run_sets(assignment, &attempt).await;
         // The reports end when the last sender is gone.
         drop((session, scans));
-        let intake = join(intake).await??;
-        let intake = if outcomes.last().is_some_and(|(_, outcome)| outcome.report.failed.is_some()) {
-            intake
-        } else {
-            intake.drain_rest().await?
-        };
-        Ok((intake.finish().await?, outcomes))
+        let intake = join(intake).await?;
+        match ran {
+            Ok(Ran::Whole(outcomes)) => {
+                let drained = intake?.drain_rest(cancel).await;
+                let intake = drained.map_err(|error| self.read_before(error, assignment, &assignment.sets))?;
+                Ok(Ran::Whole((intake.finish().await?, outcomes)))
+            }
+            Ok(Ran::Violated(failure)) => {
+                abandon(intake).await;
+                Ok(Ran::Violated(failure))
+            }
+            Err(error) => {
+                abandon(intake).await;
+                Err(error)
+            }
+        }
     }
 
-    async fn run_set(
-        &self,
-        at: usize,
-        session: &SessionState,
-        naming: Naming,
-        scanned: &Scanned,
-    ) -> Result<SetOutcome> {
-        let work = set::run(Arc::clone(&self.loaded), at, session, naming, scanned);
-        tokio::select! {
-            outcome = work => outcome,
-            () = self.cancel.cancelled() => Err(interrupted()),
+    /// Runs one set after another; a violated `FAIL` ends it.
+    async fn run_sets(&self, assignment: &Assignment, attempt: &Attempt<'_>) -> Result<Ran<Vec<(usize, SetOutcome)>>> {
+        let mut outcomes = Vec::with_capacity(assignment.sets.len());
+        for at in &assignment.sets {
+            let ran = set::run(attempt, *at).await;
+            let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
+            if let Some(failure) = outcome.report.failed.take() {
+                return Ok(Ran::Violated(failure));
+            }
+            outcomes.push((*at, outcome));
+        }
+        Ok(Ran::Whole(outcomes))
+    }
+
+    /// An object that has just been listed may come back by waiting; one that an earlier epoch has read does not, and
+    /// every later run would need it, too.
+    fn read_before(&self, error: Error, assignment: &Assignment, sets: &[usize]) -> Error {
+        let Some(bessemer_connectors::Error::Unstable { name, path, what }) = error.connector() else { return error };
+        let of_path = |object: &&ScanObject| object.version.path == *path;
+        let scanned = assignment.scans.get(name).and_then(|objects| objects.iter().find(of_path));
+        let mut planned = sets.iter().map(|at| &self.loaded.plan.sets[*at]);
+        match (scanned, planned.find(|set| set.sources.contains_key(name))) {
+            (Some(object), Some(set)) if !object.is_new => {
+                let (name, path, what, set) = (name.clone(), path.clone(), *what, set.name.clone());
+                Error::ReadBefore { name, path, what, set }
+            }
+            _ => error,
         }
     }
 
@@ -212,7 +238,7 @@ impl Run<'_> {
             committed_at: now_micros(),
             ..self.writer.draft(ManifestKind::Failed, started_at)
         };
-        self.writer.commit(manifest, &[]).await?;
+        self.writer.commit(manifest, &[]).await.map_err(|error| self.commit_error(error))?;
         Err(Error::Failed { failure: Box::new(failure) })
     }
 
@@ -229,16 +255,6 @@ impl Run<'_> {
             files.push((quarantine_location(state, QuarantineOwner::Source(name)), paths(changes)));
         }
         Ok(files)
-    }
-}
-
-/// Deletes the files of an epoch that another writer has taken: they are ours alone, and will never be named.
-async fn discard(files: &[(Location, Vec<String>)]) {
-    for (location, paths) in files {
-        for path in paths {
-            // What cannot be deleted now is left to the other writer's next sweep.
-            location.store().delete(&location.path(path)).await.ok();
-        }
     }
 }
 
@@ -271,6 +287,13 @@ fn set_commit(planned: &PlannedSet, assignment: &Assignment, outcome: SetOutcome
         expectations: outcome.report.results,
         inputs: assignment.inputs.get(&planned.name).cloned(),
     })
+}
+
+/// Takes back the quarantine files of an epoch that will not be one; an intake that failed has done so itself.
+pub(super) async fn abandon(intake: Result<Intake>) {
+    if let Ok(intake) = intake {
+        intake.abort().await;
+    }
 }
 
 /// What a finished task returned; its panic is ours.

@@ -1,7 +1,5 @@
 //! The definition as a later run will compare it.
 
-use std::collections::BTreeMap;
-
 use bessemer_connectors::Source;
 use bessemer_schemas::{DefinitionDigest, Digest, SetDigest, SourceDigest, SourceKind};
 use bessemer_transforms::PlannedSet;
@@ -19,7 +17,7 @@ pub(super) fn definition(loaded: &Loaded) -> DefinitionDigest {
         .iter()
         .zip(options)
         .map(|(set, options)| (set.name.clone(), set_digest(set, options.layout())));
-    DefinitionDigest { sources: sources.collect(), sets: sets.collect::<BTreeMap<_, _>>() }
+    DefinitionDigest { sources: sources.collect(), sets: sets.collect(), ..DefinitionDigest::default() }
 }
 
 fn source_digest(source: &Source) -> SourceDigest {

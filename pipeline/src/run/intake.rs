@@ -7,15 +7,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bessemer_connectors::Source;
 use bessemer_connectors::scan::{ScanInput, ScanReport};
 use bessemer_connectors::sink::QuarantineWriter;
 use bessemer_schemas::{FileChanges, SourceLedger};
 use datafusion::arrow::array::RecordBatch;
+use datafusion::execution::SessionState;
 use datafusion::physical_plan::ExecutionPlanProperties;
 use futures::TryStreamExt;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::epoch::{Naming, Scanned, join};
+use super::epoch::{Naming, Scanned, abandon, join};
+use super::unless_cancelled;
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 use crate::progress::Progress;
@@ -77,8 +81,23 @@ impl Intake {
         Self { loaded, naming, progress, scanned, done, received, writers, files_left }
     }
 
-    /// Takes reports until the last scan of the epoch is gone.
-    pub(super) async fn collect(mut self, mut reports: mpsc::Receiver<ScanReport>) -> Result<Self> {
+    /// Takes reports until the last scan of the epoch is gone; where it cannot, it takes back what it wrote.
+    pub(super) async fn collect(mut self, reports: mpsc::Receiver<ScanReport>) -> Result<Self> {
+        match self.take(reports).await {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                self.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up the quarantine files.
+    pub(super) async fn abort(self) {
+        abort_all(self.writers).await;
+    }
+
+    async fn take(&mut self, mut reports: mpsc::Receiver<ScanReport>) -> Result<()> {
         let mut rows = 0;
         // How many rejects of each object have come in this pass; a repeated scan begins with those known already.
         let mut seen: HashMap<Key, u64> = HashMap::new();
@@ -104,7 +123,7 @@ impl Intake {
                 }
             }
         }
-        Ok(self)
+        Ok(())
     }
 
     /// Writes the rejects of one object after the first `skip`.
@@ -140,7 +159,7 @@ impl Intake {
     }
 
     /// Reads the new objects and offsets that no query has read to their end.
-    pub(super) async fn drain_rest(self) -> Result<Self> {
+    pub(super) async fn drain_rest(self, cancel: &CancellationToken) -> Result<Self> {
         let mut rest: BTreeMap<String, ScanInput> = BTreeMap::new();
         for (source, input) in self.scanned.0.iter() {
             let key: Arc<str> = Arc::from(source.as_str());
@@ -162,16 +181,17 @@ impl Intake {
         this.done.retain(|(source, _), _| !rest.contains_key(&**source));
         let session = bessemer_transforms::with_extension(&loaded.session, Arc::clone(&scans));
         let intake = tokio::spawn(this.collect(reports));
-        for source in loaded.sources.iter().filter(|source| rest.contains_key(source.name())) {
-            let plan =
-                source.table_provider(false).scan(&session, Some(&vec![]), &[], None).await.map_err(Error::engine)?;
-            for partition in 0..plan.output_partitioning().partition_count() {
-                let stream = plan.execute(partition, session.task_ctx()).map_err(Error::engine)?;
-                stream.try_for_each(|_| async { Ok(()) }).await.map_err(Error::engine)?;
+        let sources = loaded.sources.iter().filter(|source| rest.contains_key(source.name()));
+        let read = unless_cancelled(cancel, read_all(sources, &session)).await;
+        drop((session, scans));
+        let intake = join(intake).await?;
+        match read {
+            Ok(()) => intake,
+            Err(error) => {
+                abandon(intake).await;
+                Err(error)
             }
         }
-        drop((session, scans));
-        join(intake).await?
     }
 
     /// Ends the quarantine files and adds up what is new.
@@ -188,12 +208,38 @@ impl Intake {
                 }
             }
         }
-        for (source, writer) in self.writers {
-            let added = writer.finish().await?;
+        let mut writers = self.writers;
+        while let Some((source, writer)) = writers.pop_first() {
+            let added = match writer.finish().await {
+                Ok(added) => added,
+                Err(error) => {
+                    abort_all(writers).await;
+                    return Err(error.into());
+                }
+            };
             let ledger = taken.ledgers.entry(source.clone()).or_default();
             ledger.quarantined = added.iter().map(|file| file.rows).sum();
             taken.quarantine.insert(source, FileChanges { added, replaces_all: false });
         }
         Ok(taken)
+    }
+}
+
+/// Reads sources to their ends, for their reports alone.
+async fn read_all(sources: impl Iterator<Item = &Arc<ObjectSource>>, session: &SessionState) -> Result<()> {
+    for source in sources {
+        let provider = source.table_provider(false);
+        let plan = provider.scan(session, Some(&vec![]), &[], None).await.map_err(Error::engine)?;
+        for partition in 0..plan.output_partitioning().partition_count() {
+            let stream = plan.execute(partition, session.task_ctx()).map_err(Error::engine)?;
+            stream.try_for_each(|_| async { Ok(()) }).await.map_err(Error::engine)?;
+        }
+    }
+    Ok(())
+}
+
+async fn abort_all(writers: BTreeMap<String, QuarantineWriter>) {
+    for writer in writers.into_values() {
+        writer.abort().await;
     }
 }

@@ -1,13 +1,15 @@
 //! A bounded run: one epoch after another until the sources are drained.
 //!
 //! ```text
-//! open      lock, claim an epoch, sweep what no manifest names          (recover.rs)
+//! open      lock, compare the definition, claim an epoch, sweep         (recover.rs)
 //! discover  list every log once, take every table's version             (discovery.rs)
 //! append    slice ─► epoch ─► commit, until the listings are empty      (epoch.rs, set.rs, intake.rs)
 //! snapshot  one more epoch for the sets that are computed over everything
+//! close     publish what is committed, remove everything else           (recover.rs)
 //! ```
 //!
-//! One task owns all of it; a run that is killed at any point leaves only what the next run's sweep removes.
+//! One task owns all of it; a run that is killed at any point leaves only what the next run's sweep removes, and one that
+//! ends by itself, well or not, leaves nothing.
 
 mod delta;
 mod discovery;
@@ -18,16 +20,19 @@ pub(crate) mod preview;
 mod recover;
 mod set;
 mod summary;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::{EpochWriter, ManifestStore, ReplacedFiles};
-use bessemer_schemas::ErrorKind;
+use bessemer_schemas::{Epoch, ErrorKind};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::error::{Error, Result};
 use crate::load::{self, Loaded, Parsed};
+use crate::output::plural;
 use crate::progress::Progress;
 use discovery::Discovered;
 use epoch::Assignment;
@@ -55,6 +60,10 @@ struct Run<'a> {
     tally: Tally,
     /// Files that commits of this run put out of force; they go when the run ends.
     replaced: Vec<ReplacedFiles>,
+    /// The epoch whose last attempt did not become one.
+    given_up: Option<Epoch>,
+    /// Whether something may be on disk that no manifest names.
+    is_untidy: bool,
 }
 
 /// Runs a pipeline until its sources are drained.
@@ -70,24 +79,36 @@ pub(crate) async fn run(
     }
     let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
     progress.phase("planning");
-    let recorded = store.newest().await?;
-    let loaded = Arc::new(load::load(parsed, recorded.as_ref().map(|manifest| manifest.writer.partitions)).await?);
+    let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
     let mut run = Run::open(loaded, store, options, progress, cancel).await?;
-    run.recover().await?;
-    progress.phase("listing");
-    let discovered = Discovered::find(&run.loaded, run.writer.history()).await?;
-    run.drain(discovered).await?;
-    run.publish().await?;
+    let worked = run.work().await;
+    run.close(worked).await?;
     run.tally.into_summary(&run.loaded, run.writer.history(), started_at).await
 }
 
+/// Plans the pipeline for as many partitions as its last epoch had.
+async fn plan(parsed: Parsed, store: &ManifestStore) -> Result<Loaded> {
+    let recorded = store.newest().await?;
+    load::load(parsed, recorded.map(|manifest| manifest.writer.partitions)).await
+}
+
 impl Run<'_> {
+    /// Everything between opening and closing.
+    async fn work(&mut self) -> Result<()> {
+        let cancel = self.cancel;
+        unless_cancelled(cancel, self.recover()).await?;
+        self.progress.phase("listing");
+        let discovered = unless_cancelled(cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
+        self.drain(discovered).await
+    }
+
     /// Takes one epoch after another, then the snapshot sets.
     async fn drain(&mut self, mut discovered: Discovered) -> Result<()> {
-        while let Some(assignment) = discovered.next_append(&self.loaded).await? {
+        while let Some(assignment) = unless_cancelled(self.cancel, discovered.next_append(&self.loaded)).await? {
             self.commit_epoch(&assignment).await?;
         }
-        if let Some(assignment) = discovered.snapshot(&self.loaded, self.writer.history()).await? {
+        let snapshot = discovered.snapshot(&self.loaded, self.writer.history());
+        if let Some(assignment) = unless_cancelled(self.cancel, snapshot).await? {
             self.commit_epoch(&assignment).await?;
         }
         Ok(())
@@ -98,23 +119,70 @@ impl Run<'_> {
         let started_at = now_micros();
         let mut attempt = 0;
         loop {
-            match self.try_epoch(assignment, attempt, started_at).await {
-                Err(error) if error.kind() == ErrorKind::Unavailable && attempt + 1 < ATTEMPTS_MAX => {
+            match self.attempt(assignment, attempt, started_at).await {
+                Err(error) if self.is_worth_repeating(&error) && attempt + 1 < ATTEMPTS_MAX => {
                     warn!(attempt, %error, "epoch abandoned, trying again");
                     self.progress.say(&format!("the epoch failed and is tried again: {error}"));
                     attempt += 1;
-                    back_off(attempt).await;
+                    unless_cancelled(self.cancel, back_off(attempt)).await?;
                 }
                 result => return result,
             }
         }
     }
+
+    /// One attempt at an epoch. One that fails takes back what it wrote: who globs the folder of a set would see it.
+    async fn attempt(&mut self, assignment: &Assignment, attempt: u32, started_at: i64) -> Result<()> {
+        let epoch = self.writer.next_epoch();
+        let tried = self.try_epoch(assignment, attempt, started_at).await;
+        self.given_up = tried.is_err().then_some(epoch);
+        if tried.is_err() {
+            // What arrives late, or cannot be deleted now, is left to the sweep at the end.
+            self.is_untidy = true;
+            if let Err(error) = self.writer.discard_attempts(&self.places(&[])).await {
+                warn!(epoch = epoch.0, %error, "could not remove what an attempt wrote");
+            }
+        }
+        tried
+    }
+
+    /// Where the world may come back; but not where an epoch may have been committed, which only opening anew finds out.
+    fn is_worth_repeating(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Unavailable && self.writer.may_commit()
+    }
+
+    /// The error of a run that the user stopped, with what became of it; any other error as it is.
+    fn told(&self, error: Error) -> Error {
+        if !matches!(error, Error::Interrupted { .. }) {
+            return error;
+        }
+        let last = self.writer.next_epoch().0 - 1;
+        let committed = match self.tally.epochs() {
+            0 => "this run committed nothing".to_owned(),
+            epochs => format!("{} of this run committed, the last is epoch {last}", plural(epochs, "epoch")),
+        };
+        let what = match self.given_up {
+            Some(epoch) => format!("epoch {epoch} was given up; {committed}"),
+            None => committed,
+        };
+        Error::Interrupted { what }
+    }
+}
+
+/// Does `work`, unless the user stops the run before it is done.
+async fn unless_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(interrupted()),
+        done = work => done,
+    }
 }
 
 /// Waits a little longer before each attempt.
-async fn back_off(attempt: u32) {
+async fn back_off(attempt: u32) -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the one retry loop of a run")]
     tokio::time::sleep(std::time::Duration::from_millis(500) * 2_u32.pow(attempt)).await;
+    Ok(())
 }
 
 /// Microseconds since 1970, UTC: for people who read manifests; nothing depends on it.
@@ -124,7 +192,7 @@ pub(crate) fn now_micros() -> i64 {
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The error of a run that the user stopped.
+/// The error of a run that the user stopped before it had opened the pipeline; [`Run::told`] says more of a later one.
 fn interrupted() -> Error {
-    Error::Interrupted { what: "the epoch in flight was given up; what was committed before stays".to_owned() }
+    Error::Interrupted { what: "nothing was read and nothing was written".to_owned() }
 }

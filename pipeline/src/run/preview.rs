@@ -1,13 +1,14 @@
 //! A look at the first rows of something, without an epoch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bessemer_connectors::Source;
 use bessemer_connectors::scan::{EpochScans, ScanInput, ScanObject, ScanOffsets};
 use bessemer_schemas::{ObjectVersion, SliceLimits, SourceKind};
 use datafusion::arrow::array::RecordBatch;
-use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::collect;
 use futures::StreamExt;
 
@@ -22,7 +23,7 @@ pub(crate) async fn rows(loaded: &Loaded, name: Option<&str>, limit: usize) -> R
     let name = name.or(last).ok_or_else(|| Error::Unknown { message: "the pipeline has no feature set".to_owned() })?;
     let logical = LogicalPlanBuilder::from(loaded.plan.preview(name)?).limit(0, Some(limit)).map_err(Error::engine)?;
     let logical = logical.build().map_err(Error::engine)?;
-    let scans = everything(loaded).await?.into_iter().enumerate();
+    let scans = everything(loaded, &names_read(&logical)?).await?.into_iter().enumerate();
     let silent = EpochScans::silent().for_preview();
     let scans =
         scans.fold(silent, |scans, (number, (name, input))| scans.with_source(name, number as u64, input));
@@ -31,9 +32,22 @@ pub(crate) async fn rows(loaded: &Loaded, name: Option<&str>, limit: usize) -> R
     collect(plan, session.task_ctx()).await.map_err(Error::engine)
 }
 
-async fn everything(loaded: &Loaded) -> Result<BTreeMap<String, ScanInput>> {
+/// The sources and tables that a query reads.
+fn names_read(query: &LogicalPlan) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    let walked = query.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            names.insert(scan.table_name.table().to_owned());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(Error::engine)?;
+    Ok(names)
+}
+
+async fn everything(loaded: &Loaded, names: &BTreeSet<String>) -> Result<BTreeMap<String, ScanInput>> {
     let mut scans = BTreeMap::new();
-    for source in &loaded.sources {
+    for source in loaded.sources.iter().filter(|source| names.contains(source.name())) {
         let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
         let input = match source {
             Source::Objects(source) => {

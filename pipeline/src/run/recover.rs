@@ -1,21 +1,23 @@
-//! The ends of a run: open (compare the definition, take the lock, claim an epoch, sweep), and leave nothing behind.
+//! The ends of a run: open (take the lock, compare the definition, claim an epoch, sweep), and leave nothing behind.
 
 use std::sync::Arc;
 
-use bessemer_connectors::manifest_store::{FileOwner, History, ManifestStore, SweepPlace};
+use bessemer_connectors::manifest_store::{EpochWriter, FileOwner, History, ManifestStore, SweepPlace};
 use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
 use bessemer_schemas::{DefinitionDigest, WriterInfo};
 use bessemer_transforms::SetKind;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::summary::Tally;
-use super::{Run, RunOptions, fingerprint, now_micros};
+use super::{Run, RunOptions, fingerprint, interrupted, now_micros};
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 use crate::progress::Progress;
 
 impl<'a> Run<'a> {
-    /// Claims the pipeline. Every older writer stops at its next commit.
+    /// Claims the pipeline, unless its committed rows cannot follow the definition. Every older writer stops at its next
+    /// commit.
     pub(super) async fn open(
         loaded: Arc<Loaded>,
         store: ManifestStore,
@@ -24,41 +26,72 @@ impl<'a> Run<'a> {
         cancel: &'a CancellationToken,
     ) -> Result<Self> {
         let definition = fingerprint::definition(&loaded);
-        compare(&store.history().await?, &definition, &loaded, options, progress)?;
+        let define = |history: &History| {
+            check_follows(history, &definition, &loaded, options)?;
+            let before = history.definition().cloned().unwrap_or_default();
+            Ok::<_, Error>(definition.clone().after(&before))
+        };
         let info = WriterInfo {
             bessemer: env!("CARGO_PKG_VERSION").to_owned(),
             datafusion: datafusion::DATAFUSION_VERSION.to_owned(),
             partitions: u32::try_from(loaded.session.config().target_partitions()).unwrap_or(u32::MAX),
         };
-        let writer = store.open_for_writing(info, definition, now_micros()).await?;
-        Ok(Self { loaded, store, writer, progress, cancel, tally: Tally::default(), replaced: Vec::new() })
+        let writer = store.open_for_writing(info, define, now_micros()).await?;
+        say_changes(&writer, &definition, progress);
+        let (tally, replaced) = (Tally::default(), Vec::new());
+        Ok(Self { loaded, store, writer, progress, cancel, tally, replaced, given_up: None, is_untidy: false })
     }
 
-    /// Removes what no manifest names, and brings the Delta logs up to the manifests.
+    /// Brings the Delta logs up to the manifests, and removes what no manifest names: in this order, because readers of
+    /// a log need the replaced files until it has followed.
     pub(super) async fn recover(&mut self) -> Result<()> {
         self.progress.phase("recovering");
-        let swept = self.writer.sweep(&self.places()).await?;
+        let behind = self.publish_delta().await;
+        let swept = self.writer.sweep(&self.places(&behind.sets)).await?;
         if swept.files > 0 {
             let files = crate::output::plural(swept.files, "file");
             self.progress.say(&format!("recovered: removed {files} that no manifest names"));
         }
-        self.publish_delta().await
+        behind.into_result()
     }
 
-    /// What a clean stop leaves behind it: Delta logs that follow, and no replaced file.
+    /// Ends the run: whatever ended its work, what it committed is published, and nothing else stays visible.
+    pub(super) async fn close(&mut self, worked: Result<()>) -> Result<()> {
+        let Err(error) = worked else {
+            self.publish().await?;
+            // Too late to give anything up, but the user is told that the wish was heard.
+            return if self.cancel.is_cancelled() { Err(self.told(interrupted())) } else { Ok(()) };
+        };
+        // One that may commit no more knows too little of what is committed.
+        if self.writer.may_commit()
+            && let Err(error) = self.publish().await
+        {
+            // The first error is the one to tell; the next run publishes and removes what this one could not.
+            warn!(%error, "could not publish what was committed");
+        }
+        Err(self.told(error))
+    }
+
+    /// What a clean stop leaves behind it: Delta logs that follow, and no file that is out of force.
     pub(super) async fn publish(&mut self) -> Result<()> {
-        self.publish_delta().await?;
-        self.writer.remove_replaced(&self.places(), &std::mem::take(&mut self.replaced)).await?;
-        Ok(())
+        let behind = self.publish_delta().await;
+        let places = self.places(&behind.sets);
+        self.writer.remove_replaced(&places, &std::mem::take(&mut self.replaced)).await?;
+        if std::mem::take(&mut self.is_untidy) {
+            self.writer.sweep(&places).await?;
+        }
+        behind.into_result()
     }
 
-    /// Every place that this pipeline writes to.
-    fn places(&self) -> Vec<SweepPlace> {
+    /// Every place that this pipeline writes to, but for the sets `without`, whose files all stay.
+    pub(super) fn places(&self, without: &[String]) -> Vec<SweepPlace> {
         let state = &self.loaded.parsed.settings.state;
         let mut places = Vec::new();
         for (set, options) in self.loaded.plan.sets.iter().zip(&self.loaded.parsed.sets) {
             let (name, location) = (set.name.clone(), options.location.clone());
-            places.push(SweepPlace { location, owner: FileOwner::Set(name.clone()) });
+            if !without.contains(&name) {
+                places.push(SweepPlace { location, owner: FileOwner::Set(name.clone()) });
+            }
             let location = quarantine_location(state, QuarantineOwner::Set(&name));
             places.push(SweepPlace { location, owner: FileOwner::SetQuarantine(name) });
         }
@@ -70,23 +103,22 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Refuses a definition that the committed rows cannot follow; says what else changed.
-fn compare(
-    history: &History,
-    definition: &DefinitionDigest,
-    loaded: &Loaded,
-    options: RunOptions,
-    progress: &Progress,
-) -> Result<()> {
-    let Some(newest) = history.newest() else { return Ok(()) };
-    let changes = newest.definition.changes(definition);
-    let (compatible, broken): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.compatible);
-    if !broken.is_empty() {
-        let lines: Vec<_> = broken.iter().map(|change| format!("  {}: {}", change.of, change.what)).collect();
-        return Err(Error::Incompatible { epoch: newest.epoch.0, changes: lines.join("\n") });
+/// Says what changed, where the committed rows can follow.
+fn say_changes(writer: &EpochWriter, definition: &DefinitionDigest, progress: &Progress) {
+    let changes = writer.opened_on().map(|before| before.changes(definition)).unwrap_or_default();
+    for change in changes {
+        let epoch = writer.opened().0 - 1;
+        progress.say(&format!("changed since epoch {epoch}: {}: {}", change.of, change.what));
     }
-    for change in compatible {
-        progress.say(&format!("changed since epoch {}: {}: {}", newest.epoch, change.of, change.what));
+}
+
+/// Refuses a definition that the committed rows cannot follow.
+fn check_follows(history: &History, definition: &DefinitionDigest, loaded: &Loaded, options: RunOptions) -> Result<()> {
+    let Some(newest) = history.newest() else { return Ok(()) };
+    let changes = newest.definition.changes(definition).into_iter().filter(|change| !change.compatible);
+    let lines: Vec<_> = changes.map(|change| format!("  {}: {}", change.of, change.what)).collect();
+    if !lines.is_empty() {
+        return Err(Error::Incompatible { epoch: newest.epoch.0, changes: lines.join("\n") });
     }
     let totals = history.source_totals();
     let is_read = |name: &str| totals.get(name).is_some_and(|ledger| ledger.objects > 0);

@@ -3,18 +3,20 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bessemer_connectors::sink::{QuarantineWriter, SetWriter, WrittenSet};
-use bessemer_schemas::DataFile;
+use bessemer_connectors::sink::{FeatureSetOptions, QuarantineWriter, SetWriter, SortedBy, WrittenSet};
+use bessemer_schemas::{DataFile, FeatureSetDefinition, PartitionTransform};
 use bessemer_transforms::{Gate, GateReport, PlannedSet, VIOLATIONS_COLUMN};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::physical_plan::{ExecutionPlanProperties, SendableRecordBatchStream};
 use futures::future::BoxFuture;
-use futures::{FutureExt, TryStreamExt};
+use futures::{FutureExt, TryFutureExt, TryStreamExt};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::epoch::{Naming, Scanned};
+use super::unless_cancelled;
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 
@@ -24,6 +26,16 @@ pub(super) struct SetOutcome {
     pub(super) files: Vec<DataFile>,
     pub(super) quarantine: Vec<DataFile>,
     pub(super) report: GateReport,
+}
+
+/// What the sets of one attempt at an epoch are run with.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    pub(super) loaded: &'a Arc<Loaded>,
+    pub(super) session: &'a SessionState,
+    pub(super) naming: Naming,
+    pub(super) scanned: &'a Scanned,
+    pub(super) cancel: &'a CancellationToken,
 }
 
 /// What one partition of the plan is run with.
@@ -36,6 +48,8 @@ struct Work {
     scanned: Scanned,
     memory: Arc<dyn MemoryPool>,
     encoders: NonZeroUsize,
+    /// Asks it to give up and to take back what it wrote.
+    stop: CancellationToken,
 }
 
 /// What one partition of the plan made.
@@ -45,45 +59,54 @@ struct Part {
     gate: Gate,
 }
 
-/// Runs the set's plan; each output partition has its own gate and writers.
-pub(super) async fn run(
-    loaded: Arc<Loaded>,
-    at: usize,
-    session: &SessionState,
-    naming: Naming,
-    scanned: &Scanned,
-) -> Result<SetOutcome> {
+/// Runs the plan of the set `at`; each output partition has its own gate and writers.
+pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> {
+    let Attempt { loaded, session, naming, scanned, cancel } = *attempt;
     let planned = &loaded.plan.sets[at];
-    let plan = planned.physical(session).await?;
+    let plan = unless_cancelled(cancel, async { Ok(planned.physical(session).await?) }).await?;
     let context = session.task_ctx();
-    let mut tasks = JoinSet::new();
     let partitions = plan.output_partitioning().partition_count();
     // Where rows come in one stream, as sorted ones do, the columns are encoded side by side instead.
     let encoders = NonZeroUsize::new(session.config().target_partitions() / partitions).unwrap_or(NonZeroUsize::MIN);
-    for partition in 0..partitions {
-        let stream = plan.execute(partition, Arc::clone(&context)).map_err(Error::engine)?;
-        let memory = Arc::clone(context.memory_pool());
+    let streams = (0..partitions).map(|partition| plan.execute(partition, Arc::clone(&context)).map_err(Error::engine));
+    let streams = streams.collect::<Result<Vec<_>>>()?;
+    let stop = cancel.child_token();
+    let mut tasks = JoinSet::new();
+    for (partition, stream) in streams.into_iter().enumerate() {
         let work = Arc::new(Work {
-            loaded: Arc::clone(&loaded),
+            loaded: Arc::clone(loaded),
             at,
             partition,
             naming,
             scanned: scanned.clone(),
-            memory,
+            memory: Arc::clone(context.memory_pool()),
             encoders,
+            stop: stop.clone(),
         });
         let part = work.run(stream);
-        tasks.spawn(async move { (partition, part.await) });
+        tasks.spawn(async move { part.await.map(|part| (partition, part)) });
     }
-    let mut parts = Vec::new();
-    while let Some(ended) = tasks.join_next().await {
-        let (partition, part) =
-            ended.map_err(|error| Error::Internal { message: format!("a partition ended early: {error}") })?;
-        // The first error ends the others: dropping the set of tasks aborts them.
-        parts.push((partition, part?));
-    }
+    let mut parts = join_all(tasks, &stop).await?;
     parts.sort_by_key(|(partition, _)| *partition);
     merge(planned, parts)
+}
+
+/// Waits for every partition. The first error stops the others, which then take back what they wrote: were they aborted,
+/// an upload on its way could still become visible.
+async fn join_all(mut tasks: JoinSet<Result<(usize, Part)>>, stop: &CancellationToken) -> Result<Vec<(usize, Part)>> {
+    let mut parts = Vec::new();
+    let mut first_error = None;
+    while let Some(ended) = tasks.join_next().await {
+        let ended_early = |error| Error::Internal { message: format!("a partition ended early: {error}") };
+        match ended.map_err(ended_early).flatten() {
+            Ok(part) => parts.push(part),
+            Err(error) => {
+                stop.cancel();
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    first_error.map_or(Ok(parts), Err)
 }
 
 impl Work {
@@ -95,8 +118,10 @@ impl Work {
     async fn run_stream(self: Arc<Self>, stream: SendableRecordBatchStream) -> Result<Part> {
         let Self { loaded, at, partition, naming, memory, .. } = &*self;
         let (planned, options) = (&loaded.plan.sets[*at], &loaded.parsed.sets[*at]);
+        let definition = &loaded.parsed.definition.feature_sets[*at];
         let set = WrittenSet {
-            entity: loaded.parsed.definition.feature_sets[*at].entity.iter().map(|name| name.value.clone()).collect(),
+            entity: definition.entity.iter().map(|name| name.value.clone()).collect(),
+            sorted_by: sorted_by(planned, definition, options),
             memory: Some(Arc::clone(memory)),
             encoders: self.encoders,
             ..WrittenSet::new(loaded.parsed.name(), planned.name.as_str())
@@ -124,7 +149,8 @@ struct Pump {
 
 impl Pump {
     async fn pump(&mut self, mut stream: SendableRecordBatchStream) -> Result<()> {
-        while let Some(batch) = stream.try_next().await.map_err(Error::engine)? {
+        let stop = self.work.stop.clone();
+        while let Some(batch) = unless_cancelled(&stop, stream.try_next().map_err(Error::engine)).await? {
             let judged = self.gate.judge(&batch)?;
             if judged.passed.num_rows() > 0 {
                 self.writer.write(&judged.passed).boxed().await?;
@@ -161,11 +187,17 @@ impl Pump {
     }
 
     async fn finish(self) -> Result<Part> {
-        let quarantine = match self.quarantine {
-            Some(writer) => writer.finish().boxed().await?,
-            None => Vec::new(),
+        let quarantined = match self.quarantine {
+            Some(writer) => writer.finish().boxed().await,
+            None => Ok(Vec::new()),
         };
-        Ok(Part { files: self.writer.finish().boxed().await?, quarantine, gate: self.gate })
+        match quarantined {
+            Ok(quarantine) => Ok(Part { files: self.writer.finish().boxed().await?, quarantine, gate: self.gate }),
+            Err(error) => {
+                self.writer.abort().await;
+                Err(error.into())
+            }
+        }
     }
 
     async fn abort(self) {
@@ -174,6 +206,26 @@ impl Pump {
             writer.abort().await;
         }
     }
+}
+
+/// The column that the rows of one file are sorted by first: event time; without one the first column of the entity,
+/// where no row identity comes before it. What is the same in all rows of a partition sorts nothing.
+fn sorted_by(planned: &PlannedSet, definition: &FeatureSetDefinition, options: &FeatureSetOptions) -> Option<SortedBy> {
+    if !planned.is_sorted() {
+        return None;
+    }
+    let is_partition = |column: &&str| {
+        let is_identity = |transform| transform == PartitionTransform::Identity;
+        options.partition_by.iter().any(|field| field.column == *column && is_identity(field.transform))
+    };
+    let event_time = definition.event_time.iter().map(|event_time| event_time.column.value.as_str());
+    let mut keys: Vec<_> = event_time.filter(|column| !is_partition(column)).collect();
+    if !planned.carries_origin {
+        keys.extend(definition.entity.iter().map(|name| name.value.as_str()).filter(|column| !is_partition(column)));
+    }
+    let column = (*keys.first()?).to_owned();
+    // The planner sorts upwards, nulls first.
+    Some(SortedBy { column, nulls_first: true })
 }
 
 fn merge(planned: &PlannedSet, parts: Vec<(usize, Part)>) -> Result<SetOutcome> {

@@ -33,6 +33,8 @@ pub(crate) struct SourceLine {
     pub(crate) name: String,
     #[serde(flatten)]
     pub(crate) ledger: SourceLedger,
+    /// Objects that changed after they were read, and were ignored.
+    pub(crate) ignored: u64,
 }
 
 /// What a run did to a feature set.
@@ -52,16 +54,25 @@ pub(crate) struct SetLine {
 pub(super) struct Tally {
     epochs: u64,
     sources: BTreeMap<String, SourceLedger>,
+    ignored: BTreeMap<String, u64>,
     sets: BTreeMap<String, SetLedger>,
     violations: BTreeMap<(String, String, String), (u64, u64)>,
 }
 
 impl Tally {
+    /// Epochs so far.
+    pub(super) fn epochs(&self) -> u64 {
+        self.epochs
+    }
+
     /// Adds a committed epoch.
     pub(super) fn add(&mut self, manifest: &Manifest) {
         self.epochs += 1;
         for (name, ledger) in &manifest.sources {
             self.sources.entry(name.clone()).or_default().add(ledger);
+        }
+        for (name, slice) in &manifest.slice.sources {
+            *self.ignored.entry(name.clone()).or_default() += slice.ignored();
         }
         for (name, set) in &manifest.sets {
             self.sets.entry(name.clone()).or_default().add(&set.ledger);
@@ -77,8 +88,10 @@ impl Tally {
     /// The summary, in the order of the definition.
     pub(super) async fn into_summary(self, loaded: &Loaded, history: &History, started_at: i64) -> Result<RunSummary> {
         let sources = loaded.sources.iter().filter_map(|source| {
-            let ledger = *self.sources.get(source.name())?;
-            Some(SourceLine { name: source.name().to_owned(), ledger })
+            let ignored = self.ignored.get(source.name()).copied().unwrap_or(0);
+            let ledger = self.sources.get(source.name()).copied();
+            let ledger = ledger.or_else(|| (ignored > 0).then(SourceLedger::default))?;
+            Some(SourceLine { name: source.name().to_owned(), ledger, ignored })
         });
         let sources: Vec<_> = sources.collect();
         let mut sets = Vec::new();

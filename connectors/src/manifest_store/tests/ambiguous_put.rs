@@ -66,6 +66,11 @@ async fn an_epoch_without_outcome_is_found_out_by_the_next_opening() {
     let manifest = reading(&writer, 1, vec![object("a", 1)]);
     let error = writer.commit(manifest, &[]).await.unwrap_err();
     assert!(matches!(error, Error::Store { .. }), "{error}");
+    assert_eq!((writer.unresolved(), writer.may_commit()), (Some(Epoch(2)), false));
+    let place = SweepPlace { location: quiet.clone(), owner: FileOwner::Set("delays".to_owned()) };
+    let name = FileName { epoch: Epoch(2), claim: writer.claim(), attempt: 0, stream: 0, seq: 0 };
+    quiet.store().put(&quiet.path(&name.to_string()), "rows".into()).await.unwrap();
+    assert_eq!(writer.discard_attempts(&[place]).await.unwrap(), Swept::default(), "its files may be committed");
 
     let (path, payload, options) = late.lock().unwrap().pop().unwrap();
     object_store::ObjectStore::put_opts(&*inner, &path, payload, options).await.unwrap();

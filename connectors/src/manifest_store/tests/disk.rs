@@ -149,6 +149,69 @@ async fn a_sweep_deletes_what_a_killed_writer_left_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn what_an_attempt_left_can_be_deleted_before_its_epoch_is_decided() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let store = at(folder.path(), ManifestLimits::default());
+    let mut writer = open(&store).await.unwrap();
+    let live = write(&out, &name(&writer, 1).to_string());
+    let mut manifest = reading(&writer, 1, vec![object("a", 1)]);
+    appending(&mut manifest, vec![file(live.clone(), 1)]);
+    writer.commit(manifest, &[]).await.unwrap();
+
+    let given_up = [
+        write(&out, &format!("day=1/{}", name(&writer, 1))),
+        write(&out, &format!("day=2/{}#7", FileName { attempt: 1, ..name(&writer, 1) })),
+    ];
+    let of_others = write(&out, &format!("day=3/{}", FileName { claim: Claim(7), ..name(&writer, 1) }));
+    let swept = writer.discard_attempts(&[place(folder.path())]).await.unwrap();
+
+    assert_eq!(swept, Swept { files: 2, bytes: 8 });
+    assert!(given_up.iter().all(|path| !out.join(path).exists()));
+    assert!(out.join(live).exists() && out.join(of_others).exists());
+    assert!(!out.join("day=1").exists() && !out.join("day=2").exists(), "empty partitions go");
+}
+
+#[tokio::test]
+async fn a_manifest_that_never_left_the_process_may_be_followed_by_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = at(folder.path(), ManifestLimits::default());
+    let mut writer = open(&store).await.unwrap();
+    let manifests = folder.path().join("state/manifests");
+    fs::rename(&manifests, folder.path().join("away")).unwrap();
+    fs::write(&manifests, "no folder").unwrap();
+    let manifest = reading(&writer, 1, vec![object("a", 1)]);
+    let error = writer.commit(manifest.clone(), &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(writer.may_commit() && writer.unresolved().is_none());
+
+    fs::remove_file(&manifests).unwrap();
+    fs::rename(folder.path().join("away"), &manifests).unwrap();
+    assert_eq!(writer.commit(manifest, &[]).await.unwrap().manifest.epoch, Epoch(2));
+}
+
+#[tokio::test]
+async fn a_name_that_may_be_lost_with_the_power_is_no_success() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::local(folder.path()).unwrap();
+    let directory = folder.path().join("manifests");
+    fs::create_dir(&directory).unwrap();
+    // Names can be made in it, but it cannot be opened, so it cannot be synced.
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o300)).unwrap();
+    if fs::File::open(&directory).is_ok() {
+        println!("skipped: this user may open everything");
+        return;
+    }
+    let bytes = bytes::Bytes::from_static(b"manifest");
+    let put = || put::put_new(&location, "manifests/1.json", &bytes, small_limits().retries);
+    assert!(put().await.is_err());
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(matches!(put().await.unwrap(), put::Put::Ours));
+}
+
+#[tokio::test]
 async fn files_of_a_set_without_a_place_stay() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");

@@ -37,7 +37,13 @@ pub(super) fn info() -> WriterInfo {
 }
 
 pub(super) async fn open(store: &ManifestStore) -> Result<EpochWriter> {
-    store.open_for_writing(info(), DefinitionDigest::default(), 1).await
+    store.open_for_writing(info(), any_definition, 1).await
+}
+
+/// The answer of a writer to which every history is right.
+#[expect(clippy::unnecessary_wraps, reason = "others refuse")]
+pub(super) fn any_definition(_: &History) -> Result<DefinitionDigest> {
+    Ok(DefinitionDigest::default())
 }
 
 pub(super) fn object(path: &str, size: u64) -> ObjectVersion {
@@ -83,6 +89,8 @@ pub(super) fn replacing(manifest: &mut Manifest, files: Vec<DataFile>) {
 #[derive(Debug, PartialEq, Default)]
 pub(super) struct Memory {
     pub(super) objects: BTreeMap<String, Vec<ObjectVersion>>,
+    /// Objects read and objects ignored, by path.
+    pub(super) known: BTreeMap<String, Vec<ObjectVersion>>,
     pub(super) files: BTreeMap<FileOwner, Vec<DataFile>>,
     pub(super) tables: BTreeMap<String, String>,
     pub(super) listings: BTreeMap<String, u64>,
@@ -104,6 +112,10 @@ impl Memory {
         };
         for source in memory.listings.keys() {
             memory.objects.insert(source.clone(), history.objects_read(source).try_collect().await.unwrap());
+            let mut known: Vec<_> = history.objects_known(source).try_collect().await.unwrap();
+            assert!(known.is_sorted_by_key(|object: &ObjectVersion| object.path.clone()), "{known:?}");
+            known.sort();
+            memory.known.insert(source.clone(), known);
         }
         for owner in history.owners() {
             let files: Vec<_> = history.files(&owner).try_collect().await.unwrap();
@@ -118,14 +130,16 @@ impl Memory {
     pub(super) async fn summed(store: &ManifestStore, manifests: &[Manifest]) -> Self {
         let mut memory = Self::default();
         let mut objects: BTreeMap<String, BTreeMap<String, ObjectVersion>> = BTreeMap::new();
+        let mut seen = objects.clone();
         for manifest in manifests {
             for (name, slice) in &manifest.slice.sources {
                 let read = store.slice_objects(slice).await.unwrap();
                 match slice {
                     SourceSlice::Objects { listing, ignored, .. } => {
                         memory.listings.insert(name.clone(), *listing);
-                        let all = read.iter().chain(ignored).map(|object| (object.path.clone(), object.clone()));
-                        objects.entry(name.clone()).or_default().extend(all);
+                        let by_path = |object: &ObjectVersion| (object.path.clone(), object.clone());
+                        objects.entry(name.clone()).or_default().extend(read.iter().map(by_path));
+                        seen.entry(name.clone()).or_default().extend(ignored.iter().map(by_path));
                     }
                     SourceSlice::Table { version, .. } => {
                         memory.tables.insert(name.clone(), version.clone());
@@ -147,6 +161,12 @@ impl Memory {
             if manifest.kind != ManifestKind::Open {
                 memory.failure.clone_from(&manifest.failure);
             }
+        }
+        for (name, read) in &objects {
+            let ignored = seen.get(name).into_iter().flat_map(BTreeMap::values);
+            let mut known: Vec<_> = read.values().chain(ignored).cloned().collect();
+            known.sort();
+            memory.known.insert(name.clone(), known);
         }
         memory.objects = objects.into_iter().map(|(name, all)| (name, all.into_values().collect())).collect();
         memory.files.retain(|_, files| !files.is_empty());

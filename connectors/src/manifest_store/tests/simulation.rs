@@ -68,7 +68,8 @@ async fn finish(world: &World) {
         assert_eq!(paths(&world.quiet(place_of(&owner)), "").await, named, "files of {owner}");
     }
     let base = manifests.last().unwrap().base.clone().unwrap_or_default();
-    let lists = base.objects.values().chain(base.files.values()).chain(base.quarantine.values());
+    let objects = base.objects.values().chain(base.ignored.values());
+    let lists = objects.chain(base.files.values()).chain(base.quarantine.values());
     let named: BTreeSet<String> = lists.flatten().chain(&base.slices).map(|block| block.path.clone()).collect();
     assert_eq!(paths(&location, "blocks").await, named, "blocks of the base");
     let slices = manifests.iter().flat_map(|manifest| manifest.slice.sources.values());

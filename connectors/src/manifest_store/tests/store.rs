@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::FutureExt;
 use object_store::ObjectStoreExt;
 
 use super::faulty::FaultyStore;
@@ -119,11 +120,67 @@ async fn the_definition_before_opening_is_known_to_the_writer() {
         decoding: Digest::of(b""),
     };
     old.sources.insert("flights".to_owned(), digest);
-    let writer = store.open_for_writing(info(), old.clone(), 1).await.unwrap();
+    let writer = store.open_for_writing(info(), |_| Ok::<_, Error>(old.clone()), 1).await.unwrap();
     assert_eq!(writer.opened_on(), None);
     let writer = open(&store).await.unwrap();
     assert_eq!(writer.opened_on(), Some(&old));
     assert_eq!(writer.history().definition(), Some(&DefinitionDigest::default()));
+}
+
+#[tokio::test]
+async fn a_definition_is_judged_by_the_history_that_it_will_follow() {
+    let store = ManifestStore::new(memory(), "flights");
+    let mut asked = Vec::new();
+    let define = |history: &History| {
+        asked.push(history.next_epoch());
+        if history.newest().is_some() {
+            return Err(Error::Invalid { message: "it does not follow".to_owned() });
+        }
+        // Another writer comes first. Nothing waits for a store in memory.
+        open(&store).now_or_never().unwrap().map(|_| DefinitionDigest::default())
+    };
+    let refused = store.open_for_writing(info(), define, 1).await.unwrap_err();
+    assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
+    assert_eq!(asked, [Epoch(1), Epoch(2)]);
+    assert_eq!(store.newest().await.unwrap().unwrap().epoch, Epoch(1), "nothing was recorded of what was refused");
+}
+
+#[tokio::test]
+async fn a_writer_that_looks_learns_that_another_has_the_pipeline() {
+    let store = ManifestStore::new(memory(), "flights");
+    let mut first = open(&store).await.unwrap();
+    let manifest = reading(&first, 1, vec![object("a", 1)]);
+    first.commit(manifest, &[]).await.unwrap();
+    first.check_not_fenced().await.unwrap();
+    let second = open(&store).await.unwrap();
+    second.check_not_fenced().await.unwrap();
+    let error = first.check_not_fenced().await.unwrap_err();
+    assert!(matches!(error, Error::Fenced { epoch: Epoch(3), .. }), "{error}");
+}
+
+#[tokio::test]
+async fn an_ignored_version_does_not_take_the_place_of_the_one_that_was_read() {
+    let store = ManifestStore::with_limits(memory(), "flights", small_limits());
+    let mut writer = open(&store).await.unwrap();
+    let objects = ["a", "b", "c"].map(|path| object(path, 1)).to_vec();
+    let mut manifest = reading(&writer, 1, objects.clone());
+    writer.commit(manifest, &[]).await.unwrap();
+    for size in 2..20 {
+        manifest = reading(&writer, size, Vec::new());
+        let seen =
+            SourceSlice::Objects { listing: size, objects: vec![], block: None, ignored: vec![object("b", size)] };
+        manifest.slice.sources.insert("flights".to_owned(), seen);
+        writer.commit(manifest, &[]).await.unwrap();
+
+        for history in [writer.history(), &store.history().await.unwrap()] {
+            let read: Vec<_> = history.objects_read("flights").try_collect().await.unwrap();
+            assert_eq!(read, objects, "at {size}");
+            let known: Vec<_> = history.objects_known("flights").try_collect().await.unwrap();
+            assert_eq!(known.len(), 4);
+            assert!(known.contains(&object("b", size)), "at {size}: {known:?}");
+        }
+    }
+    assert!(writer.history().base().through > Epoch(10), "it was folded");
 }
 
 #[tokio::test]
