@@ -56,6 +56,11 @@ pub(crate) enum Command {
     /// Run the pipelines of a folder until a signal: each `.sql` file is one, and so is each folder that has some.
     #[command(after_help = "Example:\n  bessemer daemon pipelines/")]
     Daemon(DaemonArgs),
+    /// See it all at once, with nothing to install: a Kafka cluster in this process, real flights with some broken records
+    /// replayed onto a topic, a pipeline that follows it, and at the end the tables and the ledger.
+    #[cfg(feature = "kafka")]
+    #[command(after_help = "Example:\n  bessemer demo\n  bessemer demo --records-per-second 5000")]
+    Demo(DemoArgs),
     /// Show where a pipeline stands: last epoch, what each feature set holds, what stopped it.
     Status(PipelineArgs),
     /// List the epochs: what each read and wrote, and how long it took.
@@ -135,6 +140,18 @@ pub(crate) struct DaemonArgs {
     /// A folder of pipelines; it is watched.
     #[arg(default_value = ".")]
     pub(crate) folder: PathBuf,
+}
+
+/// `demo`.
+#[cfg(feature = "kafka")]
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Where to put the pipeline and what it makes; where that exists already, beside it.
+    #[arg(long, default_value = "bessemer-demo")]
+    pub(crate) folder: PathBuf,
+    /// How fast the flights arrive.
+    #[arg(long, default_value_t = std::num::NonZeroUsize::MIN.saturating_add(999))]
+    pub(crate) records_per_second: std::num::NonZeroUsize,
 }
 
 /// `log`.

@@ -11,6 +11,8 @@
 mod cli;
 mod command;
 mod daemon;
+#[cfg(feature = "kafka")]
+mod demo;
 mod error;
 mod load;
 mod output;

@@ -111,7 +111,7 @@ impl SourceSlice {
     pub fn ignored(&self) -> u64 {
         match self {
             Self::Objects { ignored, .. } => ignored.len() as u64,
-            Self::Table { .. } => 0,
+            Self::Kafka { .. } | Self::Table { .. } => 0,
         }
     }
 }

@@ -14,6 +14,7 @@
 //! A range is read when a record at or beyond its last offset was seen, or the end of the partition was.
 
 mod client;
+mod demo;
 mod discover;
 mod options;
 mod parts;
@@ -24,6 +25,7 @@ mod reject;
 mod scan;
 mod source;
 
+pub use demo::DemoCluster;
 pub use discover::Backlog;
 pub use options::{Isolation, KafkaSourceOptions, OnDataLoss, Startup};
 pub use reject::reject_schema;

@@ -25,7 +25,7 @@ mod upload;
 pub use file_sequence::WriterNaming;
 pub use options::{BloomFilter, FeatureSetOptions, SetFormat, check_distinct_paths};
 pub use quarantine::{
-    Origins, PartOrigin, QuarantineOwner, QuarantineWriter, message_schema, quarantine_location, read_quarantine,
+    Origins, PartOrigin, QuarantineOwner, QuarantineWriter, message_schema, quarantine_location, read_rows,
     record_schema, reject_schema, violation_schema,
 };
 pub use set_writer::{SetWriter, WrittenSet};

@@ -295,8 +295,8 @@ fn origin_columns(rows: &RecordBatch, origins: &(dyn Origins + Sync)) -> [ArrayR
     [Arc::new(sources.finish()), Arc::new(paths.finish()), Arc::new(numbers.finish())]
 }
 
-/// Reads at most `limit` rows of quarantine files, in the order of the files. Reads no more than it needs.
-pub fn read_quarantine(location: &Location, files: &[DataFile], limit: u64) -> BoxStream<'static, Result<RecordBatch>> {
+/// Reads at most `limit` rows of committed files, of a set or of a quarantine, in the order of the files. Reads no more than it needs.
+pub fn read_rows(location: &Location, files: &[DataFile], limit: u64) -> BoxStream<'static, Result<RecordBatch>> {
     // Whole files beyond the limit are not even opened.
     let mut missing = limit;
     let mut wanted = Vec::new();

@@ -13,7 +13,7 @@ pub(crate) async fn daemon(args: &DaemonArgs) -> Result<()> {
 }
 
 /// The first SIGTERM or Ctrl-C asks the pipelines to stop, the second ends the process at once, which is safe, too.
-fn cancel_on_signals() -> Result<CancellationToken> {
+pub(crate) fn cancel_on_signals() -> Result<CancellationToken> {
     let cancel = CancellationToken::new();
     let token = cancel.clone();
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -28,11 +28,13 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
         Command::Preview(args) => preview::preview(&args).await,
         Command::Run(args) => run::run(&args).await,
         Command::Daemon(args) => daemon::daemon(&args).await,
+        #[cfg(feature = "kafka")]
+        Command::Demo(args) => crate::demo::demo(&args, &daemon::cancel_on_signals()?).await,
         Command::Status(args) => epochs::status(&args).await,
         Command::Log(args) => epochs::log(&args).await,
         Command::Inspect(args) => epochs::inspect(&args).await,
-        Command::Ledger(args) => ledger::ledger(&args).await,
-        Command::Quarantine(args) => quarantine::quarantine(&args).await,
+        Command::Ledger(args) => ledger(&args).await,
+        Command::Quarantine(args) => quarantine(&args).await,
         Command::Files(args) => files::files(&args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -41,6 +43,11 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
         }
     }
 }
+
+#[cfg(feature = "kafka")]
+pub(crate) use files::print_committed;
+pub(crate) use ledger::ledger;
+pub(crate) use quarantine::quarantine;
 
 /// A pipeline and what it has committed; an error where it has committed nothing.
 async fn history(paths: &[PathBuf]) -> Result<(Parsed, ManifestStore, History)> {

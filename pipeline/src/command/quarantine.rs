@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_quarantine};
+use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_rows};
 use bessemer_schemas::DataFile;
 use datafusion::arrow::array::{AsArray, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
@@ -97,6 +97,6 @@ fn with_readable_original(batch: &RecordBatch) -> Result<RecordBatch, bessemer_c
 async fn show(parsed: &Parsed, of: &str, name: &str, files: &[DataFile], limit: u64) -> Result<Vec<RecordBatch>> {
     let owner = if of == "set" { QuarantineOwner::Set(name) } else { QuarantineOwner::Source(name) };
     let location = quarantine_location(&parsed.settings.state, owner);
-    let batches: Vec<RecordBatch> = read_quarantine(&location, files, limit).try_collect().await?;
+    let batches: Vec<RecordBatch> = read_rows(&location, files, limit).try_collect().await?;
     batches.iter().map(|batch| Ok(with_readable_original(batch)?)).collect()
 }

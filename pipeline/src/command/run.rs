@@ -57,7 +57,8 @@ fn print(summary: &RunSummary) -> Result<()> {
         let ledger = &source.ledger;
         vec![
             source.name.clone(),
-            count(ledger.objects),
+            // A topic has none.
+            if ledger.offsets > 0 { String::new() } else { count(ledger.objects) },
             bessemer_schemas::ByteSize(ledger.bytes).to_string(),
             count(ledger.records),
             count(ledger.quarantined),

@@ -176,8 +176,10 @@ impl Run<'_> {
     /// every later run would need it, too.
     fn read_before(&self, error: Error, assignment: &Assignment, sets: &[usize]) -> Error {
         let Some(bessemer_connectors::Error::Unstable { name, path, what }) = error.connector() else { return error };
-        let of_path = |object: &&ScanObject| object.version.path == *path;
-        let scanned = assignment.scans.get(name).and_then(|objects| objects.iter().find(of_path));
+        let scanned = match assignment.scans.get(name) {
+            Some(ScanInput::Objects(objects)) => objects.iter().find(|object| object.version.path == *path),
+            _ => None,
+        };
         let mut planned = sets.iter().map(|at| &self.loaded.plan.sets[*at]);
         match (scanned, planned.find(|set| set.sources.contains_key(name))) {
             (Some(object), Some(set)) if !object.is_new => {
@@ -302,20 +304,25 @@ pub(super) async fn join<T>(task: tokio::task::JoinHandle<T>) -> Result<T> {
 }
 
 fn summary_line(manifest: &Manifest) -> String {
-    use crate::output::{count, plural, seconds};
+    use crate::output::{plural, seconds};
     let sum = |of: fn(&SourceLedger) -> u64| manifest.sources.values().map(of).sum::<u64>();
     let written: u64 = manifest.sets.values().map(|set| set.ledger.written).sum();
+    let quarantined: u64 = manifest.sets.values().map(|set| set.ledger.quarantined).sum();
+    let parts = [
+        (sum(|ledger| ledger.objects), "file"),
+        (sum(|ledger| ledger.records), "record"),
+    ];
+    let read: Vec<_> = parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| plural(*number, what)).collect();
+    let read = if read.is_empty() { "nothing new".to_owned() } else { read.join(", ") };
+    let quarantined = match sum(|ledger| ledger.quarantined) + quarantined {
+        0 => String::new(),
+        number => format!(", {} quarantined", crate::output::count(number)),
+    };
     format!(
-        "epoch {}: {}, {} -> {} in {} ({})",
+        "epoch {}: {read} -> {} in {} ({}){quarantined}",
         manifest.epoch,
-        plural(sum(|ledger| ledger.objects), "file"),
-        plural(sum(|ledger| ledger.records), "record"),
         plural(written, "row"),
         plural(manifest.sets.len() as u64, "feature set"),
         seconds(manifest.committed_at - manifest.started_at),
-    ) + &match sum(|ledger| ledger.quarantined) + manifest.sets.values().map(|set| set.ledger.quarantined).sum::<u64>()
-    {
-        0 => String::new(),
-        quarantined => format!(", {} quarantined", count(quarantined)),
-    }
+    )
 }

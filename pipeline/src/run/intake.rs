@@ -226,7 +226,7 @@ impl Intake {
 }
 
 /// Reads sources to their ends, for their reports alone.
-async fn read_all(sources: impl Iterator<Item = &Arc<ObjectSource>>, session: &SessionState) -> Result<()> {
+async fn read_all(sources: impl Iterator<Item = &Source>, session: &SessionState) -> Result<()> {
     for source in sources {
         let provider = source.table_provider(false);
         let plan = provider.scan(session, Some(&vec![]), &[], None).await.map_err(Error::engine)?;

@@ -1,4 +1,4 @@
-//! A bounded run: one epoch after another until the sources are drained.
+//! A run: one epoch after another until the sources are drained, or for ever.
 //!
 //! ```text
 //! open      lock, compare the definition, claim an epoch, sweep         (recover.rs)
@@ -86,6 +86,15 @@ pub(crate) async fn run(
     run.tally.into_summary(&run.loaded, run.writer.history(), started_at).await
 }
 
+/// Runs a pipeline until the user stops it: what is new, again and again, at the pace of its `epoch_age_max`.
+pub(crate) async fn follow(parsed: Parsed, progress: &Progress, cancel: &CancellationToken) -> Result<()> {
+    let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
+    let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
+    let mut run = Run::open(loaded, store, RunOptions { from_now: false }, progress, cancel).await?;
+    let worked = run.work_on().await;
+    run.close(worked).await
+}
+
 /// Plans the pipeline for as many partitions as its last epoch had.
 async fn plan(parsed: Parsed, store: &ManifestStore) -> Result<Loaded> {
     let recorded = store.newest().await?;
@@ -100,6 +109,27 @@ impl Run<'_> {
         self.progress.phase("listing");
         let discovered = unless_cancelled(cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
         self.drain(discovered).await
+    }
+
+    /// The same for ever: it ends by an error, and being stopped is one.
+    async fn work_on(&mut self) -> Result<()> {
+        let cancel = self.cancel;
+        unless_cancelled(cancel, self.recover()).await?;
+        let mut clock = tokio::time::interval(self.loaded.parsed.settings.epoch_age);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let tick = async {
+                clock.tick().await;
+                Ok(())
+            };
+            unless_cancelled(cancel, tick).await?;
+            let before = self.tally.epochs();
+            let discovered = unless_cancelled(cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
+            self.drain(discovered).await?;
+            if self.tally.epochs() > before {
+                self.publish().await?;
+            }
+        }
     }
 
     /// Takes one epoch after another, then the snapshot sets.

@@ -80,7 +80,21 @@ impl<'a> Run<'a> {
         if std::mem::take(&mut self.is_untidy) {
             self.writer.sweep(&places).await?;
         }
+        #[cfg(feature = "kafka")]
+        self.acknowledge().await;
         behind.into_result()
+    }
+
+    /// Tells brokers how far their topics were read, for tools that show lag. Nothing depends on it.
+    #[cfg(feature = "kafka")]
+    async fn acknowledge(&self) {
+        for source in &self.loaded.sources {
+            let bessemer_connectors::Source::Kafka(source) = source else { continue };
+            let read = self.writer.history().offsets_read(source.name());
+            if let Err(error) = source.acknowledge(read).await {
+                warn!(source = source.name(), %error, "could not publish offsets");
+            }
+        }
     }
 
     /// Every place that this pipeline writes to, but for the sets `without`, whose files all stay.
@@ -121,7 +135,7 @@ fn check_follows(history: &History, definition: &DefinitionDigest, loaded: &Load
         return Err(Error::Incompatible { epoch: newest.epoch.0, changes: lines.join("\n") });
     }
     let totals = history.source_totals();
-    let is_read = |name: &str| totals.get(name).is_some_and(|ledger| ledger.objects > 0);
+    let is_read = |name: &str| totals.get(name).is_some_and(|ledger| ledger.objects > 0 || ledger.offsets > 0);
     let late = loaded.plan.sets.iter().find(|set| {
         set.kind == SetKind::Append
             && !newest.definition.sets.contains_key(&set.name)
