@@ -115,11 +115,20 @@ impl Location {
             let reason = "credentials do not belong in a URL: use the environment or options";
             return Err(bad(&text_without_credentials(&url), reason));
         }
-        let (store, prefix) = client::connect(&url, options)?;
+        let store = client::connect(&url, options)?;
         let is_http = matches!(url.scheme(), "http" | "https");
-        let text = text_without_credentials(&url).trim_end_matches('/').to_owned();
-        Ok(Self { store, prefix, local: None, text, is_http })
+        let prefix = if is_http { Path::from_url_path(url.path()) } else { Path::parse(key(text)) };
+        let prefix = prefix.map_err(|error| bad(&text_without_credentials(&url), error.to_string()))?;
+        let text = if is_http { text_without_credentials(&url) } else { text.to_owned() };
+        Ok(Self { store, prefix, local: None, text: text.trim_end_matches('/').to_owned(), is_http })
     }
+}
+
+/// What follows the bucket in its URL. It is a key as it stands: `%3A` in it is no escape, since `hour=10%3A00` is a name
+/// that Hive gives a folder.
+fn key(url: &str) -> &str {
+    let (_, rest) = url.split_once("://").unwrap_or(("", url));
+    rest.split_once('/').map_or("", |(_, key)| key.trim_matches('/'))
 }
 
 /// The scheme of `text`, if it is a URL: `s3` of `s3://bucket`. A drive letter or a colon in a file name is none.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use object_store::ObjectStore;
-use object_store::path::Path;
 use url::Url;
 
 use super::StoreOptions;
@@ -122,7 +121,7 @@ mod keys {
 
 /// A build without clients.
 #[cfg(not(feature = "cloud"))]
-pub(super) fn connect(_url: &Url, _options: &StoreOptions) -> Result<(Arc<dyn ObjectStore>, Path)> {
+pub(super) fn connect(_url: &Url, _options: &StoreOptions) -> Result<Arc<dyn ObjectStore>> {
     Err(Error::NotBuilt { what: "client for remote stores", feature: "cloud" })
 }
 
@@ -135,19 +134,16 @@ mod cloud {
     use object_store::http::HttpBuilder;
     use object_store::{BackoffConfig, ClientConfigKey, RetryConfig};
 
-    use super::{Arc, Error, ObjectStore, Path, Result, StoreOptions, Url};
+    use super::{Arc, Error, ObjectStore, Result, StoreOptions, Url};
 
     /// Makes the client for `url`; touches no network.
-    pub(in super::super) fn connect(url: &Url, options: &StoreOptions) -> Result<(Arc<dyn ObjectStore>, Path)> {
-        let prefix = Path::from_url_path(url.path())
-            .map_err(|error| Error::BadLocation { location: url.to_string(), reason: error.to_string() })?;
-        let store = match url.scheme() {
-            "s3" | "s3a" => s3(url, options)?,
-            "gs" => google(url, options)?,
-            "az" | "abfs" | "abfss" => azure(url, options)?,
-            _ => http(url, options)?,
-        };
-        Ok((store, prefix))
+    pub(in super::super) fn connect(url: &Url, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>> {
+        match url.scheme() {
+            "s3" | "s3a" => s3(url, options),
+            "gs" => google(url, options),
+            "az" | "abfs" | "abfss" => azure(url, options),
+            _ => http(url, options),
+        }
     }
 
     fn s3(url: &Url, options: &StoreOptions) -> Result<Arc<dyn ObjectStore>> {

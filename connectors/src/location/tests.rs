@@ -51,6 +51,17 @@ fn bucket_urls_have_store_and_prefix() {
 
 #[cfg(feature = "cloud")]
 #[test]
+fn key_in_a_bucket_is_literal_and_a_web_path_is_decoded_once() {
+    let location = parse("s3://lake/t/hour=10%3A00/").unwrap();
+    assert_eq!(location.prefix().as_ref(), "t/hour=10%3A00");
+    assert_eq!(location.path("a b%20c.csv").as_ref(), "t/hour=10%3A00/a b%20c.csv");
+    assert_eq!(parse("s3://lake/sp ace").unwrap().prefix().as_ref(), "sp ace");
+    assert_eq!(parse("s3://lake").unwrap().prefix().as_ref(), "");
+    assert_eq!(parse("https://example.com/a%20b/c%2520d").unwrap().prefix().as_ref(), "a b/c%20d");
+}
+
+#[cfg(feature = "cloud")]
+#[test]
 fn web_server_is_marked() {
     let location = parse("https://example.com/a/b.csv").unwrap();
     assert!(location.is_http());

@@ -30,7 +30,7 @@ pub(super) struct Verdict {
 }
 
 /// A row that does not pass, for the first of its reasons.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// Index in the batch.
     pub(super) row: usize,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::TimestampNanosecondType;
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use super::source::ObjectSource;
 use crate::{Error, Result};
 
 /// How the columns that a scan reads come out of one file.
@@ -27,8 +28,13 @@ enum FittedColumn {
 }
 
 impl Fit {
-    /// Fits `file` to the declared columns of `schema` (those that are read); `defaults` goes with them.
-    pub(super) fn new(
+    /// Fits the file `path`, whose columns are `file`, to all columns that `source` declares: what a query reads does
+    /// not decide whether a file fits. [`Fit::project`] leaves those that are read.
+    pub(super) fn new(source: &ObjectSource, path: &str, file: &Schema) -> Result<Self> {
+        Self::to_columns(source.shared_name(), path, source.declared(), source.defaults(), file)
+    }
+
+    fn to_columns(
         source: &Arc<str>,
         path: &str,
         schema: &SchemaRef,
@@ -101,12 +107,9 @@ impl Fit {
                 array.data_type()
             ),
         };
-        if !keeps_nanoseconds(array, field.data_type()) {
-            return Err(beyond());
-        }
-        let options = CastOptions { safe: false, ..CastOptions::default() };
         // The text of Arrow's error quotes the value.
-        cast_with_options(array, field.data_type(), &options).map_err(|_| beyond())
+        let fitted = exact_cast(array, field.data_type()).map_err(|_| beyond())?;
+        if keeps_nanoseconds(array, &fitted) { Ok(fitted) } else { Err(beyond()) }
     }
 }
 
@@ -227,13 +230,44 @@ fn digits(data_type: &DataType) -> Option<i16> {
     })
 }
 
-fn keeps_nanoseconds(array: &ArrayRef, to: &DataType) -> bool {
-    match (array.data_type(), to) {
-        (DataType::Timestamp(TimeUnit::Nanosecond, _), DataType::Timestamp(TimeUnit::Microsecond, _)) => {
-            let values = array.as_primitive::<TimestampNanosecondType>();
-            values.iter().flatten().all(|value| value % 1_000 == 0)
+fn exact_cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+    cast_with_options(array, to, &CastOptions { safe: false, ..CastOptions::default() })
+}
+
+/// Whether `fitted`, cast from `array`, still has all of its nanoseconds.
+fn keeps_nanoseconds(array: &ArrayRef, fitted: &ArrayRef) -> bool {
+    if let Some(values) = array.as_primitive_opt::<TimestampNanosecondType>() {
+        let is_kept = |value: i64| value % 1_000 == 0;
+        return !drops_nanoseconds(array.data_type(), fitted.data_type()) || values.iter().flatten().all(is_kept);
+    }
+    if !drops_nanoseconds(array.data_type(), fitted.data_type()) {
+        return true;
+    }
+    // Inside of lists and structs only what is not masked by a null counts, as it does for equality.
+    let plain = plain_type(array.data_type());
+    let (before, after) = (exact_cast(array, &plain), exact_cast(fitted, &plain));
+    matches!((before, after), (Ok(before), Ok(after)) if *before == *after)
+}
+
+/// Whether a cast makes microseconds of nanoseconds, at any depth.
+fn drops_nanoseconds(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Dictionary, LargeList, List, Struct, Timestamp};
+    match (from, to) {
+        (Timestamp(from, _), Timestamp(to, _)) => to < from,
+        (Dictionary(_, values), to) if !matches!(to, Dictionary(..)) => drops_nanoseconds(values, to),
+        (List(from) | LargeList(from), List(to) | LargeList(to)) => drops_nanoseconds(from.data_type(), to.data_type()),
+        (Struct(from), Struct(to)) => {
+            from.iter().zip(to).any(|(from, to)| drops_nanoseconds(from.data_type(), to.data_type()))
         }
-        _ => true,
+        _ => false,
+    }
+}
+
+/// The type without dictionaries at its top.
+fn plain_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => plain_type(values),
+        other => other.clone(),
     }
 }
 
@@ -247,13 +281,15 @@ pub(super) fn repeated(value: &ArrayRef, rows: usize) -> Result<ArrayRef> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int32Array, StringArray, TimestampNanosecondArray};
+    use arrow::array::{DictionaryArray, Int32Array, ListArray, StringArray, StructArray, TimestampNanosecondArray};
+    use arrow::buffer::{NullBuffer, OffsetBuffer};
+    use arrow_schema::Fields;
 
     use super::*;
 
     fn fit(declared: Vec<Field>, file: Vec<Field>) -> Result<Fit> {
         let schema = Arc::new(Schema::new(declared));
-        Fit::new(&Arc::from("s"), "f", &schema, &[], &Schema::new(file))
+        Fit::to_columns(&Arc::from("s"), "f", &schema, &[], &Schema::new(file))
     }
 
     #[test]
@@ -314,5 +350,39 @@ mod tests {
         };
         assert!(fit.apply(&batch(5_000), &[0]).is_ok());
         assert!(matches!(fit.apply(&batch(5_001), &[0]), Err(Error::SchemaMismatch { .. })));
+    }
+
+    /// A null, hiding `hidden`, and `nanos`, in a list, a struct and a dictionary.
+    fn nested(hidden: i64, nanos: i64) -> Vec<ArrayRef> {
+        let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(vec![hidden, nanos]));
+        let item = Arc::new(Field::new("item", times.data_type().clone(), true));
+        let nulls = || Some(NullBuffer::from(vec![false, true]));
+        let offsets = OffsetBuffer::new(vec![0, 1, 2].into());
+        let keys = Int32Array::from(vec![None, Some(1)]);
+        vec![
+            Arc::new(ListArray::new(Arc::clone(&item), offsets, Arc::clone(&times), nulls())),
+            Arc::new(StructArray::new(Fields::from(vec![item]), vec![Arc::clone(&times)], nulls())),
+            Arc::new(DictionaryArray::new(keys, times)),
+        ]
+    }
+
+    #[test]
+    fn nanoseconds_inside_of_other_types_are_not_cut_off_either() {
+        let micros = Arc::new(Field::new("item", DataType::Timestamp(TimeUnit::Microsecond, None), true));
+        let declared = [
+            DataType::List(Arc::clone(&micros)),
+            DataType::Struct(vec![Arc::clone(&micros)].into()),
+            micros.data_type().clone(),
+        ];
+        for (at, declared) in declared.into_iter().enumerate() {
+            let column = |hidden, nanos| nested(hidden, nanos).swap_remove(at);
+            let file = vec![Field::new("t", column(0, 0).data_type().clone(), true)];
+            let fit = fit(vec![Field::new("t", declared.clone(), true)], file).unwrap();
+            let apply = |column| fit.apply(&RecordBatch::try_from_iter([("t", column)]).unwrap(), &[0]);
+            let whole = apply(column(7, 5_000)).unwrap();
+            assert_eq!(whole.column(0).data_type(), &declared);
+            assert_eq!(whole.column(0).logical_null_count(), 1);
+            assert!(matches!(apply(column(0, 5_001)), Err(Error::SchemaMismatch { .. })), "{declared}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::options::{FileFormat, ObjectSourceOptions};
 use super::pinned::PinnedObject;
 use super::text_read::text_chunks;
 use super::walk;
-use crate::formats::text::{FileFault, TextFormat, infer};
+use crate::formats::text::{FileFault, Inferred, TextFormat, infer};
 use crate::formats::{avro, ipc, parquet};
 use crate::{Error, Result};
 
@@ -90,13 +90,16 @@ async fn text_schema(
     format: &TextFormat,
     objects: Vec<ObjectVersion>,
 ) -> Result<Schema> {
-    let (mut merged, mut looked_at, mut failure) = (None, 0, None);
+    let (mut merged, mut looked_at, mut failure) = (None::<Inferred>, 0, None);
     for version in objects {
         let object = PinnedObject::open(name, &options.location, &version).await?;
         let (head, is_whole) = head(&object, options).await?;
         looked_at += head.len();
         match infer(&head, is_whole, format) {
-            Ok(found) => merged = Some(merge(merged, &found)),
+            Ok(found) => match &mut merged {
+                None => merged = Some(found),
+                Some(merged) => merged.merge(found),
+            },
             // An object without a record says nothing; the next may.
             Err(fault @ FileFault::Mismatch { .. }) => {
                 failure.get_or_insert(fault.into_error(name, object.path(), format.name()));
@@ -108,7 +111,7 @@ async fn text_schema(
         }
     }
     let none = || Error::Internal { message: "no object was looked at for a schema".to_owned() };
-    merged.ok_or_else(|| failure.unwrap_or_else(none))
+    merged.map(Inferred::into_schema).ok_or_else(|| failure.unwrap_or_else(none))
 }
 
 async fn head(object: &PinnedObject, options: &ObjectSourceOptions) -> Result<(Vec<u8>, bool)> {
@@ -122,27 +125,4 @@ async fn head(object: &PinnedObject, options: &ObjectSourceOptions) -> Result<(V
         }
     }
     Ok((head, true))
-}
-
-/// Fields of both: a field that two objects disagree about becomes the wider kind, or text.
-fn merge(merged: Option<Schema>, found: &Schema) -> Schema {
-    use arrow_schema::DataType::{Date32, Float64, Int64, Null, Timestamp, Utf8};
-    let Some(merged) = merged else { return found.clone() };
-    let mut fields: Vec<Field> = merged.fields().iter().map(|field| field.as_ref().clone()).collect();
-    for new in found.fields() {
-        let Some(old) = fields.iter_mut().find(|field| field.name() == new.name()) else {
-            fields.push(new.as_ref().clone());
-            continue;
-        };
-        let wider = match (old.data_type(), new.data_type()) {
-            (old, new) if old == new => continue,
-            (Null, new) => new.clone(),
-            (old, Null) => old.clone(),
-            (Int64, Float64) | (Float64, Int64) => Float64,
-            (Date32, Timestamp(unit, zone)) | (Timestamp(unit, zone), Date32) => Timestamp(*unit, zone.clone()),
-            _ => Utf8,
-        };
-        *old = Field::new(old.name(), wider, true);
-    }
-    Schema::new(fields)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
-use arrow::compute::{cast, concat_batches};
+use arrow::compute::cast;
 use arrow::datatypes::{Int64Type, UInt64Type};
 use arrow_schema::{DataType, TimeUnit};
 use datafusion_common::pruning::PruningStatistics;
@@ -19,7 +19,7 @@ use super::piece::Piece;
 use super::pinned::PinnedObject;
 use super::read_plan::{Numbers, ReadPlan};
 use super::reject_rows::row_json;
-use super::scan_piece::PieceSink;
+use super::scan_piece::{PieceSink, REPORT_ROWS, RefusedRow};
 use crate::formats::parquet::{RowGroupRead, footer, reader_metadata, row_group};
 use crate::{Error, Result};
 
@@ -27,8 +27,11 @@ use crate::{Error, Result};
 pub(super) async fn read(object: &PinnedObject, piece: &Piece, sink: &mut PieceSink<'_>) -> Result<()> {
     let metadata = reader_metadata(object, footer(object).await?, Some(sink.source().declared()))?;
     let plan = sink.plan().clone();
-    let source = sink.source().shared_name();
-    let fit = Fit::new(source, object.path(), &plan.schema, &plan.defaults, metadata.schema())?;
+    let declared = Fit::new(sink.source(), object.path(), metadata.schema())?;
+    if sink.is_check() {
+        return check(object, &metadata, &declared, sink).await;
+    }
+    let fit = declared.project(&plan.columns)?;
     let file = ParquetFile { object, metadata: &metadata, fit: &fit, plan: &plan };
     let clean = file.clean_columns(sink.latest());
     let kept = file.kept(sink);
@@ -49,6 +52,39 @@ pub(super) async fn read(object: &PinnedObject, piece: &Piece, sink: &mut PieceS
         first_row += rows;
     }
     Ok(())
+}
+
+/// Decodes all that the source declares: whether an object is readable does not depend on what a query reads.
+async fn check(
+    object: &PinnedObject,
+    metadata: &ArrowReaderMetadata,
+    declared: &Fit,
+    sink: &PieceSink<'_>,
+) -> Result<()> {
+    let held = declared.file_columns();
+    for group in 0..metadata.metadata().num_row_groups() {
+        let read = RowGroupRead { metadata, group, columns: &held, batch_rows: sink.batch_rows(), rows: None };
+        let batches = row_group(object, read).await?;
+        sink.progress(batches.bytes, 0);
+        let mut rows = 0;
+        for batch in batches {
+            rows += declared.apply(&batch?, &held)?.num_rows() as u64;
+        }
+        verify_rows(object, metadata, group, rows)?;
+    }
+    Ok(())
+}
+
+fn verify_rows(object: &PinnedObject, metadata: &ArrowReaderMetadata, group: usize, rows: u64) -> Result<()> {
+    if rows == metadata.metadata().row_group(group).num_rows().unsigned_abs() {
+        return Ok(());
+    }
+    Err(Error::BadFile {
+        path: object.path().to_owned(),
+        format: "Parquet",
+        offset: 0,
+        reason: "a row group holds another number of rows than the footer says".to_owned(),
+    })
 }
 
 fn is_checked(plan: &ReadPlan, column: usize) -> bool {
@@ -108,47 +144,43 @@ impl ParquetFile<'_> {
             let batch = batch?;
             let rows = batch.num_rows() as u64;
             let fitted = fit.apply(&batch, &held)?;
-            let refusals = sink.rows_of(&plan, &fitted, Numbers::From(first_row + row), None).await?;
+            let refusals = sink.rows_of(&plan, &fitted, Numbers::From(first_row + row)).await?;
             refused.extend(refusals);
             row += rows;
         }
-        if row != self.metadata.metadata().row_group(group).num_rows().unsigned_abs() {
-            return Err(Error::BadFile {
-                path: self.object.path().to_owned(),
-                format: "Parquet",
-                offset: 0,
-                reason: "a row group holds another number of rows than the footer says".to_owned(),
-            });
-        }
-        if !refused.is_empty() && sink.reports_rejects() {
-            let rows: Vec<u64> = refused.iter().map(|reject| reject.record - first_row).collect();
-            let originals = self.originals(group, &rows).await?;
-            for (reject, original) in refused.iter_mut().zip(originals) {
-                reject.length = original.len() as u64;
-                reject.original = original;
-            }
-            sink.report_rows(&refused).await?;
-        }
-        Ok(())
+        verify_rows(self.object, self.metadata, group, row)?;
+        if refused.is_empty() { Ok(()) } else { self.report(group, first_row, &plan, &refused, sink).await }
     }
 
-    /// Whole rows as JSON, all columns of the file: read again, since a query reads only some.
-    async fn originals(&self, group: usize, rows: &[u64]) -> Result<Vec<Vec<u8>>> {
+    /// Reports refused rows of a row group, whole as JSON with all columns of the file: read again, since a query reads
+    /// only some, but fetched once.
+    async fn report(
+        &self,
+        group: usize,
+        first_row: u64,
+        plan: &ReadPlan,
+        refused: &[RefusedRow],
+        sink: &PieceSink<'_>,
+    ) -> Result<()> {
         let to_usize = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
         let total = to_usize(self.metadata.metadata().row_group(group).num_rows().unsigned_abs());
-        let ranges = rows.iter().map(|row| to_usize(*row)..to_usize(*row) + 1);
+        let ranges = refused.iter().map(|refused| to_usize(refused.record - first_row)).map(|row| row..row + 1);
         let columns: Vec<usize> = (0..self.metadata.schema().fields().len()).collect();
         let read = RowGroupRead {
             metadata: self.metadata,
             group,
             columns: &columns,
-            batch_rows: rows.len(),
+            batch_rows: REPORT_ROWS,
             rows: Some(RowSelection::from_consecutive_ranges(ranges, total)),
         };
-        let batches: Vec<_> = row_group(self.object, read).await?.collect::<Result<_>>()?;
-        let Some(first) = batches.first() else { return Ok(Vec::new()) };
-        let whole = concat_batches(first.schema_ref(), &batches)?;
-        (0..whole.num_rows()).map(|row| row_json(&whole, row)).collect()
+        let mut waiting = refused.iter();
+        for batch in row_group(self.object, read).await? {
+            let batch = batch?;
+            let rows = (0..batch.num_rows()).zip(waiting.by_ref());
+            let rejects = rows.map(|(row, refused)| Ok(refused.reject(plan, row_json(&batch, row)?)));
+            sink.report_rows(&rejects.collect::<Result<Vec<_>>>()?).await?;
+        }
+        Ok(())
     }
 
     /// Which row groups a row of the query can be in; `None` if no filter says anything.
@@ -247,7 +279,9 @@ impl RowGroupStatistics<'_> {
         of: impl Fn(&StatisticsConverter<'_>, &[RowGroupMetaData]) -> Option<ArrayRef>,
     ) -> Option<ArrayRef> {
         let declared = self.declared.field_with_name(&column.name).ok()?;
-        let values = self.values(column, of)?;
+        // Statistics leave NaN out (Parquet format, `ColumnOrder`). The engine orders it beyond all other numbers, on the
+        // side of its sign, so that they bound nothing.
+        let values = self.values(column, of).filter(|values| !values.data_type().is_floating())?;
         if values.data_type() == declared.data_type() { Some(values) } else { cast(&values, declared.data_type()).ok() }
     }
 }

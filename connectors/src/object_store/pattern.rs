@@ -1,6 +1,7 @@
 //! Which objects a path means: a file, a folder with all below it, or a glob.
 
 use glob::{MatchOptions, Pattern};
+use object_store::path::Path as StorePath;
 
 use crate::location::scheme;
 
@@ -32,8 +33,24 @@ pub(super) enum PathPattern {
         /// Relative path of the deepest folder without wildcards; may be empty.
         folder: String,
         /// The alternatives.
-        patterns: Vec<Pattern>,
+        patterns: Vec<Glob>,
     },
+}
+
+/// One alternative of a glob.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Glob {
+    whole: Pattern,
+    /// The folders on the way to an object.
+    folders: Vec<FolderPattern>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum FolderPattern {
+    /// One folder of such a name.
+    One(Pattern),
+    /// `**`: any number of folders.
+    Any,
 }
 
 impl PathPatterns {
@@ -85,6 +102,22 @@ impl PathPattern {
         matches!(self, Self::Literal { is_folder: false, .. })
     }
 
+    /// Whether the folder (relative path) can hold an object that is meant, or is on the way to one.
+    pub(super) fn may_hold(&self, folder: &str) -> bool {
+        match self {
+            Self::Literal { .. } => true,
+            Self::Glob { patterns, .. } => patterns.iter().any(|glob| glob.may_hold(folder)),
+        }
+    }
+
+    /// Whether objects are meant at any depth.
+    pub(super) fn crosses_folders(&self) -> bool {
+        match self {
+            Self::Literal { .. } => true,
+            Self::Glob { patterns, .. } => patterns.iter().any(|glob| glob.folders.contains(&FolderPattern::Any)),
+        }
+    }
+
     fn matches(&self, path: &str, has_format_extension: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Literal { path: literal, is_folder } => {
@@ -93,9 +126,40 @@ impl PathPattern {
             }
             Self::Glob { folder, patterns } => {
                 below(path, folder).is_some_and(|rest| !is_hidden(rest))
-                    && patterns.iter().any(|pattern| pattern.matches_with(path, MATCH_OPTIONS))
+                    && patterns.iter().any(|glob| glob.whole.matches_with(path, MATCH_OPTIONS))
             }
         }
+    }
+}
+
+impl Glob {
+    fn parse(text: &str) -> Result<Self, String> {
+        let pattern = |text: &str| Pattern::new(text).map_err(|error| format!("`{text}` is no glob: {}", error.msg));
+        let whole = pattern(text)?;
+        let mut folders = Vec::new();
+        for (at, name) in text.split('/').enumerate() {
+            if name == "**" {
+                folders.push(FolderPattern::Any);
+                break;
+            }
+            let is_last = text.split('/').count() == at + 1;
+            if !is_last {
+                folders.push(FolderPattern::One(pattern(name)?));
+            }
+        }
+        Ok(Self { whole, folders })
+    }
+
+    fn may_hold(&self, folder: &str) -> bool {
+        let mut folders = self.folders.iter();
+        for name in folder.split('/').filter(|name| !name.is_empty()) {
+            match folders.next() {
+                Some(FolderPattern::Any) => return true,
+                Some(FolderPattern::One(pattern)) if pattern.matches_with(name, MATCH_OPTIONS) => {}
+                Some(FolderPattern::One(_)) | None => return false,
+            }
+        }
+        true
     }
 }
 
@@ -149,6 +213,10 @@ impl<'a> SplitPath<'a> {
         if literal == self.segments.len() && !last_is_up { literal.saturating_sub(1) } else { literal }
     }
 
+    fn is_web(&self) -> bool {
+        matches!(scheme(&self.root), Some("http" | "https"))
+    }
+
     fn below(&self, depth: usize) -> Result<PathPattern, String> {
         let rest = &self.segments[depth..];
         let literal = rest.iter().take_while(|part| !has_wildcard(part)).count();
@@ -156,18 +224,23 @@ impl<'a> SplitPath<'a> {
             return Err(format!("`{}` has `..` where paths differ; write it without", self.text));
         }
         if literal == rest.len() {
-            return Ok(PathPattern::Literal { path: rest.join("/"), is_folder: self.is_folder });
+            let path = if self.is_web() { decoded(&rest.join("/"))? } else { rest.join("/") };
+            return Ok(PathPattern::Literal { path, is_folder: self.is_folder });
         }
         let mut text = rest.join("/");
         if self.is_folder {
             text.push_str("/**");
         }
-        let patterns = expand_braces(&text)?
-            .iter()
-            .map(|pattern| Pattern::new(pattern).map_err(|error| format!("`{pattern}` is no glob: {}", error.msg)))
-            .collect::<Result<_, _>>()?;
+        let patterns = expand_braces(&text)?.iter().map(|text| Glob::parse(text)).collect::<Result<_, _>>()?;
         Ok(PathPattern::Glob { folder: rest[..literal].join("/"), patterns })
     }
+}
+
+/// What the segments of a URL of a web server name: `%20` there is a blank. The key of an object in a bucket is spelled as
+/// it is, and so may hold a `%20`.
+fn decoded(segments: &str) -> Result<String, String> {
+    let path = StorePath::from_url_path(segments).map_err(|error| error.to_string())?;
+    Ok(path.as_ref().to_owned())
 }
 
 /// Whether `text` contains a wildcard.
@@ -251,6 +324,30 @@ mod tests {
         check("data/a[0-3].csv", "data", "a2.csv", true);
         check("data/a[!0-3].csv", "data", "a2.csv", false);
         check("data/*/", "data", "x/y/z.bin", true);
+    }
+
+    #[test]
+    fn folder_that_holds_nothing_meant_is_known() {
+        let may_hold = |text: &str, folder: &str| PathPatterns::parse(text).unwrap().patterns[0].may_hold(folder);
+        assert!(may_hold("data/*/a?/*.csv", ""));
+        assert!(may_hold("data/*/a?/*.csv", "x"));
+        assert!(may_hold("data/*/a?/*.csv", "x/ab"));
+        assert!(!may_hold("data/*/a?/*.csv", "x/b"));
+        assert!(!may_hold("data/*/a?/*.csv", "x/ab/c"));
+        assert!(!may_hold("data/*.csv", "x"));
+        assert!(may_hold("data/a*/**/*.csv", "ab/c/d"));
+        assert!(!may_hold("data/a*/**/*.csv", "b"));
+        assert!(may_hold("data/{a,b}/*.csv", "b"));
+        assert!(may_hold("data/*/", "x/y/z"));
+        assert!(may_hold("data", "x"));
+    }
+
+    #[test]
+    fn percent_signs_are_decoded_for_web_servers_only() {
+        check("https://host/in/a%20b.csv", "https://host/in", "a b.csv", true);
+        check("s3://lake/in/a%20b.csv", "s3://lake/in", "a%20b.csv", true);
+        check("s3://lake/day=10%3A00/*.csv", "s3://lake/day=10%3A00", "a.csv", true);
+        assert!(PathPatterns::parse("https://host/in/%ff.csv").is_err());
     }
 
     #[test]

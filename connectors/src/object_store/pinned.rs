@@ -40,8 +40,8 @@ pub(crate) struct PinnedObject {
 enum Content {
     /// A handle keeps its file, whatever happens to the name; size and time are compared before and after.
     Local { file: Arc<File>, path: PathBuf },
-    /// Each request carries the entity tag.
-    Remote { store: Arc<dyn ObjectStore>, path: Path, ranges: bool },
+    /// Each answer has the entity tag, or the time, of the version.
+    Remote { store: Arc<dyn ObjectStore>, path: Path, is_web: bool },
 }
 
 impl PinnedObject {
@@ -52,7 +52,7 @@ impl PinnedObject {
             None => Ok(Content::Remote {
                 store: Arc::clone(location.store()),
                 path: location.path(&version.path),
-                ranges: !location.is_http(),
+                is_web: location.is_http(),
             }),
         };
         let content = content.map_err(|error| match error {
@@ -122,17 +122,36 @@ impl PinnedObject {
                     async move { object.read(range).await }
                 })
                 .boxed(),
-            Content::Remote { ranges: true, .. } => pieces_of(0..size, REMOTE_CHUNK)
-                .map(move |range| {
-                    let object = object.clone();
-                    async move { object.get(Some(range)).await }
-                })
-                .buffered(2)
-                .boxed(),
-            // A web server need not know ranges.
-            Content::Remote { ranges: false, .. } => {
-                stream::once(async move { object.body().await }).try_flatten().boxed()
+            Content::Remote { is_web: false, .. } => self.remote_pieces(0..size),
+            // A web server need not know ranges, so a small file is asked for as it is.
+            Content::Remote { is_web: true, .. } if size <= REMOTE_CHUNK => {
+                stream::once(object.body()).try_flatten().boxed()
             }
+            Content::Remote { is_web: true, .. } => stream::once(object.web_chunks()).try_flatten().boxed(),
+        }
+    }
+
+    fn remote_pieces(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+        let object = self.clone();
+        pieces_of(range, REMOTE_CHUNK)
+            .map(move |range| {
+                let object = object.clone();
+                async move { object.get(Some(range)).await }
+            })
+            .buffered(2)
+            .boxed()
+    }
+
+    /// A large file of a web server: in pieces, since a request has to end within its time-out, or at once from a server
+    /// that knows no ranges.
+    async fn web_chunks(self) -> Result<BoxStream<'static, Result<Bytes>>> {
+        match self.get(Some(0..REMOTE_CHUNK)).await {
+            Ok(first) => {
+                let rest = self.remote_pieces(REMOTE_CHUNK..self.version.size);
+                Ok(stream::iter([Ok(first)]).chain(rest).boxed())
+            }
+            Err(Error::Store { source: object_store::Error::NotSupported { .. }, .. }) => self.body().await,
+            Err(error) => Err(error),
         }
     }
 
@@ -174,21 +193,12 @@ impl PinnedObject {
             return Err(Error::Internal { message: "a local file was asked for as a remote object".into() });
         };
         let options = GetOptions {
-            if_match: self.version.etag.clone(),
+            if_match: self.version.etag.clone().filter(|tag| is_strong(tag)),
             range: range.filter(|range| range.end > range.start).map(GetRange::Bounded),
             ..GetOptions::default()
         };
         let result = store.get_opts(path, options).await.map_err(|error| self.remote_error(error))?;
-        if self.is_pinned_version(&result.meta) { Ok(result) } else { Err(self.unstable("changed")) }
-    }
-
-    /// A store that ignores the condition, or has no entity tags, is checked by what it says with the bytes.
-    fn is_pinned_version(&self, meta: &ObjectMeta) -> bool {
-        let same_tag = match (&self.version.etag, &meta.e_tag) {
-            (Some(pinned), Some(found)) => pinned == found,
-            _ => self.version.modified == meta.last_modified.timestamp_micros(),
-        };
-        same_tag && meta.size == self.version.size
+        if is_same_version(&self.version, &result.meta) { Ok(result) } else { Err(self.unstable("changed")) }
     }
 
     fn local_error(&self, path: &std::path::Path, error: io::Error) -> Error {
@@ -212,6 +222,35 @@ impl PinnedObject {
     fn unstable(&self, what: &'static str) -> Error {
         Error::Unstable { name: self.source.to_string(), path: self.version.path.clone(), what }
     }
+}
+
+/// A store that ignores the condition, or has no entity tags, is checked by what it says with the bytes.
+fn is_same_version(pinned: &ObjectVersion, found: &ObjectMeta) -> bool {
+    let is_same_time = pinned.modified == found.last_modified.timestamp_micros();
+    let is_same_tag = match (&pinned.etag, &found.e_tag) {
+        // What a weak tag means is the same, not each byte of it.
+        (Some(pinned), Some(found)) if is_weak(pinned) || is_weak(found) => {
+            is_same_time && opaque(pinned) == opaque(found)
+        }
+        (Some(pinned), Some(found)) => opaque(pinned) == opaque(found),
+        _ => is_same_time,
+    };
+    is_same_tag && found.size == pinned.size
+}
+
+fn is_weak(tag: &str) -> bool {
+    tag.starts_with("W/")
+}
+
+/// Whether a tag can be a condition: `If-Match` never holds for a weak one (RFC 9110, section 13.1.1), and Azure lists
+/// tags without their quotes, which no condition may lack.
+fn is_strong(tag: &str) -> bool {
+    tag.len() >= 2 && tag.starts_with('"') && tag.ends_with('"')
+}
+
+/// What two spellings of one tag share: `W/"a"`, `"a"` and `a`.
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
 }
 
 /// Modification time of a local file as an [`ObjectVersion`] has it.
@@ -240,4 +279,35 @@ fn pieces_of(range: Range<u64>, size: u64) -> stream::Iter<impl Iterator<Item = 
     let end = range.end;
     let starts = (range.start..end).step_by(usize::try_from(size).unwrap_or(usize::MAX));
     stream::iter(starts.map(move |start| start..(start + size).min(end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tag_is_the_same_however_it_is_spelled_and_a_weak_one_needs_the_time_too() {
+        for (pinned, found, seconds, expected) in [
+            (Some("a"), Some("\"a\""), 9, true),
+            (Some("\"a\""), Some("\"a\""), 9, true),
+            (Some("\"a\""), Some("\"b\""), 1, false),
+            (Some("W/\"a\""), Some("W/\"a\""), 1, true),
+            (Some("W/\"a\""), Some("W/\"a\""), 9, false),
+            (Some("\"a\""), Some("W/\"a\""), 9, false),
+            (None, Some("\"a\""), 1, true),
+            (None, None, 9, false),
+        ] {
+            let version =
+                ObjectVersion { path: "a".into(), size: 1, modified: 1_000_000, etag: pinned.map(str::to_owned) };
+            let last_modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let meta = ObjectMeta {
+                location: "a".into(),
+                last_modified: last_modified.into(),
+                size: 1,
+                e_tag: found.map(str::to_owned),
+                version: None,
+            };
+            assert_eq!(is_same_version(&version, &meta), expected, "{pinned:?} {found:?} {seconds}");
+        }
+    }
 }

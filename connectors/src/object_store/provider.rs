@@ -72,8 +72,8 @@ impl TableProvider for ObjectTable {
         let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let output_schema = Arc::new(self.schema.project(&wanted)?);
         let options = self.source.options();
-        let checks_not_null = !matches!(options.format, FileFormat::Text(_));
-        let plan = ReadPlan::new(&self.source, &output_schema, &wanted, checks_not_null)
+        let checks_rows = !matches!(options.format, FileFormat::Text(_));
+        let plan = ReadPlan::new(&self.source, &output_schema, &wanted, checks_rows)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
 
         let predicate = self.predicate(state, filters)?;

@@ -32,8 +32,6 @@ pub(super) struct ReadPlan {
     pub(super) columns: Vec<usize>,
     /// Their schema.
     pub(super) schema: SchemaRef,
-    /// Their defaults.
-    pub(super) defaults: Vec<Option<ArrayRef>>,
     /// Checks over them.
     pub(super) admission: Admission,
     /// The output.
@@ -43,19 +41,19 @@ pub(super) struct ReadPlan {
 }
 
 impl ReadPlan {
-    /// The plan for the columns `projection` of the source's schema. `checks_not_null` says whether rows have to be
-    /// checked for nulls (a text decoder does that itself).
+    /// The plan for the columns `wanted` of the source's schema. `checks_rows` says whether rows have to be checked for
+    /// nulls and for their event time (a text decoder does that itself, but needs the event time to be read).
     pub(super) fn new(
         source: &ObjectSource,
         output_schema: &SchemaRef,
         wanted: &[usize],
-        checks_not_null: bool,
+        checks_rows: bool,
     ) -> Result<Self> {
         let declared = source.declared();
         let count = declared.fields().len();
         let mut columns: Vec<usize> = wanted.iter().copied().filter(|column| *column < count).collect();
         columns.extend(source.event_time());
-        if checks_not_null {
+        if checks_rows {
             columns.extend((0..count).filter(|column| !declared.field(*column).is_nullable()));
         }
         columns.sort_unstable();
@@ -63,10 +61,10 @@ impl ReadPlan {
 
         let at = |column: usize| columns.binary_search(&column).unwrap_or_default();
         let name = |column: usize| declared.field(column).name().clone();
-        let not_null = columns.iter().filter(|column| checks_not_null && !declared.field(**column).is_nullable());
+        let not_null = columns.iter().filter(|column| checks_rows && !declared.field(**column).is_nullable());
         let admission = Admission {
             not_null: not_null.map(|column| (at(*column), name(*column))).collect(),
-            event_time: source.event_time().map(|column| (at(column), name(column))),
+            event_time: source.event_time().filter(|_| checks_rows).map(|column| (at(column), name(column))),
         };
         let output = wanted.iter().map(|column| match column.checked_sub(count) {
             None => OutputColumn::Read(at(*column)),
@@ -76,7 +74,6 @@ impl ReadPlan {
         });
         Ok(Self {
             schema: Arc::new(declared.project(&columns)?),
-            defaults: columns.iter().map(|column| source.defaults().get(*column).cloned().flatten()).collect(),
             admission,
             output: output.collect(),
             output_schema: Arc::clone(output_schema),
@@ -97,7 +94,6 @@ impl ReadPlan {
         let plan = Self {
             columns: kept.iter().map(|column| self.columns[*column]).collect(),
             schema: Arc::new(Schema::new(fields)),
-            defaults: kept.iter().map(|column| self.defaults[*column].clone()).collect(),
             admission: Admission {
                 not_null: self.admission.not_null.iter().filter(checked).filter_map(moved).collect(),
                 event_time: self.admission.event_time.as_ref().filter(checked).and_then(moved),

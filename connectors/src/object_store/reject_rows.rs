@@ -28,6 +28,16 @@ pub(super) struct RowReject {
     pub(super) length: u64,
 }
 
+impl RowReject {
+    /// The reject of a row that is `json`, of which no more is kept than goes to quarantine.
+    pub(super) fn new(record: u64, reason: RejectReason, column: &str, mut json: Vec<u8>) -> Self {
+        let length = json.len() as u64;
+        json.truncate(ORIGINAL_BYTES_MAX);
+        json.shrink_to_fit();
+        Self { record, reason, column: Some(column.to_owned()), original: json, length }
+    }
+}
+
 /// A table of rejects.
 pub(super) fn reject_batch(rejects: &[RowReject]) -> Result<RecordBatch> {
     let numbers =

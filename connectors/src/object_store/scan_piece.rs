@@ -22,6 +22,9 @@ use super::{parquet_read, text_read, typed_read};
 use crate::formats::text::ORIGINAL_BYTES_MAX;
 use crate::{Error, Result};
 
+/// Refused rows that are reported at a time: bounds how many of their originals wait.
+pub(super) const REPORT_ROWS: usize = 256;
+
 /// What the partitions of one scan share.
 #[derive(Debug)]
 pub(super) struct ScanContext {
@@ -159,25 +162,32 @@ impl<'a> PieceSink<'a> {
         self.ledger.undecodable += records;
     }
 
-    /// Takes rows with the columns of the plan. `whole` holds the same rows with all that is known of them.
-    pub(super) async fn rows(
-        &mut self,
-        batch: &RecordBatch,
-        numbers: Numbers<'_>,
-        whole: Option<&RecordBatch>,
-    ) -> Result<()> {
-        self.rows_of(self.plan(), batch, numbers, whole).await.map(drop)
+    /// Records that the decoder rejected and reported itself, for their event time alone.
+    pub(super) fn count_bad_event_times(&mut self, records: u64) {
+        self.ledger.records += records;
+        self.ledger.decoded += records;
+        self.ledger.bad_event_time += records;
     }
 
-    /// Takes rows with the columns of `plan`. Without `whole` the refused rows come back, to be reported by
+    /// Takes rows with the columns of the plan. `whole` holds the same rows with all that is known of them.
+    pub(super) async fn rows(&mut self, batch: &RecordBatch, numbers: Numbers<'_>, whole: &RecordBatch) -> Result<()> {
+        let plan = self.plan();
+        let refused = self.rows_of(plan, batch, numbers).await?;
+        for group in refused.chunks(REPORT_ROWS) {
+            let rejects = group.iter().map(|refused| Ok(refused.reject(plan, row_json(whole, refused.refusal.row)?)));
+            self.report_rows(&rejects.collect::<Result<Vec<_>>>()?).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes rows with the columns of `plan`. The refused ones come back where they are for this scan to report, by
     /// [`PieceSink::report_rows`].
     pub(super) async fn rows_of(
         &mut self,
         plan: &ReadPlan,
         batch: &RecordBatch,
         numbers: Numbers<'_>,
-        whole: Option<&RecordBatch>,
-    ) -> Result<Vec<RowReject>> {
+    ) -> Result<Vec<RefusedRow>> {
         let Some(emitter) = self.emitter else { return Ok(Vec::new()) };
         let rows = batch.num_rows();
         let verdict = plan.admission.judge(batch, self.latest())?;
@@ -185,12 +195,12 @@ impl<'a> PieceSink<'a> {
         let has_refused = !verdict.refused.is_empty();
         let mut numbers = if has_refused || plan.needs_numbers() { numbers.to_vec(rows) } else { Vec::new() };
 
-        let mut rejects = Vec::new();
+        let mut refused = Vec::new();
         if has_refused && self.reports_rejects() {
-            rejects = refused_rows(plan, &verdict.refused, &numbers, whole)?;
-            if whole.is_some() {
-                self.report_rows(&rejects).await?;
-            }
+            let record = |refusal: &Refusal| numbers.get(refusal.row).copied().unwrap_or_default();
+            refused.extend(
+                verdict.refused.iter().map(|refusal| RefusedRow { record: record(refusal), refusal: *refusal }),
+            );
         }
         let kept = match &verdict.keep {
             None => batch.clone(),
@@ -204,7 +214,7 @@ impl<'a> PieceSink<'a> {
             self.progress(0, kept.num_rows() as u64);
             emitter.emit(plan.output(&kept, self.origin(), &numbers)?).await?;
         }
-        Ok(rejects)
+        Ok(refused)
     }
 
     /// Reports rejects of rows.
@@ -273,22 +283,17 @@ impl<'a> PieceSink<'a> {
     }
 }
 
-fn refused_rows(
-    plan: &ReadPlan,
-    refused: &[Refusal],
-    numbers: &[u64],
-    whole: Option<&RecordBatch>,
-) -> Result<Vec<RowReject>> {
-    let mut rejects = Vec::with_capacity(refused.len());
-    for refusal in refused {
-        let original = whole.map(|batch| row_json(batch, refusal.row)).transpose()?.unwrap_or_default();
-        rejects.push(RowReject {
-            record: numbers.get(refusal.row).copied().unwrap_or_default(),
-            reason: refusal.reason,
-            column: Some(plan.schema.field(refusal.column).name().clone()),
-            length: original.len() as u64,
-            original,
-        });
+/// A row that did not pass, before its original is looked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RefusedRow {
+    /// Number of the record in its object.
+    pub(super) record: u64,
+    refusal: Refusal,
+}
+
+impl RefusedRow {
+    /// The reject of the row, which is `json`. `plan` is the one that it was read by.
+    pub(super) fn reject(&self, plan: &ReadPlan, json: Vec<u8>) -> RowReject {
+        RowReject::new(self.record, self.refusal.reason, plan.schema.field(self.refusal.column).name(), json)
     }
-    Ok(rejects)
 }

@@ -56,6 +56,12 @@ impl Sorter {
         Ok(Sorted { runs, heads, last: None })
     }
 
+    /// Versions in memory.
+    #[cfg(test)]
+    pub(super) fn in_memory(&self) -> usize {
+        self.current.len()
+    }
+
     /// Runs on disk so far.
     #[cfg(test)]
     pub(super) fn spilled_runs(&self) -> usize {
@@ -140,6 +146,12 @@ impl SpillQueue {
             }
         }
         Ok(self.first.front())
+    }
+
+    /// Versions in memory.
+    #[cfg(test)]
+    pub(super) fn in_memory(&self) -> usize {
+        self.first.len()
     }
 
     /// Takes the version that [`SpillQueue::front`] showed.

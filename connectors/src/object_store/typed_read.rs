@@ -61,16 +61,17 @@ pub(super) async fn read(object: &PinnedObject, format: TypedFormat, sink: &mut 
     while let Some(decoded) = decoded.recv().await {
         match decoded {
             Decoded::Schema(schema) => {
-                let (source, plan) = (sink.source().shared_name(), sink.plan());
                 held = (0..schema.fields().len()).collect();
-                fit = Some(Fit::new(source, object.path(), &plan.schema, &plan.defaults, &schema)?);
+                let declared = Fit::new(sink.source(), object.path(), &schema)?;
+                // Whether the object is readable does not depend on what a query reads.
+                fit = Some(if sink.is_check() { declared } else { declared.project(&sink.plan().columns)? });
             }
             Decoded::Batch(batch) => {
                 let Some(fit) = &fit else { continue };
                 // A file's own batches may be of any size.
                 for start in (0..batch.num_rows()).step_by(batch_rows.max(1)) {
                     let part = batch.slice(start, batch_rows.min(batch.num_rows() - start));
-                    sink.rows(&fit.apply(&part, &held)?, Numbers::From(row), Some(&part)).await?;
+                    sink.rows(&fit.apply(&part, &held)?, Numbers::From(row), &part).await?;
                     row += part.num_rows() as u64;
                 }
                 sink.progress(read() - reported, 0);

@@ -161,6 +161,29 @@ impl Column {
         }
     }
 
+    /// The time that was appended last, in the column's unit (days for a date); `None` if it is null.
+    pub(super) fn last_time(&self) -> Option<i64> {
+        let (count, last) = match &self.values {
+            Values::Timestamp { values, .. } => (values.len(), values.last().copied()),
+            Values::Date(values) => (values.len(), values.last().copied().map(i64::from)),
+            _ => (0, None),
+        };
+        last.filter(|_| self.nulls.is_valid(count - 1))
+    }
+
+    /// The last time in the column's unit that is not after `micros` (since 1970, UTC); `None` if it holds no times.
+    pub(super) fn last_time_until(&self, micros: i64) -> Option<i64> {
+        const MICROS_PER_DAY: i64 = 86_400_000_000;
+        match &self.values {
+            Values::Timestamp { unit, .. } => {
+                let scaled = (i128::from(micros) * 10_i128.pow(digits(*unit))).div_euclid(1_000_000);
+                Some(i64::try_from(scaled).unwrap_or(if scaled > 0 { i64::MAX } else { i64::MIN }))
+            }
+            Values::Date(_) => Some(micros.div_euclid(MICROS_PER_DAY)),
+            _ => None,
+        }
+    }
+
     /// Marks the value that was just appended as there.
     #[inline]
     pub(super) fn note_value(&mut self) {

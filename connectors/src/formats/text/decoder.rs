@@ -84,6 +84,8 @@ pub struct ObjectCounts {
     pub records: u64,
     /// Of these, rejected.
     pub rejected: u64,
+    /// Of these, rejected for their event time alone ([`TextDecoder::judge_event_times`]).
+    pub bad_event_times: u64,
     /// Decompressed bytes.
     pub bytes: u64,
 }
@@ -103,6 +105,17 @@ impl TextDecoder {
         let framer = Framer::new(options.limits.max_record_bytes);
         let reader = Reader::new(options)?;
         Ok(Self { framer, reader, head: Head::Undecided(Vec::new()), bytes: 0 })
+    }
+
+    /// Rejects records whose event time is null, or after `latest` (microseconds since 1970, UTC). `column` is the
+    /// declared column that holds it, which must be built.
+    pub fn judge_event_times(&mut self, column: usize, latest: i64) -> Result<()> {
+        let built = self.reader.rows.columns.get(column).filter(|column| column.is_built());
+        let Some(latest) = built.and_then(|column| column.last_time_until(latest)) else {
+            return Err(Error::Internal { message: format!("column {column} has no event times to judge") });
+        };
+        self.reader.event_time = Some(EventTime { column, latest });
+        Ok(())
     }
 
     /// Schema of the batches.
@@ -156,6 +169,12 @@ impl TextDecoder {
         self.reader.rejects.len()
     }
 
+    /// Whether nothing that comes can make the object unreadable: its first bytes, and its header if it has one, were
+    /// read.
+    pub fn is_past_header(&self) -> bool {
+        matches!(self.head, Head::Past) && !self.reader.awaits_header()
+    }
+
     fn begin_object(&mut self) {
         self.reader.begin_object();
         self.framer.begin_object(0);
@@ -187,7 +206,28 @@ struct Reader {
     rejects: Rejects,
     /// Names of the columns, for rejects.
     paths: Vec<String>,
+    event_time: Option<EventTime>,
     counts: ObjectCounts,
+}
+
+/// What the event time of a record must be.
+#[derive(Debug, Clone, Copy)]
+struct EventTime {
+    column: usize,
+    /// The last possible one, in the column's unit.
+    latest: i64,
+}
+
+impl EventTime {
+    /// Judges the row that was appended last.
+    fn judge(self, columns: &[Column]) -> Result<(), Fault> {
+        let Some(column) = columns.get(self.column) else { return Ok(()) };
+        match column.last_time() {
+            None => Err(column.fault(RejectReason::NullEventTime)),
+            Some(time) if time > self.latest => Err(column.fault(RejectReason::EventTimeAhead)),
+            Some(_) => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -217,7 +257,7 @@ impl Reader {
             TextFormat::Csv(csv) => Records::Csv(Box::new(CsvRecords::new(options.schema, csv))),
         };
         let (rejects, counts) = (Rejects::default(), ObjectCounts::default());
-        Ok(Self { records, rows, rejects, paths: maker.paths, counts })
+        Ok(Self { records, rows, rejects, paths: maker.paths, event_time: None, counts })
     }
 
     fn begin_object(&mut self) {
@@ -226,6 +266,10 @@ impl Reader {
         if let Records::Csv(records) = &mut self.records {
             records.begin_object();
         }
+    }
+
+    fn awaits_header(&self) -> bool {
+        matches!(&self.records, Records::Csv(records) if records.awaits_header())
     }
 
     fn is_blank(&self, text: &[u8]) -> bool {
@@ -254,6 +298,10 @@ impl Reader {
             Records::Json { records, .. } => records.decode(text, columns),
             Records::Csv(records) => records.decode(text, columns),
         };
+        let decoded = match self.event_time {
+            None => decoded,
+            Some(event_time) => decoded.and_then(|bytes| event_time.judge(columns).map(|()| bytes)),
+        };
         if decoded.is_err() {
             self.rows.cut_back();
         }
@@ -265,6 +313,8 @@ impl Reader {
         self.rejects.push(place, fault.reason, column.map(String::as_str), text);
         self.counts.records += 1;
         self.counts.rejected += 1;
+        let is_bad_event_time = matches!(fault.reason, RejectReason::NullEventTime | RejectReason::EventTimeAhead);
+        self.counts.bad_event_times += u64::from(is_bad_event_time);
     }
 
     fn place(&self, frame: Frame<'_>, byte_len: u64) -> Place {
@@ -334,7 +384,7 @@ impl RecordReader for Reader {
             Unframed::TooLong => RejectReason::RecordTooLong,
             Unframed::UnclosedQuote => RejectReason::InvalidQuoting,
         };
-        if matches!(&self.records, Records::Csv(records) if records.awaits_header()) {
+        if self.awaits_header() {
             let reason = format!("its header is no record of CSV ({})", reason.as_str());
             return Err(FileFault::Unreadable { offset: frame.start, reason });
         }

@@ -15,13 +15,13 @@ use super::time;
 /// Records looked at, at most.
 const RECORDS_MAX: usize = 10_000;
 
-/// The schema of the records in `head`, the first bytes of an object (decompressed); `is_whole` says whether there are
-/// no more. Whole numbers are `Int64`, other numbers `Float64`, ISO 8601 texts dates and timestamps, objects structs,
+/// What is common to the records in `head`, the first bytes of an object (decompressed); `is_whole` says whether there are
+/// no more. In its schema whole numbers are `Int64`, other numbers `Float64`, ISO 8601 texts dates and timestamps, objects structs,
 /// arrays lists; everything else is `Utf8`, and a JSON field that mixes kinds is `Utf8` with the extension type
 /// `arrow.json`. Records that are none are passed over: the decoder will reject them.
 ///
 /// Codes such as `007` stay text, and `0` and `1` are numbers, not Booleans.
-pub fn infer(head: &[u8], is_whole: bool, format: &TextFormat) -> Result<Schema, FileFault> {
+pub fn infer(head: &[u8], is_whole: bool, format: &TextFormat) -> Result<Inferred, FileFault> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let fields = match format {
         TextFormat::Json(options) => infer_json(head, is_whole, &options.timestamp_format),
@@ -32,8 +32,30 @@ pub fn infer(head: &[u8], is_whole: bool, format: &TextFormat) -> Result<Schema,
             format!("its first {} bytes hold no record to take a schema from; declare the columns", head.len());
         return Err(FileFault::Mismatch { reason });
     }
-    let fields: Vec<Field> = fields.into_iter().map(|(name, kind)| kind.into_field(&name)).collect();
-    Ok(Schema::new(fields))
+    Ok(Inferred { fields, has_json: matches!(format, TextFormat::Json(_)) })
+}
+
+/// What the records of an object, or of several, have in common: less than a schema, which no longer tells a field that
+/// was always null from a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inferred {
+    fields: Vec<(String, Kind)>,
+    has_json: bool,
+}
+
+impl Inferred {
+    /// Takes the records of another object of the same format in; its new fields go last.
+    pub fn merge(&mut self, other: Self) {
+        merge(&mut self.fields, other.fields);
+        if !self.has_json {
+            self.fields.iter_mut().for_each(|(_, kind)| kind.unmix());
+        }
+    }
+
+    /// The schema of all of them.
+    pub fn into_schema(self) -> Schema {
+        Schema::new(self.fields.into_iter().map(|(name, kind)| kind.into_field(&name)).collect::<Vec<_>>())
+    }
 }
 
 /// What the values of one field have in common.
@@ -78,6 +100,13 @@ impl Kind {
                 Self::Text
             }
             _ => Self::Mixed,
+        }
+    }
+
+    /// In a format where every value is a text, a mixture of kinds is text.
+    fn unmix(&mut self) {
+        if *self == Self::Mixed {
+            *self = Self::Text;
         }
     }
 
@@ -233,8 +262,8 @@ fn infer_csv(head: &[u8], is_whole: bool, options: &CsvOptions) -> Result<Vec<(S
     for row in rows.iter().filter(|row| row.len() == names.len()) {
         for (kind, field) in kinds.iter_mut().zip(row) {
             let Some(text) = field else { continue };
-            let found = std::mem::replace(kind, Kind::Null).or(csv_kind(text.as_bytes(), options));
-            *kind = if found == Kind::Mixed { Kind::Text } else { found };
+            *kind = std::mem::replace(kind, Kind::Null).or(csv_kind(text.as_bytes(), options));
+            kind.unmix();
         }
     }
     Ok(names.into_iter().zip(kinds).collect())

@@ -50,7 +50,7 @@ mod testing;
 
 pub use decoder::{Decoded, ObjectCounts, TextDecoder, TextDecoderOptions};
 pub use fault::FileFault;
-pub use infer::infer;
+pub use infer::{Inferred, infer};
 pub use options::{CsvOptions, DecodeLimits, Encoding, JsonOptions, OnExtra, TextFormat, TimestampFormat};
 pub use record_numbers::RecordNumbers;
 pub use reject::{ORIGINAL_BYTES_MAX, reject_schema};

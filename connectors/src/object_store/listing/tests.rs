@@ -60,17 +60,20 @@ async fn a_million_keys_are_listed_in_bounded_memory() {
     let mut sorter = Sorter::new(RUN_LENGTH);
     for at in 0..count {
         sorter.push(version(&key(at * 7 % count), 1, 1)).unwrap();
+        assert!(sorter.in_memory() < RUN_LENGTH);
     }
     assert_eq!(sorter.spilled_runs() as u64, count / RUN_LENGTH as u64);
     let known = stream::empty().boxed();
     let mut listing = Listing::merge(&Arc::from("s"), sorter.finish().unwrap(), known, OnChange::Fail).await.unwrap();
     assert_eq!(listing.remaining_objects(), count);
+    assert_eq!(listing.new.in_memory(), RUN_LENGTH);
     let (mut taken, mut last) = (0, String::new());
     loop {
         let slice = listing.next_slice(&mut SliceLimits::default()).await.unwrap();
         let Some(newest) = slice.last() else { break };
         assert!(slice.is_sorted() && slice[0].path > last);
         last.clone_from(&newest.path);
+        assert!(listing.new.in_memory() <= RUN_LENGTH);
         taken += slice.len() as u64;
     }
     assert_eq!(taken, count);

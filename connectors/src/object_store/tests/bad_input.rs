@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    TimestampNanosecondArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::UInt64Type;
 use arrow_schema::DataType;
 use bessemer_schemas::{ErrorKind, IncludeColumn, IncludeKind, Span, WatermarkDefinition};
+use datafusion_expr::{col, lit};
 use tempfile::tempdir;
 
 use super::harness::*;
 use crate::Error;
+use crate::formats::compression::Compression;
 use crate::object_store::{ObjectSource, ObjectSourceOptions};
 
 #[tokio::test]
@@ -92,6 +99,54 @@ async fn column_that_changes_its_type_between_files_names_file_column_and_types(
 }
 
 #[tokio::test]
+async fn file_that_does_not_fit_is_said_whatever_the_query_reads() {
+    let batch = rows(0..9);
+    let mut declared = columns();
+    declared[2] = column("amount", DataType::Int64, true);
+    for (name, bytes) in [("a.parquet", parquet(&batch, 9)), ("a.arrow", ipc_file(&batch)), ("a.avro", avro(&batch))] {
+        let folder = tempdir().unwrap();
+        write(folder.path(), name, &bytes);
+        let source = open(folder.path(), Some(declared.clone()), &[("path", name)]).await.unwrap();
+        let error = scan(&source, Ask { projection: Some(&[0]), ..Ask::default() }).await.unwrap_err();
+        assert!(matches!(&error, Error::SchemaMismatch { reason, .. } if reason.contains("`amount`")), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn file_is_quarantined_whatever_the_query_reads() {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(0..9));
+    let nanos: ArrayRef = Arc::new((0..9).map(|at| Some(i64::from(at == 8))).collect::<TimestampNanosecondArray>());
+    let batch = RecordBatch::try_from_iter([("id", ids), ("at", nanos)]).unwrap();
+    let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
+    for (name, bytes) in [("a.parquet", parquet(&batch, 3)), ("a.arrow", ipc_file(&batch))] {
+        let folder = tempdir().unwrap();
+        write(folder.path(), name, &bytes);
+        let options = [("path", name), ("on_error", "quarantine")];
+        let source = open(folder.path(), Some(declared.clone()), &options).await.unwrap();
+        let filters = [col("id").lt(lit(2_i64))];
+        for projection in [None, Some([0].as_slice())] {
+            let scanned = scan(&source, Ask { projection, filters: &filters, ..Ask::default() }).await.unwrap();
+            assert_eq!(scanned.reasons(), ["0|unreadable_file|∅"], "{name}");
+            assert_eq!((scanned.text().len(), scanned.ledger.records), (0, 1), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn text_file_whose_header_is_wrong_is_quarantined_wherever_the_header_is() {
+    // More blank lines than one read brings.
+    let late = ["\n".repeat(3 << 20).as_str(), "x,y\n1,2\n"].concat().into_bytes();
+    for bytes in [late, b"x,y".to_vec(), b"\xff\xfe".to_vec()] {
+        let folder = tempdir().unwrap();
+        write(folder.path(), "a.csv", &bytes);
+        let options = [("path", "a.csv"), ("on_error", "quarantine")];
+        let source = open(folder.path(), Some(columns()), &options).await.unwrap();
+        let scanned = scan(&source, Ask::default()).await.unwrap();
+        assert_eq!(scanned.reasons(), ["0|unreadable_file|∅"]);
+    }
+}
+
+#[tokio::test]
 async fn columns_added_removed_and_reordered_are_matched_by_name() {
     let folder = tempdir().unwrap();
     let whole = rows(0..4);
@@ -151,7 +206,7 @@ async fn null_in_not_null_is_a_reject_even_where_the_column_is_not_read() {
             .rejects
             .iter()
             .flat_map(|batch| {
-                let column = arrow::array::AsArray::as_binary::<i32>(batch.column(6)).clone();
+                let column = AsArray::as_binary::<i32>(batch.column(6)).clone();
                 column.iter().flatten().map(|bytes| String::from_utf8(bytes.to_vec()).unwrap()).collect::<Vec<_>>()
             })
             .collect();
@@ -184,6 +239,39 @@ async fn bad_event_times_are_quarantined_even_where_the_column_is_not_read() {
         assert_eq!(scanned.text(), ["1", "4"], "{name}");
         assert_eq!(scanned.reasons(), ["1|null_event_time|at", "2|event_time_ahead|at"], "{name}");
         assert_eq!((scanned.ledger.decoded, scanned.ledger.bad_event_time), (4, 2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn text_record_with_a_bad_event_time_goes_to_quarantine_as_it_is_written() {
+    let json = "{ \"id\": 1, \"at\": \"1970-01-01\" }\n\n{\"id\":2,\"more\":[1]}\r\n{\"at\":\"2999-01-01\",\"id\":3}\n";
+    let csv = "at,id,more\n1970-01-01,1,\n,2,\"a\nb\"\n2999-01-01,3,x";
+    let gzip = super::formats::compressed(Compression::Gzip, csv.as_bytes()).await;
+    for (name, bytes, text, expected) in [
+        ("a.json", json.as_bytes().to_vec(), json, ["1|3|33|19|null_event_time|at", "2|4|54|26|event_time_ahead|at"]),
+        ("a.csv", csv.as_bytes().to_vec(), csv, ["1|3|25|8|null_event_time|at", "2|5|34|14|event_time_ahead|at"]),
+        ("a.csv.gz", gzip, csv, ["1|3|25|8|null_event_time|at", "2|5|34|14|event_time_ahead|at"]),
+    ] {
+        let folder = tempdir().unwrap();
+        write(folder.path(), name, &bytes);
+        let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
+        let mut definition = definition(Some(declared), &[("path", name)]);
+        definition.watermark =
+            Some(WatermarkDefinition { column: super::harness::name("at"), expr: None, span: Span::default() });
+        let options = parse(&mut definition, folder.path());
+        let source = ObjectSource::open(&definition, options).await.unwrap();
+        for projection in [None, Some([0].as_slice()), Some([].as_slice())] {
+            let scanned = scan(&source, Ask { projection, ..Ask::default() }).await.unwrap();
+            let rejects = concat_batches(scanned.rejects[0].schema_ref(), &scanned.rejects).unwrap();
+            assert_eq!(super::harness::text(&[rejects.project(&[0, 1, 2, 3, 4, 5]).unwrap()]), expected, "{name}");
+            for row in 0..2 {
+                let number = |column: usize| rejects.column(column).as_primitive::<UInt64Type>().value(row);
+                let (start, length) = (usize::try_from(number(2)).unwrap(), usize::try_from(number(3)).unwrap());
+                let original = rejects.column(6).as_binary::<i32>().value(row);
+                assert_eq!(original, &text.as_bytes()[start..start + length], "{name}");
+            }
+            assert_eq!((scanned.ledger.decoded, scanned.ledger.bad_event_time, scanned.ledger.admitted), (3, 2, 1));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use super::harness::*;
 use crate::formats::compression::Compression;
 
-async fn compressed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
+pub(super) async fn compressed(compression: Compression, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     match compression {
         Compression::None => out.extend_from_slice(bytes),
@@ -71,6 +71,16 @@ async fn columns_left_out_are_inferred() {
         let scanned = scan(&source, Ask::default()).await.unwrap();
         assert_eq!(scanned.text(), text(&[rows(0..50)]), "{name}");
     }
+}
+
+#[tokio::test]
+async fn columns_are_inferred_from_the_values_of_several_files() {
+    let folder = tempdir().unwrap();
+    write(folder.path(), "a.json", b"{\"id\":null,\"o\":{\"x\":1}}\n");
+    write(folder.path(), "b.json", b"{\"o\":{\"y\":2.5,\"x\":null},\"id\":1}\n");
+    let source = open(folder.path(), None, &[("path", "*.json")]).await.unwrap();
+    let scanned = scan(&source, Ask::default()).await.unwrap();
+    assert_eq!(scanned.text(), ["∅|{x: 1, y: ∅}", "1|{x: ∅, y: 2.5}"]);
 }
 
 #[tokio::test]

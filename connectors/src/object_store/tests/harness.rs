@@ -195,6 +195,23 @@ pub(super) async fn open_in_memory(
     Ok((ObjectSource::open(&definition, options).await?, location))
 }
 
+/// The same out of `store`, below `in/`.
+pub(super) async fn open_in(
+    store: impl object_store::ObjectStore,
+    columns: Option<Vec<ColumnDefinition>>,
+    options: &[(&str, &str)],
+) -> Result<Arc<ObjectSource>> {
+    let mut definition = definition(columns, options);
+    let location = Location::in_store(Arc::new(store), "in".into());
+    let options = parse(&mut definition, Path::new("/")).in_location(location);
+    ObjectSource::open(&definition, options).await
+}
+
+/// The paths of what a source finds.
+pub(super) async fn listed_paths(source: &ObjectSource) -> Result<Vec<String>> {
+    Ok(listed(source).await?.into_iter().map(|version| version.path).collect())
+}
+
 pub(super) async fn listed(source: &ObjectSource) -> Result<Vec<ObjectVersion>> {
     let mut listing = source.list(stream::empty().boxed()).await?;
     listing.next_slice(&mut SliceLimits { files: u64::MAX, ..SliceLimits::default() }).await

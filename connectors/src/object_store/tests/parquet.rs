@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Float32Array, Float64Array, Int64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::UInt64Type;
 use arrow_schema::DataType;
 use datafusion_common::DFSchema;
 use datafusion_expr::{Expr, col, lit};
@@ -42,6 +43,47 @@ async fn row_group_with_a_null_in_not_null_is_never_pruned() {
 }
 
 #[tokio::test]
+async fn row_group_with_nan_is_not_pruned_by_its_numbers() {
+    let folder = tempdir().unwrap();
+    let doubles: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::NAN, 2.0, -f64::NAN, 3.0, 4.0]));
+    let singles: ArrayRef = Arc::new(Float32Array::from(vec![1.0, f32::NAN, 2.0, -f32::NAN, 3.0, 4.0]));
+    let batch = RecordBatch::try_from_iter([("x", doubles), ("y", singles)]).unwrap();
+    write(folder.path(), "a.parquet", &parquet(&batch, 2));
+    let source = open(folder.path(), None, &[("path", "a.parquet")]).await.unwrap();
+    // The engine orders NaN above infinity, and a negative one below.
+    let (x, y) = (|| col("x"), || col("y"));
+    for filter in [x().gt(lit(5.0)), x().lt(lit(-5.0)), y().gt(lit(5.0_f32)), y().lt(lit(-5.0_f32))] {
+        let scanned = scan(&source, Ask { filters: std::slice::from_ref(&filter), ..Ask::default() }).await.unwrap();
+        assert_eq!(scanned.text().iter().filter(|row| row.contains("NaN")).count(), 2, "{filter}");
+    }
+}
+
+#[tokio::test]
+async fn refused_rows_are_reported_in_bounded_groups_with_bounded_originals() {
+    let folder = tempdir().unwrap();
+    let keys: ArrayRef = Arc::new(Int64Array::from(vec![None; 1_000]));
+    let text = |row: usize| if row == 300 { "x".repeat(100_000) } else { row.to_string() };
+    let texts: ArrayRef = Arc::new((0..1_000).map(|row| Some(text(row))).collect::<arrow::array::StringArray>());
+    let batch = RecordBatch::try_from_iter_with_nullable([("key", keys, true), ("text", texts, true)]).unwrap();
+    let declared = vec![column("key", DataType::Int64, false), column("text", DataType::Utf8, true)];
+    for (name, bytes) in [("a.parquet", parquet(&batch, 600)), ("a.arrow", ipc_file(&batch))] {
+        write(folder.path(), name, &bytes);
+        let source = open(folder.path(), Some(declared.clone()), &[("path", name)]).await.unwrap();
+        let scanned = scan(&source, Ask { projection: Some(&[0]), ..Ask::default() }).await.unwrap();
+        assert!(scanned.rejects.iter().all(|batch| batch.num_rows() <= 256), "{name}");
+        let rejects = arrow::compute::concat_batches(&scanned.rejects[0].schema(), &scanned.rejects).unwrap();
+        assert_eq!(rejects.num_rows(), 1_000, "{name}");
+        let (lengths, originals) =
+            (rejects.column(3).as_primitive::<UInt64Type>(), rejects.column(6).as_binary::<i32>());
+        for row in [0, 300, 599, 600, 999] {
+            let whole = format!("{{\"key\":null,\"text\":\"{}\"}}", text(row));
+            assert_eq!(lengths.value(row), whole.len() as u64, "{name} {row}");
+            assert_eq!(originals.value(row), &whole.as_bytes()[..whole.len().min(64 << 10)], "{name} {row}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn one_large_file_is_read_by_all_partitions() {
     let folder = tempdir().unwrap();
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(
@@ -65,7 +107,9 @@ async fn one_large_file_is_read_by_all_partitions() {
 async fn footer_that_lies_ends_in_an_error() {
     let folder = tempdir().unwrap();
     let whole = parquet(&rows(0..1_000), 100);
-    for at in [whole.len() - 8, whole.len() - 6, whole.len() / 2, 10] {
+    // The length of the metadata, its high bytes, and the magic bytes after it; then a page in the middle, and the first.
+    let (length, high, magic) = (whole.len() - 8, whole.len() - 6, whole.len() - 4);
+    for at in [length, high, magic, whole.len() / 2, 10] {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x5a;
         bytes[at + 1] ^= 0xff;
@@ -73,8 +117,11 @@ async fn footer_that_lies_ends_in_an_error() {
         let source = open(folder.path(), Some(columns()), &[("path", "a.parquet")]).await.unwrap();
         match scan(&source, Ask::default()).await {
             Err(Error::BadFile { path, .. }) => assert_eq!(path, "a.parquet"),
-            // A flipped bit in uncompressed values cannot be seen without a checksum.
-            other => drop(other.unwrap()),
+            // A flipped bit in uncompressed values cannot be seen without a checksum; one in the footer always can.
+            other => {
+                let scanned = other.unwrap();
+                assert!(at < length, "{at} gave {} batches", scanned.batches.len());
+            }
         }
     }
 }
@@ -127,7 +174,7 @@ proptest! {
                 let predicate = filters.iter().cloned().reduce(Expr::and).unwrap();
                 let predicate = super::session::physical_expr(&predicate, &schema).unwrap();
                 let mask = predicate.evaluate(&batch).unwrap().into_array(batch.num_rows()).unwrap();
-                let mask = arrow::array::AsArray::as_boolean(&mask).clone();
+                let mask = AsArray::as_boolean(&mask).clone();
                 text(&[filter_record_batch(&batch, &mask).unwrap()])
             };
             assert_eq!(kept(scanned.whole(source.schema())), kept(rows(0..120)));

@@ -11,6 +11,7 @@ use object_store::ObjectStoreExt;
 use tempfile::tempdir;
 
 use super::harness::*;
+use super::odd_store::OddStore;
 use crate::Error;
 use crate::object_store::EpochScans;
 
@@ -57,6 +58,18 @@ async fn object_replaced_after_the_listing_is_said() {
         location.store().delete(&location.path(name)).await.unwrap();
         let error = scan_objects(&source, &objects, Ask::default()).await.unwrap_err();
         assert!(is_unstable(&error, name, "disappeared"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn tag_that_a_listing_spells_without_quotes_is_the_same_tag() {
+    for (name, bytes) in [("a.csv", csv(&rows(0..50))), ("a.parquet", parquet(&rows(0..50), 9))] {
+        let store = OddStore::default();
+        store.put(&format!("in/{name}").as_str().into(), bytes.into()).await.unwrap();
+        let source = open_in(store, Some(columns()), &[("path", &format!("*{name}"))]).await.unwrap();
+        let objects = listed(&source).await.unwrap();
+        assert!(objects[0].etag.as_ref().is_some_and(|tag| !tag.starts_with('"')));
+        assert_eq!(scan_objects(&source, &objects, Ask::default()).await.unwrap().text(), text(&[rows(0..50)]));
     }
 }
 

@@ -48,6 +48,50 @@ fn batches_are_cut_by_bytes() {
 }
 
 #[test]
+fn record_with_a_bad_event_time_is_rejected_with_its_own_bytes_and_place() {
+    let micros = DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, None);
+    for (format, text, places) in [
+        (
+            json(),
+            "{\"a\":\"1970-01-01\",\"b\":1}\n\n{\"b\":2}\nbad\n{\"a\":\"1970-01-03\",\"b\":4}",
+            ["1|3|26|7|null_event_time|a", "2|4|34|3|invalid_json|", "3|5|38|24|event_time_ahead|a"],
+        ),
+        (
+            csv(),
+            "b,a\n1,1970-01-01\n\"2\n\",\n2,\n3,1970-01-03\n",
+            ["1|3|17|5|wrong_type|b", "2|5|23|2|null_event_time|a", "3|6|26|12|event_time_ahead|a"],
+        ),
+    ] {
+        for time in [micros.clone(), DataType::Date32] {
+            let fields = columns(&[time, DataType::Int64]);
+            let projection = Some(vec![0]);
+            let mut decoder =
+                TextDecoder::new(TextDecoderOptions { projection, ..options(format.clone(), fields) }).unwrap();
+            decoder.judge_event_times(0, 86_400_000_000).unwrap();
+            decoder.feed(text.as_bytes()).unwrap();
+            let counts = decoder.finish_object().unwrap();
+            assert_eq!((counts.records, counts.rejected, counts.bad_event_times), (4, 3, 2));
+            assert_eq!(decoder.next_batch().unwrap().numbers.iter().collect::<Vec<_>>(), [0]);
+            let rejects = decoder.take_rejects().unwrap().unwrap();
+            let shown = |row: usize| {
+                let text =
+                    |column: usize| arrow::util::display::array_value_to_string(rejects.column(column), row).unwrap();
+                (0..6).map(text).collect::<Vec<_>>().join("|")
+            };
+            assert_eq!((0..3).map(shown).collect::<Vec<_>>(), places);
+            for row in 0..3 {
+                let number = |column: usize| rejects.column(column).as_primitive::<UInt64Type>().value(row);
+                let (start, length) = (usize::try_from(number(2)).unwrap(), usize::try_from(number(3)).unwrap());
+                let original = rejects.column(6).as_binary::<i32>().value(row);
+                assert_eq!(original, &text.as_bytes()[start..start + length]);
+            }
+        }
+    }
+    let mut decoder = json_decoder(DecodeLimits::default());
+    assert!(decoder.judge_event_times(0, 0).is_err());
+}
+
+#[test]
 fn rejects_say_where_they_were() {
     let mut decoder = json_decoder(DecodeLimits::default());
     decode(&mut decoder, b"\xef\xbb\xbf{\"a\":1}\r\n\r\nbad\r\n{\"a\":true}\n", 4);
