@@ -1,9 +1,10 @@
 //! Topics through the whole program: every record once, whatever happens to it.
 
-use std::time::Instant;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use bessemer_integration_tests::{Bessemer, KafkaCluster, Pipeline, pause};
+use anyhow::{Context, Result, ensure};
+use bessemer_integration_tests::{Bessemer, KafkaCluster, Pipeline, pause, wait_until};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -164,4 +165,142 @@ fn killed_at_any_moment_every_record_is_there_once() -> Result<()> {
     assert!(interrupted > KILLS / 2, "only {interrupted} runs were killed before their end");
     bessemer.json(["run", &pipeline.path(), "--json"])?;
     check_every_number(&bessemer, &pipeline, end)
+}
+
+/// Records that a pipeline has committed, from its ledger; 0 before its first epoch.
+fn committed(bessemer: &Bessemer, path: &str) -> Result<i64> {
+    let outcome = bessemer.call(["ledger", path, "--json"])?;
+    if outcome.code != Some(0) {
+        return Ok(0);
+    }
+    let ledger: serde_json::Value = serde_json::from_str(&outcome.stdout)?;
+    Ok(ledger["sources"][0]["records"].as_i64().unwrap_or(0))
+}
+
+fn stop(daemon: &mut Child) -> Result<()> {
+    let status = Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status()?;
+    ensure!(status.success(), "kill: {status}");
+    let status = daemon.wait()?;
+    ensure!(status.code() == Some(0), "the daemon ended with {status}");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_commits_what_comes_and_stops_cleanly() -> Result<()> {
+    let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
+    let pipeline = pipeline(&cluster, "SET epoch_age_max = '100ms';")?;
+    let mut daemon = bessemer.start(["daemon", &pipeline.path()])?;
+    for burst in 0..5 {
+        send(&cluster, burst * 200..(burst + 1) * 200)?;
+        wait_until("a burst is committed", || Ok(committed(&bessemer, &pipeline.path())? == (burst + 1) * 200))?;
+    }
+    stop(&mut daemon)?;
+    check_every_number(&bessemer, &pipeline, 1_000)?;
+    // The same engine: a run goes on where the daemon stopped.
+    send(&cluster, 1_000..1_050)?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    check_every_number(&bessemer, &pipeline, 1_050)
+}
+
+#[test]
+fn a_daemon_that_is_killed_at_any_moment_loses_and_repeats_nothing() -> Result<()> {
+    const SEED: u64 = 0xdae;
+    const KILLS: usize = 15;
+    const BURST: i64 = 150;
+    let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
+    let pipeline = pipeline(&cluster, "SET epoch_age_max = '20ms'; SET epoch_rows = 60;")?;
+    let mut random = StdRng::seed_from_u64(SEED);
+    let mut end = 0;
+    println!("seed {SEED:#x}");
+    for kill in 0..KILLS {
+        let mut daemon = bessemer.start(["daemon", &pipeline.path()])?;
+        send(&cluster, end..end + BURST)?;
+        end += BURST;
+        if kill % 5 == 2 {
+            let errors = [rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT; 4];
+            cluster.mock.request_errors(rdkafka::types::RDKafkaApiKey::Fetch, &errors);
+        }
+        pause(Duration::from_millis(random.random_range(0..2_500)));
+        daemon.kill()?;
+        daemon.wait()?;
+    }
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    check_every_number(&bessemer, &pipeline, end)
+}
+
+#[test]
+fn a_daemon_follows_its_folder() -> Result<()> {
+    let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
+    send(&cluster, 0..100)?;
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(format!("{name}.sql"));
+    let text = |name: &str, rest: &str| {
+        format!(
+            "CREATE PIPELINE {name}; SET epoch_age_max = '50ms';
+             CREATE SOURCE numbers (number BIGINT NOT NULL) WITH (connector = 'kafka', bootstrap_servers = '{}',
+                 topic = 'numbers', format = 'json');
+             CREATE FEATURE SET seen {rest} WITH (path = 'features/{name}') AS SELECT number FROM numbers;",
+            cluster.bootstrap_servers()
+        )
+    };
+    let records = |name: &str| committed(&bessemer, &file(name).display().to_string());
+    std::fs::write(file("a"), text("a", ""))?;
+    let mut daemon = bessemer.start(["daemon", &folder.path().display().to_string()])?;
+    wait_until("the first pipeline commits", || Ok(records("a")? == 100))?;
+
+    // Another pipeline appears, and the first one breaks: its old version goes on.
+    std::fs::write(file("b"), text("b", ""))?;
+    wait_until("the second pipeline commits", || Ok(records("b")? == 100))?;
+    std::fs::write(file("a"), text("a", "").replace("CREATE FEATURE SET", "CREATE FEATURE SAT"))?;
+    send(&cluster, 100..150)?;
+    wait_until("the old version goes on", || Ok(records("b")? == 150))?;
+    std::fs::write(file("a"), text("a", "(CONSTRAINT even EXPECT (number % 2 = 0) ON VIOLATION DROP ROW)"))?;
+    wait_until("the mended version has all", || Ok(records("a")? == 150))?;
+
+    // What is gone stops: its lock is free again.
+    let gone = text("b", "");
+    std::fs::remove_file(file("b"))?;
+    let elsewhere = folder.path().join(".b.sql");
+    std::fs::write(&elsewhere, gone)?;
+    wait_until("the second pipeline stops", || {
+        Ok(bessemer.call(["run", &elsewhere.display().to_string()])?.code == Some(0))
+    })?;
+    stop(&mut daemon)
+}
+
+#[test]
+fn a_daemon_without_pipelines_or_with_two_of_one_name_says_so() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().display().to_string();
+    let outcome = bessemer.call(["daemon", &path])?;
+    outcome.expect_code(2)?;
+    assert!(outcome.stderr.contains("there is no `.sql` file"), "{}", outcome.stderr);
+    bessemer.call(["daemon", &format!("{path}/missing")])?.expect_code(2)?;
+
+    for name in ["a.sql", "b.sql"] {
+        let text = "CREATE PIPELINE same; CREATE SOURCE s (x INT) WITH (path = 'in/*.csv');
+                    CREATE FEATURE SET f WITH (path = 'out') AS SELECT x FROM s;";
+        std::fs::write(folder.path().join(name), text)?;
+    }
+    let outcome = bessemer.call(["daemon", &path])?;
+    outcome.expect_code(2)?;
+    assert!(outcome.stderr.contains("are both pipeline `same`"), "{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn the_demonstration_ends_with_a_balanced_ledger() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let folder = tempfile::tempdir()?;
+    let place = folder.path().join("demo");
+    let outcome =
+        bessemer.call(["demo", "--folder", &place.display().to_string(), "--records-per-second", "20000"])?;
+    outcome.expect_code(0)?;
+    for words in ["balanced: every record and every row is accounted for", "invalid_json", "mean_delay"] {
+        assert!(outcome.stdout.contains(words), "{words}\n{}\n{}", outcome.stdout, outcome.stderr);
+    }
+    let ledger = bessemer.json(["ledger", &place.display().to_string(), "--json"])?;
+    assert_eq!(ledger["sources"][0]["records"], 6_099);
+    Ok(())
 }

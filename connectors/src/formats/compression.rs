@@ -84,7 +84,7 @@ impl Compression {
 
     /// Decompresses the object `path`, whose stored bytes come in `chunks`. What is truncated or corrupt ends in an
     /// error with the offset in the stored bytes, as near as is known.
-    pub(crate) fn decompress(
+    pub fn decompress(
         self,
         path: &str,
         chunks: BoxStream<'static, Result<Bytes>>,

@@ -17,6 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// anything that matters.
 pub struct DemoCluster {
     brokers: MockCluster<'static, DefaultProducerContext>,
+    topic: String,
+    partitions: i32,
+}
+
+/// Sends records to a [`DemoCluster`], from any thread.
+pub struct DemoProducer {
     producer: BaseProducer,
     topic: String,
     partitions: i32,
@@ -27,19 +33,26 @@ impl DemoCluster {
     pub fn start(topic: &str, partitions: i32) -> Result<Self> {
         let brokers = MockCluster::new(1).map_err(|error| failed("start", &error))?;
         brokers.create_topic(topic, partitions, 1).map_err(|error| failed("make a topic", &error))?;
+        Ok(Self { brokers, topic: topic.to_owned(), partitions })
+    }
+
+    /// A producer for its topic.
+    pub fn producer(&self) -> Result<DemoProducer> {
         let producer = ClientConfig::new()
-            .set("bootstrap.servers", brokers.bootstrap_servers())
+            .set("bootstrap.servers", self.bootstrap_servers())
             .set("linger.ms", "5")
             .create()
             .map_err(|error| failed("make a producer", &error))?;
-        Ok(Self { brokers, producer, topic: topic.to_owned(), partitions })
+        Ok(DemoProducer { producer, topic: self.topic.clone(), partitions: self.partitions })
     }
 
     /// Where it is, as option `bootstrap_servers` has it.
     pub fn bootstrap_servers(&self) -> String {
         self.brokers.bootstrap_servers()
     }
+}
 
+impl DemoProducer {
     /// Sends a record to the partition of its key. May block while the producer's queue is full.
     pub fn send(&self, key: &str, value: &[u8]) -> Result<()> {
         let partition = key.bytes().fold(0_u32, |hash, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
@@ -60,6 +73,12 @@ impl DemoCluster {
     /// Waits until everything that was sent is in the log.
     pub fn flush(&self) -> Result<()> {
         self.producer.flush(PATIENCE).map_err(|error| failed("accept records", &error))
+    }
+}
+
+impl fmt::Debug for DemoProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DemoProducer").field("topic", &self.topic).finish_non_exhaustive()
     }
 }
 

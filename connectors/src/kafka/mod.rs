@@ -25,7 +25,7 @@ mod reject;
 mod scan;
 mod source;
 
-pub use demo::DemoCluster;
+pub use demo::{DemoCluster, DemoProducer};
 pub use discover::Backlog;
 pub use options::{Isolation, KafkaSourceOptions, OnDataLoss, Startup};
 pub use reject::reject_schema;

@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bessemer_connectors::formats::compression::Compression;
-use bessemer_connectors::kafka::DemoCluster;
+use bessemer_connectors::kafka::{DemoCluster, DemoProducer};
 use bessemer_connectors::manifest_store::ManifestStore;
 use bessemer_schemas::OffsetRange;
 use futures::{StreamExt, TryStreamExt};
@@ -35,7 +34,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Runs the demonstration.
 pub(crate) async fn demo(args: &DemoArgs, cancel: &CancellationToken) -> Result<()> {
     let folder = fresh_folder(&args.folder)?;
-    let cluster = Arc::new(DemoCluster::start("flights", PARTITIONS)?);
+    let cluster = DemoCluster::start("flights", PARTITIONS)?;
     let file = folder.join("pipeline.sql");
     fs::write(&file, PIPELINE.replace("${BOOTSTRAP_SERVERS}", &cluster.bootstrap_servers()))?;
     let records = records().await?;
@@ -57,7 +56,7 @@ pub(crate) async fn demo(args: &DemoArgs, cancel: &CancellationToken) -> Result<
         tokio::spawn(async move { run::follow(parsed, &Progress::lines("demo"), &stop).await })
     };
     let total = records.len() as u64;
-    let sent = send(Arc::clone(&cluster), records, args.records_per_second.get(), stop.clone());
+    let sent = send(cluster.producer()?, records, args.records_per_second.get(), stop.clone());
     let watched = async {
         sent.await?;
         until_committed(&store, total, &stop).await
@@ -124,7 +123,7 @@ fn record(names: &[&str], line: &str, is_broken: bool) -> (String, Vec<u8>) {
 
 /// Sends the records at a speed, until all are sent or the demonstration is stopped.
 async fn send(
-    cluster: Arc<DemoCluster>,
+    producer: DemoProducer,
     records: Vec<(String, Vec<u8>)>,
     a_second: usize,
     stop: CancellationToken,
@@ -136,10 +135,10 @@ async fn send(
             _ = clock.tick() => {}
         }
         for (key, value) in burst {
-            cluster.send(key, value)?;
+            producer.send(key, value)?;
         }
     }
-    let flushed = tokio::task::spawn_blocking(move || cluster.flush()).await;
+    let flushed = tokio::task::spawn_blocking(move || producer.flush()).await;
     Ok(flushed.map_err(|error| Error::Internal { message: format!("the producer ended early: {error}") })??)
 }
 

@@ -8,7 +8,7 @@ use bessemer_connectors::Source;
 use bessemer_connectors::kafka::Backlog;
 use bessemer_connectors::object_store::Listing;
 use bessemer_connectors::scan::{ScanInput, ScanObject, ScanOffsets};
-use bessemer_schemas::{Digest, ObjectVersion, OffsetRange, SliceLimits, SourceKind, SourceSlice};
+use bessemer_schemas::{Digest, ObjectVersion, SliceLimits, SourceKind, SourceSlice};
 use bessemer_transforms::{PlannedSet, SetKind};
 use futures::TryStreamExt;
 
