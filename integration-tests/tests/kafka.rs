@@ -167,14 +167,17 @@ fn killed_at_any_moment_every_record_is_there_once() -> Result<()> {
     check_every_number(&bessemer, &pipeline, end)
 }
 
-/// Records that a pipeline has committed, from its ledger; 0 before its first epoch.
-fn committed(bessemer: &Bessemer, path: &str) -> Result<i64> {
+/// Whether a pipeline has committed `records` records, and every set has all of their rows.
+fn is_settled(bessemer: &Bessemer, path: &str, records: i64) -> Result<bool> {
     let outcome = bessemer.call(["ledger", path, "--json"])?;
     if outcome.code != Some(0) {
-        return Ok(0);
+        // Before its first epoch.
+        return Ok(false);
     }
     let ledger: serde_json::Value = serde_json::from_str(&outcome.stdout)?;
-    Ok(ledger["sources"][0]["records"].as_i64().unwrap_or(0))
+    let source = &ledger["sources"][0];
+    let mut sets = ledger["sets"].as_array().into_iter().flatten();
+    Ok(source["records"].as_i64() == Some(records) && sets.all(|set| set["admitted"] == source["admitted"]))
 }
 
 fn stop(daemon: &mut Child) -> Result<()> {
@@ -192,7 +195,7 @@ fn a_daemon_commits_what_comes_and_stops_cleanly() -> Result<()> {
     let mut daemon = bessemer.start(["daemon", &pipeline.path()])?;
     for burst in 0..5 {
         send(&cluster, burst * 200..(burst + 1) * 200)?;
-        wait_until("a burst is committed", || Ok(committed(&bessemer, &pipeline.path())? == (burst + 1) * 200))?;
+        wait_until("a burst is committed", || is_settled(&bessemer, &pipeline.path(), (burst + 1) * 200))?;
     }
     stop(&mut daemon)?;
     check_every_number(&bessemer, &pipeline, 1_000)?;
@@ -243,19 +246,19 @@ fn a_daemon_follows_its_folder() -> Result<()> {
             cluster.bootstrap_servers()
         )
     };
-    let records = |name: &str| committed(&bessemer, &file(name).display().to_string());
+    let settled = |name: &str, records| is_settled(&bessemer, &file(name).display().to_string(), records);
     std::fs::write(file("a"), text("a", ""))?;
     let mut daemon = bessemer.start(["daemon", &folder.path().display().to_string()])?;
-    wait_until("the first pipeline commits", || Ok(records("a")? == 100))?;
+    wait_until("the first pipeline commits", || settled("a", 100))?;
 
     // Another pipeline appears, and the first one breaks: its old version goes on.
     std::fs::write(file("b"), text("b", ""))?;
-    wait_until("the second pipeline commits", || Ok(records("b")? == 100))?;
+    wait_until("the second pipeline commits", || settled("b", 100))?;
     std::fs::write(file("a"), text("a", "").replace("CREATE FEATURE SET", "CREATE FEATURE SAT"))?;
     send(&cluster, 100..150)?;
-    wait_until("the old version goes on", || Ok(records("b")? == 150))?;
+    wait_until("the old version goes on", || settled("b", 150))?;
     std::fs::write(file("a"), text("a", "(CONSTRAINT even EXPECT (number % 2 = 0) ON VIOLATION DROP ROW)"))?;
-    wait_until("the mended version has all", || Ok(records("a")? == 150))?;
+    wait_until("the mended version has all", || settled("a", 150))?;
 
     // What is gone stops: its lock is free again.
     let gone = text("b", "");

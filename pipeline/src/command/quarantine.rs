@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_rows};
 use bessemer_schemas::DataFile;
-use datafusion::arrow::array::{AsArray, RecordBatch, StringArray};
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
+use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 use serde::Serialize;
 
@@ -69,34 +69,34 @@ async fn list(owners: &[(&'static str, String)], history: &History, json: bool) 
     output::table(&["of", "name", "#records", "#files"], rows.collect())
 }
 
-/// The batch with its original bytes as text, so that a person can read and a script can mend them. A record that is not
+/// The batch with its keys and original bytes as text, so that a person can read and a script can mend them. What is not
 /// UTF-8 shows its bytes, in hexadecimal digits.
-fn with_readable_original(batch: &RecordBatch) -> Result<RecordBatch, bessemer_connectors::Error> {
-    let (schema, mut columns, _) = batch.clone().into_parts();
-    let Some((at, _)) = schema.column_with_name("original").filter(|(_, field)| *field.data_type() == DataType::Binary)
-    else {
-        return Ok(batch.clone());
+fn with_readable_bytes(batch: &RecordBatch) -> Result<RecordBatch, bessemer_connectors::Error> {
+    let (schema, columns, _) = batch.clone().into_parts();
+    let is_bytes = |field: &Field| {
+        matches!(field.name().as_str(), "original" | "key") && *field.data_type() == DataType::Binary
     };
-    let readable: StringArray = columns[at]
-        .as_binary::<i32>()
-        .iter()
-        .map(|bytes| {
-            bytes.map(|bytes| match std::str::from_utf8(bytes) {
-                Ok(text) => text.to_owned(),
-                Err(_) => format!("{bytes:02x?}"),
-            })
-        })
-        .collect();
-    columns[at] = Arc::new(readable);
-    let fields = schema.fields().iter().enumerate().map(|(number, field)| {
-        if number == at { Arc::new(Field::new(field.name(), DataType::Utf8, true)) } else { Arc::clone(field) }
+    let readable = schema.fields().iter().zip(columns).map(|(field, column)| {
+        if !is_bytes(field) {
+            return (Arc::clone(field), column);
+        }
+        let texts: StringArray = column.as_binary::<i32>().iter().map(|bytes| bytes.map(readable)).collect();
+        (Arc::new(Field::new(field.name(), DataType::Utf8, true)), Arc::new(texts) as ArrayRef)
     });
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Fields>())), columns)?)
+    let (fields, columns): (Vec<_>, Vec<_>) = readable.unzip();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+fn readable(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("{bytes:02x?}"),
+    }
 }
 
 async fn show(parsed: &Parsed, of: &str, name: &str, files: &[DataFile], limit: u64) -> Result<Vec<RecordBatch>> {
     let owner = if of == "set" { QuarantineOwner::Set(name) } else { QuarantineOwner::Source(name) };
     let location = quarantine_location(&parsed.settings.state, owner);
     let batches: Vec<RecordBatch> = read_rows(&location, files, limit).try_collect().await?;
-    batches.iter().map(|batch| Ok(with_readable_original(batch)?)).collect()
+    batches.iter().map(|batch| Ok(with_readable_bytes(batch)?)).collect()
 }

@@ -142,7 +142,7 @@ async fn send(
     Ok(flushed.map_err(|error| Error::Internal { message: format!("the producer ended early: {error}") })??)
 }
 
-/// Waits until every record is in a manifest.
+/// Waits until every record is in a manifest, and in every set.
 async fn until_committed(store: &ManifestStore, total: u64, stop: &CancellationToken) -> Result<()> {
     let mut clock = tokio::time::interval(LOOK);
     loop {
@@ -150,8 +150,12 @@ async fn until_committed(store: &ManifestStore, total: u64, stop: &CancellationT
             () = stop.cancelled() => return Ok(()),
             _ = clock.tick() => {}
         }
-        let read: u64 = store.history().await?.offsets_read("flights").iter().map(OffsetRange::offsets).sum();
-        if read >= total {
+        let history = store.history().await?;
+        let read: u64 = history.offsets_read("flights").iter().map(OffsetRange::offsets).sum();
+        // The set that is replaced comes after the one that appends.
+        let rows = history.source_totals().get("flights").map(|ledger| ledger.admitted);
+        let counted = history.set_totals().get("carriers").map(|ledger| ledger.admitted);
+        if read >= total && rows == counted {
             return Ok(());
         }
     }
