@@ -279,7 +279,9 @@ impl Error {
             | Self::TopicMissing { .. }
             | Self::BrokerDenied { .. }
             | Self::Denied { .. } => ErrorKind::Invalid,
-            Self::Broker { .. } | Self::Store { .. } | Self::Disk { .. } | Self::Unstable { .. } => ErrorKind::Unavailable,
+            Self::Broker { .. } | Self::Store { .. } | Self::Disk { .. } | Self::Unstable { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::Delta { transient, .. } => {
                 if *transient {
                     ErrorKind::Unavailable

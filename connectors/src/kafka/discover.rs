@@ -48,9 +48,11 @@ impl Backlog {
         order.sort_by_key(|at| self.left[*at].offsets());
         for at in order {
             let range = &mut self.left[at];
-            let share = range.offsets().min((budget / waiting.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
+            let share =
+                range.offsets().min((budget / waiting.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
             waiting -= 1;
-            let end = range.start.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)).min(range.end.max(range.start));
+            let end =
+                range.start.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)).min(range.end.max(range.start));
             if share == 0 && !range.is_empty() {
                 continue;
             }
@@ -83,7 +85,9 @@ impl KafkaSource {
         let mut left = VecDeque::new();
         let starts = if is_first { starts(options, consumer, &described)? } else { vec![None; described.len()] };
         for (partition, start) in described.iter().zip(starts) {
-            let so_far = read.iter().find(|range| (range.topic.as_str(), range.partition) == (&*partition.topic, partition.partition));
+            let so_far = read
+                .iter()
+                .find(|range| (range.topic.as_str(), range.partition) == (&*partition.topic, partition.partition));
             let topic_id = None;
             let start = match so_far {
                 Some(range) => self.resume(range.end, partition)?,
@@ -146,7 +150,12 @@ pub(super) fn describe(options: &KafkaSourceOptions, consumer: &Consumer) -> Res
         for partition in 0..count {
             let watermarks = consumer.fetch_watermarks(&topic, partition, patience(options));
             let (low, end) = watermarks.map_err(|error| {
-                failed(options, &format!("ask for the end of partition {partition} of `{topic}`"), Some(consumer.context()), &error)
+                failed(
+                    options,
+                    &format!("ask for the end of partition {partition} of `{topic}`"),
+                    Some(consumer.context()),
+                    &error,
+                )
             })?;
             partitions.push(Described { topic: topic.clone(), partition, low, end });
         }
@@ -171,7 +180,11 @@ fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<
                 match (topic, error) {
                     (_, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
                         let reason = format!("no permission to describe topic `{name}`");
-                        return Err(Error::BrokerDenied { brokers: brokers(), action: "ask for topics".to_owned(), reason });
+                        return Err(Error::BrokerDenied {
+                            brokers: brokers(),
+                            action: "ask for topics".to_owned(),
+                            reason,
+                        });
                     }
                     (Some(topic), None) if !topic.partitions().is_empty() => {
                         found.insert(name.clone(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
@@ -181,7 +194,11 @@ fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<
                     }
                     (_, Some(code)) => {
                         let reason = code.to_string();
-                        return Err(Error::Broker { brokers: brokers(), action: format!("describe topic `{name}`"), reason });
+                        return Err(Error::Broker {
+                            brokers: brokers(),
+                            action: format!("describe topic `{name}`"),
+                            reason,
+                        });
                     }
                 }
             }
@@ -229,7 +246,8 @@ fn starts(options: &KafkaSourceOptions, consumer: &Consumer, found: &[Described]
         Startup::Timestamp(millis) => {
             let list = asked(&|_| Offset::Offset(*millis))?;
             let list = consumer.offsets_for_times(list, patience);
-            let list = list.map_err(|error| failed(options, "ask for offsets by time", Some(consumer.context()), &error))?;
+            let list =
+                list.map_err(|error| failed(options, "ask for offsets by time", Some(consumer.context()), &error))?;
             answered(&list)
         }
         Startup::Group(group) => {

@@ -210,7 +210,9 @@ struct RangeSink<'a> {
 impl<'a> RangeSink<'a> {
     fn new(read: &'a RangeRead, at: usize) -> Result<Self> {
         let (source, plan) = (&read.context.source, &read.context.plan);
-        let Some(offsets) = read.context.ranges.get(at) else { return Err(source.internal("a range is not in the slice")) };
+        let Some(offsets) = read.context.ranges.get(at) else {
+            return Err(source.internal("a range is not in the slice"));
+        };
         let options = source.options();
         let limits = DecodeLimits { batch_rows: read.batch_rows, ..options.limits };
         Ok(Self {
