@@ -16,6 +16,11 @@ use crate::{Error, Result};
 /// Offsets of a slice, where nothing else bounds it: some seconds of work, so that a crash repeats little.
 const SLICE_OFFSETS: u64 = 2_000_000;
 
+/// What to do where records are gone that nobody has read.
+pub(super) const GO_ON: &str = "say `on_data_loss = 'record'` to count lost records and go on, or start a new pipeline";
+/// What to do where a topic is no longer the one that was read.
+const START_ANEW: &str = "start a new pipeline";
+
 /// A partition as its leader describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Described {
@@ -25,6 +30,8 @@ pub(super) struct Described {
     pub(super) low: i64,
     /// The offset after the last one that may be read.
     pub(super) end: i64,
+    /// The topic's id, where the brokers know ids.
+    pub(super) topic_id: Option<String>,
 }
 
 /// What is there beyond what was read, as the brokers said when they were asked: one arrival.
@@ -88,39 +95,41 @@ impl KafkaSource {
             let so_far = read
                 .iter()
                 .find(|range| (range.topic.as_str(), range.partition) == (&*partition.topic, partition.partition));
-            let topic_id = None;
             let start = match so_far {
-                Some(range) => self.resume(range.end, partition)?,
+                Some(range) => self.resume(range, partition)?,
                 // What was made after the first look is read from its beginning.
-                None => start.unwrap_or(partition.low).clamp(partition.low, partition.end),
+                None => start.unwrap_or(partition.low).max(partition.low).min(partition.end),
             };
             if so_far.is_some() && start >= partition.end {
                 continue;
             }
-            let (topic, end) = (partition.topic.clone(), partition.end);
-            left.push_back(OffsetRange { topic, partition: partition.partition, start, end, topic_id });
+            let Described { topic, partition, end, topic_id, .. } = partition.clone();
+            left.push_back(OffsetRange { topic, partition, start, end, topic_id });
         }
         self.check_gone(read, &described)?;
         Ok(Backlog { left })
     }
 
     /// Where reading goes on; an error where it cannot.
-    fn resume(&self, next: i64, partition: &Described) -> Result<i64> {
-        let lost = |reason: &str| Error::OffsetsLost {
+    fn resume(&self, read: &OffsetRange, partition: &Described) -> Result<i64> {
+        let lost = |reason: String, help| Error::OffsetsLost {
             name: self.name().to_owned(),
             topic: partition.topic.clone(),
             partition: partition.partition,
-            reason: reason.to_owned(),
+            reason,
+            help,
         };
+        let next = read.end;
         if partition.end < next {
             let end = partition.end;
-            return Err(lost(&format!(
+            let reason = format!(
                 "it was read up to offset {next} and now ends at {end}: the topic was made anew or its log was cut off"
-            )));
+            );
+            return Err(lost(reason, START_ANEW));
         }
         if partition.low > next && self.options().on_data_loss == OnDataLoss::Fail {
             let low = partition.low;
-            return Err(lost(&format!("offsets {next} to {} were deleted before they were read", low - 1)));
+            return Err(lost(format!("offsets {next} to {} were deleted before they were read", low - 1), GO_ON));
         }
         // With `on_data_loss = 'record'` the scan counts what is lost, from here.
         Ok(next)
@@ -138,6 +147,7 @@ impl KafkaSource {
                 topic: gone.topic.clone(),
                 partition: gone.partition,
                 reason: format!("it was read up to offset {} and is no longer there", gone.end),
+                help: START_ANEW,
             }),
         }
     }
@@ -157,7 +167,13 @@ pub(super) fn describe(options: &KafkaSourceOptions, consumer: &Consumer) -> Res
                     &error,
                 )
             })?;
-            partitions.push(Described { topic: topic.clone(), partition, low, end });
+            partitions.push(Described {
+                topic: topic.clone(),
+                partition,
+                low,
+                end,
+                topic_id: None,
+            });
         }
     }
     Ok(partitions)

@@ -383,6 +383,38 @@ async fn a_topic_that_was_cut_off_or_is_gone_is_an_error_that_names_the_offsets(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_were_deleted_before_they_were_read_are_an_error_or_are_counted() {
+    const SENT: u64 = 8;
+    let cluster = Cluster::with_partitions(1);
+    // The mock keeps 5 MiB of a partition.
+    let filling = "x".repeat(900_000);
+    for id in 0..SENT {
+        cluster.send_values(0, [format!(r#"{{"id": {id}, "filling": "{filling}"}}"#).as_str()]);
+    }
+    let read = vec![OffsetRange { topic: "flights".to_owned(), partition: 0, start: 0, end: 1, topic_id: None }];
+    let error = cluster.source(&[]).backlog(read.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.to_string().contains("offsets 1 to "), "{error}");
+    assert!(error.to_string().contains("say `on_data_loss = 'record'`"), "{error}");
+
+    let source = cluster.source(&[("on_data_loss", "record")]);
+    let range = |start, end| OffsetRange { start, end, ..read[0].clone() };
+    let ranges = backlog(&source, read.clone()).await.unwrap();
+    assert_eq!((ranges[0].start, ranges[0].end), (1, 8));
+    // Cut anywhere, also where nothing or everything is lost.
+    for ranges in [vec![range(1, 8)], vec![range(1, 2), range(2, 8)], vec![range(1, 7), range(7, 8), range(8, 8)]] {
+        let scanned = scan(&source, &ranges, 1).await.unwrap();
+        let ledger = scanned.ledger;
+        let first = 1 + ledger.lost as i64;
+        assert!((2..8).contains(&first), "{ledger:?}");
+        assert_eq!(scanned.ids(), (first..8).collect::<Vec<_>>());
+        assert_eq!((ledger.offsets, ledger.records, ledger.gaps), (7, 7 - ledger.lost, 0));
+        let error = scan(&cluster.source(&[]), &ranges, 1).await.unwrap_err();
+        assert!(error.to_string().contains("were deleted before they were read"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn brokers_that_are_not_there_and_topics_that_are_not_there_are_told_apart() {
     let cluster = Cluster::with_partitions(1);
     // The mock makes every topic that is asked for; only its error tells.
