@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::client::{Consumer, blocking, failed, patience};
 use super::options::{KafkaSourceOptions, OnDataLoss, Startup, Topics};
 use super::source::KafkaSource;
+use super::topic_id::topic_ids;
 use crate::{Error, Result};
 
 /// Offsets of a slice, where nothing else bounds it: some seconds of work, so that a crash repeats little.
@@ -120,6 +121,12 @@ impl KafkaSource {
             help,
         };
         let next = read.end;
+        if let (Some(before), Some(now)) = (&read.topic_id, &partition.topic_id)
+            && before != now
+        {
+            let reason = format!("the topic was deleted and made anew after it was read up to offset {next}");
+            return Err(lost(reason, START_ANEW));
+        }
         if partition.end < next {
             let end = partition.end;
             let reason = format!(
@@ -156,7 +163,11 @@ impl KafkaSource {
 /// All partitions of the topics, by topic and number.
 pub(super) fn describe(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<Vec<Described>> {
     let mut partitions = Vec::new();
-    for (topic, count) in topics(options, consumer)? {
+    let topics = topics(options, consumer)?;
+    // Before the offsets are asked for: those of a topic that is made anew meanwhile are then found out by the next look.
+    let ids = topic_ids(consumer, topics.keys().map(String::as_str), patience(options));
+    let ids = ids.map_err(|error| failed(options, "describe topics", Some(consumer.context()), &error))?;
+    for (topic, count) in topics {
         for partition in 0..count {
             let watermarks = consumer.fetch_watermarks(&topic, partition, patience(options));
             let (low, end) = watermarks.map_err(|error| {
@@ -172,7 +183,7 @@ pub(super) fn describe(options: &KafkaSourceOptions, consumer: &Consumer) -> Res
                 partition,
                 low,
                 end,
-                topic_id: None,
+                topic_id: ids.get(&topic).cloned(),
             });
         }
     }

@@ -23,6 +23,7 @@ mod read;
 mod reject;
 mod scan;
 mod source;
+mod topic_id;
 
 pub use discover::Backlog;
 pub use options::{Isolation, KafkaSourceOptions, OnDataLoss, Startup};
