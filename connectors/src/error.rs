@@ -148,10 +148,7 @@ pub enum Error {
     },
 
     /// Records that should have been read are gone.
-    #[error(
-        "partition {partition} of topic `{topic}` (source `{name}`): {reason}; say `on_data_loss = 'record'` to count \
-         lost records and go on, or start a new pipeline"
-    )]
+    #[error("partition {partition} of topic `{topic}` (source `{name}`): {reason}; {help}")]
     OffsetsLost {
         /// The source.
         name: String,
@@ -161,6 +158,8 @@ pub enum Error {
         partition: i32,
         /// Which offsets, and why.
         reason: String,
+        /// What to do.
+        help: &'static str,
     },
 
     /// Another writer has taken the pipeline over.
@@ -279,7 +278,9 @@ impl Error {
             | Self::TopicMissing { .. }
             | Self::BrokerDenied { .. }
             | Self::Denied { .. } => ErrorKind::Invalid,
-            Self::Broker { .. } | Self::Store { .. } | Self::Disk { .. } | Self::Unstable { .. } => ErrorKind::Unavailable,
+            Self::Broker { .. } | Self::Store { .. } | Self::Disk { .. } | Self::Unstable { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::Delta { transient, .. } => {
                 if *transient {
                     ErrorKind::Unavailable

@@ -79,8 +79,9 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
         .set("auto.offset.reset", "error")
         .set("allow.auto.create.topics", "false")
         .set("isolation.level", isolation);
-    let client: Consumer =
-        config.create_with_context(Context::default()).map_err(|error| failed(options, "make a client", None, &error))?;
+    let client: Consumer = config
+        .create_with_context(Context::default())
+        .map_err(|error| failed(options, "make a client", None, &error))?;
     Ok(Arc::new(client))
 }
 
@@ -101,9 +102,7 @@ pub(super) fn failed(
         (None, None) => error.to_string(),
     };
     match code {
-        Some(code) if is_refusal(code) => {
-            Error::BrokerDenied { brokers, action: action.to_owned(), reason }
-        }
+        Some(code) if is_refusal(code) => Error::BrokerDenied { brokers, action: action.to_owned(), reason },
         _ => Error::Broker { brokers, action: action.to_owned(), reason },
     }
 }

@@ -11,10 +11,16 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::client::{Consumer, blocking, failed, patience};
 use super::options::{KafkaSourceOptions, OnDataLoss, Startup, Topics};
 use super::source::KafkaSource;
+use super::topic_id::topic_ids;
 use crate::{Error, Result};
 
 /// Offsets of a slice, where nothing else bounds it: some seconds of work, so that a crash repeats little.
 const SLICE_OFFSETS: u64 = 2_000_000;
+
+/// What to do where records are gone that nobody has read.
+pub(super) const GO_ON: &str = "say `on_data_loss = 'record'` to count lost records and go on, or start a new pipeline";
+/// What to do where a topic is no longer the one that was read.
+const START_ANEW: &str = "start a new pipeline";
 
 /// A partition as its leader describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +31,8 @@ pub(super) struct Described {
     pub(super) low: i64,
     /// The offset after the last one that may be read.
     pub(super) end: i64,
+    /// The topic's id, where the brokers know ids.
+    pub(super) topic_id: Option<String>,
 }
 
 /// What is there beyond what was read, as the brokers said when they were asked: one arrival.
@@ -48,9 +56,11 @@ impl Backlog {
         order.sort_by_key(|at| self.left[*at].offsets());
         for at in order {
             let range = &mut self.left[at];
-            let share = range.offsets().min((budget / waiting.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
+            let share =
+                range.offsets().min((budget / waiting.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
             waiting -= 1;
-            let end = range.start.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)).min(range.end.max(range.start));
+            let end =
+                range.start.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)).min(range.end.max(range.start));
             if share == 0 && !range.is_empty() {
                 continue;
             }
@@ -83,40 +93,50 @@ impl KafkaSource {
         let mut left = VecDeque::new();
         let starts = if is_first { starts(options, consumer, &described)? } else { vec![None; described.len()] };
         for (partition, start) in described.iter().zip(starts) {
-            let so_far = read.iter().find(|range| (range.topic.as_str(), range.partition) == (&*partition.topic, partition.partition));
-            let topic_id = None;
+            let so_far = read
+                .iter()
+                .find(|range| (range.topic.as_str(), range.partition) == (&*partition.topic, partition.partition));
             let start = match so_far {
-                Some(range) => self.resume(range.end, partition)?,
+                Some(range) => self.resume(range, partition)?,
                 // What was made after the first look is read from its beginning.
-                None => start.unwrap_or(partition.low).clamp(partition.low, partition.end),
+                None => start.unwrap_or(partition.low).max(partition.low).min(partition.end),
             };
             if so_far.is_some() && start >= partition.end {
                 continue;
             }
-            let (topic, end) = (partition.topic.clone(), partition.end);
-            left.push_back(OffsetRange { topic, partition: partition.partition, start, end, topic_id });
+            let Described { topic, partition, end, topic_id, .. } = partition.clone();
+            left.push_back(OffsetRange { topic, partition, start, end, topic_id });
         }
         self.check_gone(read, &described)?;
         Ok(Backlog { left })
     }
 
     /// Where reading goes on; an error where it cannot.
-    fn resume(&self, next: i64, partition: &Described) -> Result<i64> {
-        let lost = |reason: &str| Error::OffsetsLost {
+    fn resume(&self, read: &OffsetRange, partition: &Described) -> Result<i64> {
+        let lost = |reason: String, help| Error::OffsetsLost {
             name: self.name().to_owned(),
             topic: partition.topic.clone(),
             partition: partition.partition,
-            reason: reason.to_owned(),
+            reason,
+            help,
         };
+        let next = read.end;
+        if let (Some(before), Some(now)) = (&read.topic_id, &partition.topic_id)
+            && before != now
+        {
+            let reason = format!("the topic was deleted and made anew after it was read up to offset {next}");
+            return Err(lost(reason, START_ANEW));
+        }
         if partition.end < next {
             let end = partition.end;
-            return Err(lost(&format!(
+            let reason = format!(
                 "it was read up to offset {next} and now ends at {end}: the topic was made anew or its log was cut off"
-            )));
+            );
+            return Err(lost(reason, START_ANEW));
         }
         if partition.low > next && self.options().on_data_loss == OnDataLoss::Fail {
             let low = partition.low;
-            return Err(lost(&format!("offsets {next} to {} were deleted before they were read", low - 1)));
+            return Err(lost(format!("offsets {next} to {} were deleted before they were read", low - 1), GO_ON));
         }
         // With `on_data_loss = 'record'` the scan counts what is lost, from here.
         Ok(next)
@@ -134,6 +154,7 @@ impl KafkaSource {
                 topic: gone.topic.clone(),
                 partition: gone.partition,
                 reason: format!("it was read up to offset {} and is no longer there", gone.end),
+                help: START_ANEW,
             }),
         }
     }
@@ -142,13 +163,28 @@ impl KafkaSource {
 /// All partitions of the topics, by topic and number.
 pub(super) fn describe(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<Vec<Described>> {
     let mut partitions = Vec::new();
-    for (topic, count) in topics(options, consumer)? {
+    let topics = topics(options, consumer)?;
+    // Before the offsets are asked for: those of a topic that is made anew meanwhile are then found out by the next look.
+    let ids = topic_ids(consumer, topics.keys().map(String::as_str), patience(options));
+    let ids = ids.map_err(|error| failed(options, "describe topics", Some(consumer.context()), &error))?;
+    for (topic, count) in topics {
         for partition in 0..count {
             let watermarks = consumer.fetch_watermarks(&topic, partition, patience(options));
             let (low, end) = watermarks.map_err(|error| {
-                failed(options, &format!("ask for the end of partition {partition} of `{topic}`"), Some(consumer.context()), &error)
+                failed(
+                    options,
+                    &format!("ask for the end of partition {partition} of `{topic}`"),
+                    Some(consumer.context()),
+                    &error,
+                )
             })?;
-            partitions.push(Described { topic: topic.clone(), partition, low, end });
+            partitions.push(Described {
+                topic: topic.clone(),
+                partition,
+                low,
+                end,
+                topic_id: ids.get(&topic).cloned(),
+            });
         }
     }
     Ok(partitions)
@@ -171,7 +207,11 @@ fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<
                 match (topic, error) {
                     (_, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
                         let reason = format!("no permission to describe topic `{name}`");
-                        return Err(Error::BrokerDenied { brokers: brokers(), action: "ask for topics".to_owned(), reason });
+                        return Err(Error::BrokerDenied {
+                            brokers: brokers(),
+                            action: "ask for topics".to_owned(),
+                            reason,
+                        });
                     }
                     (Some(topic), None) if !topic.partitions().is_empty() => {
                         found.insert(name.clone(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
@@ -181,7 +221,11 @@ fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<
                     }
                     (_, Some(code)) => {
                         let reason = code.to_string();
-                        return Err(Error::Broker { brokers: brokers(), action: format!("describe topic `{name}`"), reason });
+                        return Err(Error::Broker {
+                            brokers: brokers(),
+                            action: format!("describe topic `{name}`"),
+                            reason,
+                        });
                     }
                 }
             }
@@ -229,7 +273,8 @@ fn starts(options: &KafkaSourceOptions, consumer: &Consumer, found: &[Described]
         Startup::Timestamp(millis) => {
             let list = asked(&|_| Offset::Offset(*millis))?;
             let list = consumer.offsets_for_times(list, patience);
-            let list = list.map_err(|error| failed(options, "ask for offsets by time", Some(consumer.context()), &error))?;
+            let list =
+                list.map_err(|error| failed(options, "ask for offsets by time", Some(consumer.context()), &error))?;
             answered(&list)
         }
         Startup::Group(group) => {

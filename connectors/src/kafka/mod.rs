@@ -24,6 +24,7 @@ mod read;
 mod reject;
 mod scan;
 mod source;
+mod topic_id;
 
 pub use demo::{DemoCluster, DemoProducer};
 pub use discover::Backlog;

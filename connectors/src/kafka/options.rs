@@ -232,7 +232,10 @@ fn take_startup(options: &mut OptionMap) -> Option<StartupMode> {
         options.report(Diagnostic::error(message, span).with_help(format!("add `{key} = {example}`")));
         None
     };
-    let given = [("scan_startup_timestamp", "timestamp", timestamp.is_some()), ("scan_startup_offsets", "offsets", offsets.is_some())];
+    let given = [
+        ("scan_startup_timestamp", "timestamp", timestamp.is_some()),
+        ("scan_startup_offsets", "offsets", offsets.is_some()),
+    ];
     for (key, needed, _) in given.into_iter().filter(|(_, needed, is_given)| *is_given && mode != Some(*needed)) {
         let message = format!("`{key}` says nothing without `scan_startup_mode = '{needed}'`");
         let help = format!("add `scan_startup_mode = '{needed}'`, or leave `{key}` out");
@@ -281,7 +284,11 @@ fn timestamp(text: &str) -> Option<i64> {
         at.or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))
     };
     let zoned = || DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis());
-    text.parse().ok().filter(|millis| *millis >= 0).or_else(zoned).or_else(|| Some(naive()?.and_utc().timestamp_millis()))
+    text.parse()
+        .ok()
+        .filter(|millis| *millis >= 0)
+        .or_else(zoned)
+        .or_else(|| Some(naive()?.and_utc().timestamp_millis()))
 }
 
 fn offsets(text: &str) -> Option<Vec<(i32, i64)>> {

@@ -87,7 +87,8 @@ impl Parts {
 
     /// What was collected, as columns.
     pub(super) fn take(&mut self) -> TakenParts {
-        let columns = |builder: &mut BinaryBuilder, is_wanted: bool| is_wanted.then(|| Arc::new(builder.finish()) as ArrayRef);
+        let columns =
+            |builder: &mut BinaryBuilder, is_wanted: bool| is_wanted.then(|| Arc::new(builder.finish()) as ArrayRef);
         TakenParts {
             offsets: std::mem::take(&mut self.offsets),
             timestamps: std::mem::take(&mut self.timestamps),
@@ -130,7 +131,8 @@ impl TakenParts {
         let taken = |array: &dyn Array| take(array, &rows, None);
         let missing = || Error::Internal { message: "a refused record was not kept".to_owned() };
         let values = taken(self.values.as_ref().ok_or_else(missing)?)?;
-        let lengths: UInt64Array = values.as_binary::<i32>().iter().map(|value| value.map(|value| value.len() as u64)).collect();
+        let lengths: UInt64Array =
+            values.as_binary::<i32>().iter().map(|value| value.map(|value| value.len() as u64)).collect();
         let cut = |value: &[u8]| value[..value.len().min(ORIGINAL_BYTES_MAX)].to_vec();
         let originals: BinaryArray = values.as_binary::<i32>().iter().map(|value| value.map(cut)).collect();
         let reasons = StringArray::from_iter_values(refused.iter().map(|refusal| refusal.reason.as_str()));

@@ -97,8 +97,16 @@ mod tests {
 
     #[test]
     fn runs_cover_the_ranges_in_order() {
-        for (sizes, partitions) in [(vec![], 2), (vec![5], 4), (vec![0, 0, 0], 2), (vec![100, 1, 1, 100, 3], 2), (vec![1; 9], 4)] {
-            let range = |size: &i64| OffsetRange { topic: "t".to_owned(), partition: 0, start: 7, end: 7 + size, topic_id: None };
+        for (sizes, partitions) in
+            [(vec![], 2), (vec![5], 4), (vec![0, 0, 0], 2), (vec![100, 1, 1, 100, 3], 2), (vec![1; 9], 4)]
+        {
+            let range = |size: &i64| OffsetRange {
+                topic: "t".to_owned(),
+                partition: 0,
+                start: 7,
+                end: 7 + size,
+                topic_id: None,
+            };
             let ranges: Vec<_> = sizes.iter().map(|size| ScanOffsets { range: range(size), is_new: true }).collect();
             let runs = partitioned(&ranges, partitions);
             assert!(runs.len() <= partitions);

@@ -16,6 +16,8 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{Consumer, Context, consumer, failed, patience};
+use super::discover::GO_ON;
+use super::options::OnDataLoss;
 use super::parts::{Parts, Rejects, TakenParts};
 use super::payload::PayloadDecoder;
 use super::scan::{OutputColumn, ScanContext};
@@ -40,17 +42,18 @@ pub(super) struct RangeRead {
 
 impl RangeRead {
     /// Reads the ranges of one plan partition, in order.
-    pub(super) fn run(self, ranges: Range<usize>) -> Result<()> {
-        let client = Client::assigned(&self.context, ranges.clone())?;
-        let mut tail = Tail::default();
-        for at in ranges {
-            if client.queues.contains_key(&at) {
-                tail = Tail::default();
-            }
-            let mut sink = RangeSink::new(&self, at)?;
-            match client.read(&mut sink, &mut tail)? {
-                Ended::Read => sink.done()?,
+    pub(super) fn run(self, mut ranges: Range<usize>) -> Result<()> {
+        let mut begun = None;
+        while ranges.start < ranges.end {
+            let client = Client::assigned(&self.context, ranges.clone(), begun.as_ref().map(RangeSink::next))?;
+            match client.read_ranges(&self, &mut ranges, &mut begun)? {
+                Ended::Read => {}
                 Ended::Unwanted => return Ok(()),
+                // A consumer that was refused an offset reads no more of the partition: another one goes on.
+                Ended::Deleted => {
+                    let Some(sink) = &mut begun else { return Err(self.context.source.internal("no range was begun")) };
+                    client.skip_deleted(sink)?;
+                }
             }
         }
         Ok(())
@@ -62,6 +65,8 @@ enum Ended {
     Read,
     /// Nobody takes the rows any more.
     Unwanted,
+    /// Where it should go on, there is no offset any more.
+    Deleted,
 }
 
 /// What was learned at the end of a range about what comes after it.
@@ -82,7 +87,8 @@ struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    fn assigned(context: &'a ScanContext, ranges: Range<usize>) -> Result<Self> {
+    /// Takes up `ranges`, the first of them from `begun` if that was begun.
+    fn assigned(context: &'a ScanContext, ranges: Range<usize>, begun: Option<i64>) -> Result<Self> {
         let consumer = consumer(context.source.options(), ranges.len())?;
         let mut client = Self { context, consumer, queues: BTreeMap::new() };
         let mut list = TopicPartitionList::with_capacity(ranges.len());
@@ -92,7 +98,8 @@ impl<'a> Client<'a> {
             if before.is_some_and(|before| follows(before, range)) {
                 continue;
             }
-            list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.start))
+            let start = begun.filter(|_| at == ranges.start).unwrap_or(range.start);
+            list.add_partition_offset(&range.topic, range.partition, Offset::Offset(start))
                 .map_err(|error| client.failed("name a partition", &error))?;
             // Before the partition is assigned: librdkafka then never sends its records anywhere else.
             let queue = client.consumer.split_partition_queue(&range.topic, range.partition);
@@ -101,6 +108,31 @@ impl<'a> Client<'a> {
         }
         client.consumer.assign(&list).map_err(|error| client.failed("take up partitions", &error))?;
         Ok(client)
+    }
+
+    /// Reads ranges to their ends and takes them off `ranges`; `begun` is one that was not read to its end.
+    fn read_ranges<'r>(
+        &self,
+        read: &'r RangeRead,
+        ranges: &mut Range<usize>,
+        begun: &mut Option<RangeSink<'r>>,
+    ) -> Result<Ended> {
+        let mut tail = Tail::default();
+        while ranges.start < ranges.end {
+            if self.queues.contains_key(&ranges.start) {
+                tail = Tail::default();
+            }
+            let sink = match begun {
+                Some(sink) => sink,
+                None => begun.insert(RangeSink::new(read, ranges.start)?),
+            };
+            match self.read(sink, &mut tail)? {
+                Ended::Read => begun.take().map_or(Ok(()), RangeSink::done)?,
+                ended => return Ok(ended),
+            }
+            ranges.start += 1;
+        }
+        Ok(Ended::Read)
     }
 
     /// Reads one range to its end.
@@ -124,6 +156,7 @@ impl<'a> Client<'a> {
                     quiet_since = Instant::now();
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => tail.is_at_end = true,
+                Some(Err(error)) if is_out_of_range(&error) => return Ok(Ended::Deleted),
                 Some(Err(error)) => return Err(self.refused(&sink.range, sink.next, &error)),
                 None => {
                     self.serve()?;
@@ -138,6 +171,35 @@ impl<'a> Client<'a> {
             }
         }
         Ok(Ended::Read)
+    }
+
+    /// Counts the offsets that are no longer there as lost; an error where that is not for them to be.
+    fn skip_deleted(&self, sink: &mut RangeSink<'_>) -> Result<()> {
+        let (range, options) = (&sink.range, self.context.source.options());
+        let watermarks = self.consumer.fetch_watermarks(&range.topic, range.partition, patience(options));
+        let (low, _) = watermarks.map_err(|error| self.failed("ask for the oldest offset", &error))?;
+        let (next, last) = (sink.next, low.min(range.end) - 1);
+        let (reason, help) = if low <= next {
+            (format!("offset {next} is not there"), "the log was cut off: start a new pipeline")
+        } else if !sink.is_new {
+            let reason =
+                format!("offsets {next} to {last} were deleted after they were read, and are needed once more");
+            (reason, "a feature set over all records needs a topic that keeps them: start a new pipeline")
+        } else if options.on_data_loss == OnDataLoss::Fail {
+            (format!("offsets {next} to {last} were deleted before they were read"), GO_ON)
+        } else {
+            tracing::warn!(
+                topic = range.topic,
+                partition = range.partition,
+                from = next,
+                to = last,
+                "records were lost"
+            );
+            sink.lose(low);
+            return Ok(());
+        };
+        let (topic, partition) = (range.topic.clone(), range.partition);
+        Err(Error::OffsetsLost { name: self.context.source.name().to_owned(), topic, partition, reason, help })
     }
 
     /// Takes what the client says outside of partitions.
@@ -160,12 +222,6 @@ impl<'a> Client<'a> {
     fn refused(&self, range: &OffsetRange, next: i64, error: &KafkaError) -> Error {
         let place = format!("read partition {} of `{}` at offset {next}", range.partition, range.topic);
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => Error::OffsetsLost {
-                name: self.context.source.name().to_owned(),
-                topic: range.topic.clone(),
-                partition: range.partition,
-                reason: format!("offset {next} is no longer there: the records up to {} were deleted", range.end - 1),
-            },
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Error::TopicMissing {
                 topic: range.topic.clone(),
                 brokers: self.context.source.options().bootstrap_servers().to_owned(),
@@ -184,6 +240,12 @@ impl<'a> Client<'a> {
             error => error,
         }
     }
+}
+
+/// Whether the brokers have no such offset.
+fn is_out_of_range(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
+    matches!(error.rdkafka_error_code(), Some(OffsetOutOfRange | AutoOffsetReset))
 }
 
 /// Whether `range` begins where `before` ends, in the same partition: one queue then serves both.
@@ -210,7 +272,9 @@ struct RangeSink<'a> {
 impl<'a> RangeSink<'a> {
     fn new(read: &'a RangeRead, at: usize) -> Result<Self> {
         let (source, plan) = (&read.context.source, &read.context.plan);
-        let Some(offsets) = read.context.ranges.get(at) else { return Err(source.internal("a range is not in the slice")) };
+        let Some(offsets) = read.context.ranges.get(at) else {
+            return Err(source.internal("a range is not in the slice"));
+        };
         let options = source.options();
         let limits = DecodeLimits { batch_rows: read.batch_rows, ..options.limits };
         Ok(Self {
@@ -226,6 +290,18 @@ impl<'a> RangeSink<'a> {
             is_unwanted: false,
             told: 0,
         })
+    }
+
+    /// The offset after the last one that is accounted for.
+    fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// Accounts for the offsets before `low`: they are gone.
+    fn lose(&mut self, low: i64) {
+        let low = low.min(self.range.end);
+        self.ledger.lost += u64::try_from(low - self.next).unwrap_or_default();
+        self.next = self.next.max(low);
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
@@ -368,7 +444,7 @@ impl<'a> RangeSink<'a> {
         self.tell();
         self.read.bytes_scanned.add(usize::try_from(self.ledger.bytes).unwrap_or(usize::MAX));
         self.ledger.offsets = self.range.offsets();
-        self.ledger.gaps = self.ledger.offsets - self.ledger.records;
+        self.ledger.gaps = self.ledger.offsets - self.ledger.records - self.ledger.lost;
         self.read.context.reporter.send_blocking(ScanReport::ObjectDone {
             source: Arc::clone(self.read.context.source.shared_name()),
             object: self.object(),

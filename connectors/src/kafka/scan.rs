@@ -59,22 +59,23 @@ impl ReadPlan {
     pub(super) fn new(source: &KafkaSource, output_schema: SchemaRef, wanted: &[usize]) -> Self {
         let count = source.declared().fields().len();
         let event_time = source.event_time();
-        let mut columns: Vec<usize> = wanted.iter().copied().chain(event_time).filter(|column| *column < count).collect();
+        let mut columns: Vec<usize> =
+            wanted.iter().copied().chain(event_time).filter(|column| *column < count).collect();
         columns.sort_unstable();
         columns.dedup();
         let columns = source.options().format.columns(columns);
 
         let place = |column: usize| match column.checked_sub(count) {
             None => OutputColumn::Decoded(columns.binary_search(&column).unwrap_or_default()),
-            Some(include) => source.includes().get(include).map_or(OutputColumn::Origin, |kind| OutputColumn::Include(*kind)),
+            Some(include) => {
+                source.includes().get(include).map_or(OutputColumn::Origin, |kind| OutputColumn::Include(*kind))
+            }
         };
         let output: Vec<_> = wanted.iter().map(|column| place(*column)).collect();
         let judged: Vec<_> = event_time.map(place).into_iter().collect();
         let field = event_time.map(|column| source.schema().field(column).clone());
-        let admission = Admission {
-            not_null: Vec::new(),
-            event_time: field.as_ref().map(|field| (0, field.name().clone())),
-        };
+        let admission =
+            Admission { not_null: Vec::new(), event_time: field.as_ref().map(|field| (0, field.name().clone())) };
         // A row that is refused for its event time goes to quarantine as it came.
         let kept = if event_time.is_some() {
             Wanted::ALL
@@ -207,7 +208,9 @@ impl ExecutionPlan for KafkaScanExec {
                 let error = match reader?.await {
                     Ok(Ok(())) => return None,
                     Ok(Err(error)) => error,
-                    Err(error) => crate::Error::Internal { message: format!("the reader of a topic ended early: {error}") },
+                    Err(error) => {
+                        crate::Error::Internal { message: format!("the reader of a topic ended early: {error}") }
+                    }
                 };
                 Some((Err(DataFusionError::External(Box::new(error))), (batches, None)))
             }

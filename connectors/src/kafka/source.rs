@@ -40,10 +40,14 @@ impl KafkaSource {
         let mut fields: Vec<Arc<Field>> = declared.fields().iter().cloned().collect();
         fields.extend(definition.includes.iter().map(|include| Arc::new(include.field())));
         let schema = Arc::new(Schema::new(fields));
-        let is_time = |column: &usize| matches!(schema.field(*column).data_type(), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+        let is_time = |column: &usize| {
+            matches!(schema.field(*column).data_type(), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64)
+        };
         // A generated column is not decoded: its event time is not judged here.
-        let event_time =
-            definition.watermark.as_ref().and_then(|watermark| schema.index_of(&watermark.column.value).ok().filter(is_time));
+        let event_time = definition
+            .watermark
+            .as_ref()
+            .and_then(|watermark| schema.index_of(&watermark.column.value).ok().filter(is_time));
         Ok(Arc::new(Self {
             name: Arc::from(definition.name.value.as_str()),
             options,
@@ -86,10 +90,12 @@ impl KafkaSource {
         let this = Arc::clone(self);
         blocking(move || {
             this.asking(|client| {
-                let failed = |error| failed(&this.options, "publish offsets for lag tools", Some(client.context()), &error);
+                let failed =
+                    |error| failed(&this.options, "publish offsets for lag tools", Some(client.context()), &error);
                 let mut list = TopicPartitionList::with_capacity(read.len());
                 for range in &read {
-                    list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.end)).map_err(failed)?;
+                    list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.end))
+                        .map_err(failed)?;
                 }
                 client.commit(&list, CommitMode::Sync).map_err(failed)
             })

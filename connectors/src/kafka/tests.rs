@@ -175,7 +175,8 @@ async fn scan(source: &Arc<KafkaSource>, ranges: &[OffsetRange], partitions: usi
     let (sender, mut reports) = mpsc::channel(4);
     let input = ranges.iter().map(|range| ScanOffsets { range: range.clone(), is_new: true }).collect();
     let scans = EpochScans::new(sender).with_source("flights", 3, ScanInput::Offsets(input));
-    let config = SessionConfig::new().with_target_partitions(partitions).with_batch_size(100).with_extension(Arc::new(scans));
+    let config =
+        SessionConfig::new().with_target_partitions(partitions).with_batch_size(100).with_extension(Arc::new(scans));
     let session = TestSession::new(config);
     let plan = source.table_provider(false).scan(&session, None, &[], None).await.unwrap();
     let collecting = tokio::spawn(async move {
@@ -220,7 +221,8 @@ fn values(ids: std::ops::Range<i64>) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn records_become_rows_with_what_came_with_them() {
     let cluster = Cluster::with_partitions(2);
-    cluster.send(1, Sent { key: Some("k"), value: Some(r#"{"id": 7, "delay": null}"#), header: Some(("trace", "abc")) });
+    cluster
+        .send(1, Sent { key: Some("k"), value: Some(r#"{"id": 7, "delay": null}"#), header: Some(("trace", "abc")) });
     cluster.send(1, Sent { key: None, value: Some("{\n  \"id\": 8\n}\n"), header: None });
     cluster.flush();
     let kinds = [
@@ -326,7 +328,8 @@ async fn ranges_that_follow_one_another_are_read_in_one_scan() {
     for (partition, ids) in [(0, 0..300), (1, 300..600)] {
         cluster.send_values(partition, values(ids).iter().map(String::as_str));
     }
-    let range = |partition, start, end| OffsetRange { topic: "flights".to_owned(), partition, start, end, topic_id: None };
+    let range =
+        |partition, start, end| OffsetRange { topic: "flights".to_owned(), partition, start, end, topic_id: None };
     let ranges = [range(0, 0, 120), range(0, 120, 300), range(1, 0, 0), range(1, 0, 299), range(1, 299, 300)];
     for partitions in 1..4 {
         let scanned = scan(&cluster.source(&[]), &ranges, partitions).await.unwrap();
@@ -380,10 +383,45 @@ async fn a_topic_that_was_cut_off_or_is_gone_is_an_error_that_names_the_offsets(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn records_that_were_deleted_before_they_were_read_are_an_error_or_are_counted() {
+    const SENT: u64 = 8;
+    let cluster = Cluster::with_partitions(1);
+    // The mock keeps 5 MiB of a partition.
+    let filling = "x".repeat(900_000);
+    for id in 0..SENT {
+        cluster.send_values(0, [format!(r#"{{"id": {id}, "filling": "{filling}"}}"#).as_str()]);
+    }
+    let read = vec![OffsetRange { topic: "flights".to_owned(), partition: 0, start: 0, end: 1, topic_id: None }];
+    let error = cluster.source(&[]).backlog(read.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.to_string().contains("offsets 1 to "), "{error}");
+    assert!(error.to_string().contains("say `on_data_loss = 'record'`"), "{error}");
+
+    let source = cluster.source(&[("on_data_loss", "record")]);
+    let range = |start, end| OffsetRange { start, end, ..read[0].clone() };
+    let ranges = backlog(&source, read.clone()).await.unwrap();
+    assert_eq!((ranges[0].start, ranges[0].end), (1, 8));
+    // Cut anywhere, also where nothing or everything is lost.
+    for ranges in [vec![range(1, 8)], vec![range(1, 2), range(2, 8)], vec![range(1, 7), range(7, 8), range(8, 8)]] {
+        let scanned = scan(&source, &ranges, 1).await.unwrap();
+        let ledger = scanned.ledger;
+        let first = 1 + ledger.lost as i64;
+        assert!((2..8).contains(&first), "{ledger:?}");
+        assert_eq!(scanned.ids(), (first..8).collect::<Vec<_>>());
+        assert_eq!((ledger.offsets, ledger.records, ledger.gaps), (7, 7 - ledger.lost, 0));
+        let error = scan(&cluster.source(&[]), &ranges, 1).await.unwrap_err();
+        assert!(error.to_string().contains("were deleted before they were read"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn brokers_that_are_not_there_and_topics_that_are_not_there_are_told_apart() {
     let cluster = Cluster::with_partitions(1);
     // The mock makes every topic that is asked for; only its error tells.
-    cluster.mock.topic_error("nothing", rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    cluster
+        .mock
+        .topic_error("nothing", rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+        .unwrap();
     let error = cluster.source(&[("topic", "nothing")]).backlog(Vec::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("there is no topic `nothing`"), "{error}");
@@ -446,7 +484,11 @@ fn problems_are_told_at_their_options() {
         entries.push(("bootstrap_servers", "localhost:9092"));
         let diagnostics = open(&mut definition(&[], &entries)).unwrap_err();
         let found = diagnostics.iter().any(|diagnostic| diagnostic.message.contains(message));
-        assert!(found, "{options:?}: {:?}", diagnostics.iter().map(|diagnostic| &diagnostic.message).collect::<Vec<_>>());
+        assert!(
+            found,
+            "{options:?}: {:?}",
+            diagnostics.iter().map(|diagnostic| &diagnostic.message).collect::<Vec<_>>()
+        );
         assert!(diagnostics.iter().all(|diagnostic| diagnostic.help.is_some()), "{options:?}");
     }
     let mut table = definition(&[IncludeKind::Path], &[("bootstrap_servers", "x:1")]);

@@ -6,5 +6,5 @@ mod epoch;
 
 pub(crate) use admit::{Admission, Latest, Refusal};
 pub(crate) use emit::{Emitter, stream_of};
-pub use epoch::{EpochScans, ScanInput, ScanObject, ScanOffsets, ScanReport};
 pub(crate) use epoch::Reporter;
+pub use epoch::{EpochScans, ScanInput, ScanObject, ScanOffsets, ScanReport};

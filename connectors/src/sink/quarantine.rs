@@ -7,7 +7,10 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Array, UInt64Builder};
+use arrow::array::{
+    ArrayRef, AsArray, Int32Array, Int64Array, StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Array,
+    UInt64Builder,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt64Type};
 use arrow::record_batch::RecordBatch;

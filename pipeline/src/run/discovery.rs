@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::Source;
 #[cfg(feature = "kafka")]
 use bessemer_connectors::kafka::Backlog;
+use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::object_store::Listing;
 use bessemer_connectors::scan::{ScanInput, ScanObject, ScanOffsets};
 use bessemer_schemas::{Digest, ObjectVersion, SliceLimits, SourceKind, SourceSlice};

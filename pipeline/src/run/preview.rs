@@ -25,8 +25,7 @@ pub(crate) async fn rows(loaded: &Loaded, name: Option<&str>, limit: usize) -> R
     let logical = logical.build().map_err(Error::engine)?;
     let scans = everything(loaded, &names_read(&logical)?).await?.into_iter().enumerate();
     let silent = EpochScans::silent().for_preview();
-    let scans =
-        scans.fold(silent, |scans, (number, (name, input))| scans.with_source(name, number as u64, input));
+    let scans = scans.fold(silent, |scans, (number, (name, input))| scans.with_source(name, number as u64, input));
     let session = bessemer_transforms::with_extension(&loaded.session, Arc::new(scans));
     let plan = session.create_physical_plan(&logical).await.map_err(Error::engine)?;
     collect(plan, session.task_ctx()).await.map_err(Error::engine)

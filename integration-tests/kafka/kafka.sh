@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# Apache Kafka for tests: KRaft nodes on loopback, each broker and controller.
+#
+#   kafka.sh install                  fetch it with Maven, into the cache; prints where it is
+#   kafka.sh start DIR PORT [NODES]   start 1 or 3 nodes with their data in DIR; node n listens on PORT + 2 (n - 1), its
+#                                     controller on the port after that
+#   kafka.sh stop DIR                 stop them
+#   kafka.sh serve PORT [NODES]       start, stop at the end of standard input, and leave nothing behind
+#
+# `start` does not wait until they answer. Exit code 69: something that it needs is not on this machine.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+
+version="$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom.xml")"
+installed="${XDG_CACHE_HOME:-$HOME/.cache}/bessemer/kafka-$version"
+# Small, and quick to start: a node lives for seconds.
+java_options=(-Xms64m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto)
+
+unavailable() { echo "kafka.sh: $*" >&2; exit 69; }
+
+install() {
+    if [[ ! -e "$installed/ready" ]]; then
+        command -v java >/dev/null || unavailable "there is no java"
+        command -v mvn >/dev/null || unavailable "there is no mvn"
+        mkdir -p "$(dirname "$installed")"
+        local fetched
+        fetched="$(mktemp -d "$installed.XXXXXX")"
+        if ! mvn -B -q -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime \
+            -DoutputDirectory="$fetched" </dev/null >&2; then
+            rm -rf "$fetched"
+            unavailable "Maven cannot fetch Kafka $version"
+        fi
+        touch "$fetched/ready"
+        # Where another install was faster, its copy is the same.
+        mv -T "$fetched" "$installed" 2>/dev/null || rm -rf "$fetched"
+    fi
+    echo "$installed"
+}
+
+settings() {
+    local dir="$1" port="$2" nodes="$3" node="$4" voters="" n
+    for n in $(seq "$nodes"); do voters+="${voters:+,}$n@127.0.0.1:$((port + 2 * n - 1))"; done
+    cat <<END
+process.roles=broker,controller
+node.id=$node
+controller.quorum.voters=$voters
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:$((port + 2 * node - 2)),CONTROLLER://127.0.0.1:$((port + 2 * node - 1))
+log.dirs=$dir/$node/data
+auto.create.topics.enable=false
+default.replication.factor=$nodes
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=$nodes
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=$nodes
+transaction.state.log.min.isr=$(((nodes + 1) / 2))
+group.initial.rebalance.delay.ms=0
+# What waits in a server that runs for years is done at once here.
+log.initial.task.delay.ms=100
+log.retention.check.interval.ms=500
+log.cleaner.backoff.ms=100
+log.cleaner.dedupe.buffer.size=4194304
+END
+}
+
+start() {
+    local dir="$1" port="$2" nodes="${3:-1}" node
+    command -v java >/dev/null || unavailable "there is no java"
+    [[ -e "$installed/ready" ]] || unavailable "Kafka $version is not installed: run integration-tests/kafka/kafka.sh install"
+    local java=(java "${java_options[@]}" -Dlog4j2.configurationFile="$here/log4j2.properties" -cp "$installed/*")
+    # Each node is a process group of its own: it is stopped whole.
+    set -m
+    for node in $(seq "$nodes"); do
+        mkdir -p "$dir/$node"
+        settings "$dir" "$port" "$nodes" "$node" >"$dir/$node/server.properties"
+        (
+            cd "$dir/$node"
+            [[ -e data/meta.properties ]] ||
+                "${java[@]}" kafka.tools.StorageTool format -t bessemer-testing-kafka -c server.properties
+            exec "${java[@]}" kafka.Kafka server.properties
+        ) </dev/null >"$dir/$node/log" 2>&1 &
+        echo $! >"$dir/$node/pid"
+    done
+    set +m
+}
+
+stop() {
+    local file pid
+    for file in "$1"/*/pid; do
+        [[ -e "$file" ]] || continue
+        pid="$(<"$file")"
+        # Their data is not for keeping: there is nothing to end in order.
+        kill -KILL -- "-$pid" 2>/dev/null || true
+        while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.05; done
+        rm -f "$file"
+    done
+}
+
+# Fails with the last words of a node that has ended.
+check() {
+    local node
+    for node in "$1"/[0-9]*; do
+        kill -0 "$(<"$node/pid")" 2>/dev/null && continue
+        tail -n 20 "$node/log" >&2
+        exit 70
+    done
+}
+
+serve() {
+    local dir code
+    dir="$(mktemp -d)"
+    # shellcheck disable=SC2064  # The folder's name is known here, not there.
+    trap "stop '$dir' 2>/dev/null; rm -rf '$dir'" EXIT
+    start "$dir" "$@"
+    while true; do
+        code=0
+        read -rt 1 || code=$?
+        # Above 128: nothing came, and there may be more.
+        ((code == 0 || code > 128)) || break
+        check "$dir"
+    done
+}
+
+command="${1:-}"
+shift || true
+case "$command" in
+install | start | stop | serve) "$command" "$@" ;;
+*)
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+    exit 64
+    ;;
+esac

@@ -1,0 +1,315 @@
+//! Topics of Apache Kafka through the whole program: transactions, deleted and compacted records, topics that change.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use bessemer_integration_tests::{Bessemer, Pipeline, RealKafka, send, send_keyed};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+/// How long an answer of the brokers may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The brokers of all tests; their topics are their own.
+fn kafka() -> Result<Option<&'static RealKafka>> {
+    static KAFKA: LazyLock<Result<Option<RealKafka>>> = LazyLock::new(|| RealKafka::start(1));
+    match &*KAFKA {
+        Ok(kafka) => Ok(kafka.as_ref()),
+        Err(error) => bail!("{error:#}"),
+    }
+}
+
+/// Numbers of a topic into a set that appends.
+fn definition(bootstrap_servers: &str, topic: &str, options: &str) -> String {
+    format!(
+        "CREATE PIPELINE numbers;
+         CREATE SOURCE numbers (number BIGINT NOT NULL) INCLUDE PARTITION AS kafka_partition
+         WITH (connector = 'kafka', bootstrap_servers = '{bootstrap_servers}', topic = '{topic}', format = 'json'{options});
+         CREATE FEATURE SET seen WITH (path = 'features/seen') AS SELECT number, kafka_partition FROM numbers;"
+    )
+}
+
+/// A pipeline over a topic, and the program to run it.
+struct Run {
+    kafka: &'static RealKafka,
+    topic: &'static str,
+    pipeline: Pipeline,
+    bessemer: Bessemer,
+}
+
+impl Run {
+    fn of(kafka: &'static RealKafka, topic: &'static str, options: &str) -> Result<Self> {
+        let pipeline = Pipeline::new(&definition(&kafka.bootstrap_servers(), topic, options))?;
+        Ok(Self { kafka, topic, pipeline, bessemer: Bessemer::find()? })
+    }
+
+    /// Changes the options of the source.
+    fn change(&self, options: &str) -> Result<()> {
+        let text = definition(&self.kafka.bootstrap_servers(), self.topic, options);
+        Ok(fs::write(self.pipeline.folder().join("pipeline.sql"), text)?)
+    }
+
+    /// Runs it to its end, and checks the ledger: `offsets`, of them records, gaps and lost.
+    fn expect_ledger(&self, [offsets, records, gaps, lost]: [u64; 4]) -> Result<()> {
+        let counts = self.ledger()?;
+        assert_eq!(counts, [offsets, records, gaps, lost], "offsets, records, gaps, lost");
+        Ok(())
+    }
+
+    fn ledger(&self) -> Result<[u64; 4]> {
+        self.bessemer.json(["run", &self.pipeline.path(), "--json"])?;
+        let ledger = self.bessemer.json(["ledger", &self.pipeline.path(), "--json"])?;
+        assert_eq!(ledger["balanced"], true);
+        let source = &ledger["sources"][0];
+        Ok(["offsets", "records", "gaps", "lost"].map(|name| source[name].as_u64().unwrap_or(0)))
+    }
+
+    /// Runs it, which must stop with exit code `code` and these words.
+    fn expect_stop(&self, code: i32, words: &str) -> Result<()> {
+        let outcome = self.bessemer.call(["run", &self.pipeline.path()])?;
+        outcome.expect_code(code)?;
+        ensure!(outcome.stderr.contains(words), "`{words}` is not in: {}", outcome.stderr);
+        Ok(())
+    }
+
+    /// The numbers of the set, in order.
+    fn numbers(&self) -> Result<Vec<i64>> {
+        let rows = self.pipeline.rows("seen")?.select(&["number"])?.rows;
+        let mut numbers = rows.iter().map(|row| Ok(row[0].parse()?)).collect::<Result<Vec<i64>>>()?;
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn expect_numbers(&self, expected: impl IntoIterator<Item = i64>) -> Result<()> {
+        let (found, expected) = (self.numbers()?, expected.into_iter().collect::<Vec<_>>());
+        assert_eq!(found.len(), expected.len(), "how many numbers");
+        assert!(found == expected, "which numbers");
+        Ok(())
+    }
+}
+
+fn values(numbers: std::ops::Range<i64>) -> impl Iterator<Item = String> {
+    numbers.map(|number| format!(r#"{{"number": {number}}}"#))
+}
+
+/// A producer whose records are in transactions.
+fn transactional(kafka: &RealKafka, id: &str) -> Result<BaseProducer> {
+    let producer = kafka.producer(&[("transactional.id", id)])?;
+    producer.init_transactions(PATIENCE)?;
+    Ok(producer)
+}
+
+#[test]
+fn records_of_committed_transactions_are_read_and_all_offsets_are_counted() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    kafka.create_topic("transactions", 1, &[])?;
+    let (producer, plain) = (transactional(kafka, "transactions")?, kafka.producer(&[])?);
+    let commit = |numbers| -> Result<()> {
+        producer.begin_transaction()?;
+        send(&producer, "transactions", 0, values(numbers))?;
+        Ok(producer.commit_transaction(PATIENCE)?)
+    };
+    let abort = |numbers| -> Result<()> {
+        producer.begin_transaction()?;
+        send(&producer, "transactions", 0, values(numbers))?;
+        Ok(producer.abort_transaction(PATIENCE)?)
+    };
+    commit(0..10)?;
+    abort(10..20)?;
+    send(&plain, "transactions", 0, values(20..25))?;
+    commit(25..30)?;
+    abort(30..40)?;
+
+    // Four markers, twenty records of aborted transactions, the last of them at the end.
+    let run = Run::of(kafka, "transactions", "")?;
+    run.expect_ledger([44, 20, 24, 0])?;
+    run.expect_numbers((0..10).chain(20..30))?;
+
+    // A committed tail: the marker is the last offset.
+    commit(40..45)?;
+    run.expect_ledger([50, 25, 25, 0])?;
+    run.expect_numbers((0..10).chain(20..30).chain(40..45))?;
+
+    // Offsets without any record to read.
+    abort(45..50)?;
+    run.expect_ledger([56, 25, 31, 0])?;
+    run.expect_numbers((0..10).chain(20..30).chain(40..45))?;
+
+    let all = Run::of(kafka, "transactions", ", isolation_level = 'read_uncommitted'")?;
+    all.expect_ledger([56, 50, 6, 0])?;
+    all.expect_numbers(0..50)
+}
+
+#[test]
+fn an_open_transaction_is_waited_for_by_a_later_run() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    kafka.create_topic("open", 1, &[])?;
+    let (producer, plain) = (transactional(kafka, "open")?, kafka.producer(&[])?);
+    send(&plain, "open", 0, values(0..5))?;
+    producer.begin_transaction()?;
+    send(&producer, "open", 0, values(5..10))?;
+    send(&plain, "open", 0, values(10..15))?;
+
+    let run = Run::of(kafka, "open", "")?;
+    run.expect_ledger([5, 5, 0, 0])?;
+    run.expect_numbers(0..5)?;
+    // Still.
+    run.expect_ledger([5, 5, 0, 0])?;
+
+    producer.commit_transaction(PATIENCE)?;
+    run.expect_ledger([16, 15, 1, 0])?;
+    run.expect_numbers(0..15)
+}
+
+#[test]
+fn records_that_were_deleted_before_they_were_read_stop_the_run_or_are_counted() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    kafka.create_topic("deleted", 1, &[])?;
+    let producer = kafka.producer(&[])?;
+    send(&producer, "deleted", 0, values(0..10))?;
+    let run = Run::of(kafka, "deleted", "")?;
+    run.expect_ledger([10, 10, 0, 0])?;
+
+    // What was read may go.
+    kafka.delete_records("deleted", 0, 7)?;
+    send(&producer, "deleted", 0, values(10..20))?;
+    run.expect_ledger([20, 20, 0, 0])?;
+
+    send(&producer, "deleted", 0, values(20..30))?;
+    kafka.delete_records("deleted", 0, 25)?;
+    run.expect_stop(4, "offsets 20 to 24 were deleted before they were read")?;
+    run.expect_numbers(0..20)?;
+
+    run.change(", on_data_loss = 'record'")?;
+    run.expect_ledger([30, 25, 0, 5])?;
+    run.expect_numbers((0..20).chain(25..30))?;
+
+    // Nothing is left of what is new.
+    send(&producer, "deleted", 0, values(30..40))?;
+    kafka.delete_records("deleted", 0, 40)?;
+    run.expect_ledger([40, 25, 0, 15])?;
+    send(&producer, "deleted", 0, values(40..45))?;
+    run.expect_ledger([45, 30, 0, 15])?;
+    run.expect_numbers((0..20).chain(25..30).chain(40..45))?;
+
+    // A pipeline that begins here has lost nothing.
+    let late = Run::of(kafka, "deleted", "")?;
+    late.expect_ledger([5, 5, 0, 0])
+}
+
+#[test]
+fn partitions_that_are_added_are_read_from_their_beginning() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    kafka.create_topic("grown", 1, &[])?;
+    let producer = kafka.producer(&[])?;
+    send(&producer, "grown", 0, values(0..5))?;
+    let run = Run::of(kafka, "grown", ", scan_startup_mode = 'latest'")?;
+    run.expect_ledger([0, 0, 0, 0])?;
+
+    kafka.add_partitions("grown", 3)?;
+    // Clients learn of them by and by; this one has not asked before.
+    let producer = kafka.producer(&[])?;
+    send(&producer, "grown", 0, values(5..10))?;
+    send(&producer, "grown", 2, values(10..20))?;
+    run.expect_ledger([15, 15, 0, 0])?;
+    run.expect_numbers(5..20)
+}
+
+#[test]
+fn a_topic_that_was_made_anew_is_noticed_however_many_records_it_has() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    for (topic, records) in [("fewer", 3), ("more", 30)] {
+        kafka.create_topic(topic, 1, &[])?;
+        send(&kafka.producer(&[])?, topic, 0, values(0..10))?;
+        let run = Run::of(kafka, topic, ", on_data_loss = 'record'")?;
+        run.expect_ledger([10, 10, 0, 0])?;
+
+        kafka.delete_topic(topic)?;
+        run.expect_stop(2, "there is no topic")?;
+        kafka.create_topic(topic, 1, &[])?;
+        send(&kafka.producer(&[])?, topic, 0, values(100..100 + records))?;
+        run.expect_stop(4, "made anew after it was read up to offset 10")?;
+        run.expect_numbers(0..10)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_codec_of_producers_is_read() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    kafka.create_topic("codecs", 5, &[])?;
+    for (partition, codec) in (0..).zip(["none", "gzip", "snappy", "lz4", "zstd"]) {
+        let producer = kafka.producer(&[("compression.codec", codec)])?;
+        let first = 1_000 * i64::from(partition);
+        send(&producer, "codecs", partition, values(first..first + 1_000))?;
+    }
+    let run = Run::of(kafka, "codecs", "")?;
+    run.expect_ledger([5_000, 5_000, 0, 0])?;
+    run.expect_numbers(0..5_000)
+}
+
+#[test]
+fn what_is_not_there_is_told_by_the_exit_code_and_soon() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    Run::of(kafka, "nowhere", "")?.expect_stop(2, "there is no topic `nowhere`")?;
+
+    let (bessemer, absent) = (Bessemer::find()?, definition("127.0.0.1:1", "numbers", ", broker_timeout = '2s'"));
+    let started = Instant::now();
+    let outcome = bessemer.call(["run", &Pipeline::new(&absent)?.path()])?;
+    outcome.expect_code(3)?;
+    assert!(outcome.stderr.contains("127.0.0.1:1"), "{}", outcome.stderr);
+    assert!(started.elapsed() < PATIENCE, "it took {:?}", started.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_compacted_topic_gives_the_last_value_of_every_key() -> Result<()> {
+    const KEYS: i64 = 5;
+    const TOPIC: &str = "compacted";
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "50"),
+        ("min.cleanable.dirty.ratio", "0.001"),
+        ("max.compaction.lag.ms", "1"),
+    ];
+    kafka.create_topic(TOPIC, 1, &settings)?;
+    let producer = kafka.producer(&[])?;
+    let mut end = 0;
+    let started = Instant::now();
+    while end == 0 || (started.elapsed() < PATIENCE && first_offset(kafka, TOPIC)? == Some(0)) {
+        // A record in a segment of its own now and then: the last one is never compacted.
+        let keys = (end..end + 2 * KEYS).map(|number| format!("k{}", number % KEYS));
+        send_keyed(&producer, TOPIC, 0, keys.zip(values(end..end + 2 * KEYS)))?;
+        end += 2 * KEYS;
+    }
+    let run = Run::of(kafka, TOPIC, "")?;
+    let [offsets, records, gaps, lost] = run.ledger()?;
+    println!("{offsets} offsets, {gaps} of them compacted away");
+    assert_eq!((offsets, records + gaps, lost), (u64::try_from(end)?, offsets, 0));
+    assert!(gaps > 0, "nothing was compacted within {PATIENCE:?}");
+    let last: BTreeMap<i64, i64> = run.numbers()?.into_iter().map(|number| (number % KEYS, number)).collect();
+    assert!(last.into_values().eq(end - KEYS..end));
+    Ok(())
+}
+
+/// Where the first record of a topic is that is left.
+fn first_offset(kafka: &RealKafka, topic: &str) -> Result<Option<i64>> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap_servers())
+        .set("group.id", "look")
+        .set("enable.partition.eof", "true")
+        .create()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(0))?;
+    consumer.assign(&list)?;
+    match consumer.poll(PATIENCE) {
+        Some(Ok(message)) => Ok(Some(message.offset())),
+        _ => Ok(None),
+    }
+}
