@@ -297,8 +297,7 @@ fn the_demonstration_ends_with_a_balanced_ledger() -> Result<()> {
     let bessemer = Bessemer::find()?;
     let folder = tempfile::tempdir()?;
     let place = folder.path().join("demo");
-    let outcome =
-        bessemer.call(["demo", "--folder", &place.display().to_string(), "--records-per-second", "20000"])?;
+    let outcome = bessemer.call(["demo", "--folder", &place.display().to_string(), "--records-per-second", "20000"])?;
     outcome.expect_code(0)?;
     for words in ["balanced: every record and every row is accounted for", "invalid_json", "mean_delay"] {
         assert!(outcome.stdout.contains(words), "{words}\n{}\n{}", outcome.stdout, outcome.stderr);

@@ -73,9 +73,8 @@ async fn list(owners: &[(&'static str, String)], history: &History, json: bool) 
 /// UTF-8 shows its bytes, in hexadecimal digits.
 fn with_readable_bytes(batch: &RecordBatch) -> Result<RecordBatch, bessemer_connectors::Error> {
     let (schema, columns, _) = batch.clone().into_parts();
-    let is_bytes = |field: &Field| {
-        matches!(field.name().as_str(), "original" | "key") && *field.data_type() == DataType::Binary
-    };
+    let is_bytes =
+        |field: &Field| matches!(field.name().as_str(), "original" | "key") && *field.data_type() == DataType::Binary;
     let readable = schema.fields().iter().zip(columns).map(|(field, column)| {
         if !is_bytes(field) {
             return (Arc::clone(field), column);

@@ -88,7 +88,10 @@ mod tests {
             write(path, "SELECT");
         }
         let names = |found: &[Found]| -> Vec<_> {
-            found.iter().map(|found| (found.path.file_name().unwrap().to_str().unwrap().to_owned(), found.paths.len())).collect()
+            found
+                .iter()
+                .map(|found| (found.path.file_name().unwrap().to_str().unwrap().to_owned(), found.paths.len()))
+                .collect()
         };
         let first = find(folder.path()).unwrap();
         assert_eq!(names(&first), [("a.sql".to_owned(), 1), ("two".to_owned(), 2)]);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::folder::{Found, Fingerprint};
+use self::folder::{Fingerprint, Found};
 use crate::error::{Error, Result};
 use crate::load::{self, Parsed};
 use crate::output;
@@ -90,7 +90,9 @@ impl Daemon<'_> {
             if let Some(other) = self.owner_of(pipeline.name()) {
                 let message = format!(
                     "`{}` and `{}` are both pipeline `{}`: give one of them another name with `CREATE PIPELINE`",
-                    other.display(), found.path.display(), pipeline.name()
+                    other.display(),
+                    found.path.display(),
+                    pipeline.name()
                 );
                 return Err(Error::Unknown { message });
             }
@@ -139,7 +141,10 @@ impl Daemon<'_> {
             Ok(pipeline) => match self.owner_of(pipeline.name()) {
                 Some(other) => {
                     let (other, name) = (other.display().to_string(), pipeline.name());
-                    output::note(format!("`{}` is not started: `{other}` is pipeline `{name}` already", found.path.display()));
+                    output::note(format!(
+                        "`{}` is not started: `{other}` is pipeline `{name}` already",
+                        found.path.display()
+                    ));
                     true
                 }
                 None => {
@@ -180,7 +185,8 @@ impl Daemon<'_> {
                 (error.id(), Err(Error::Internal { message }))
             }
         };
-        let Some(path) = self.running.iter().find(|(_, running)| running.task == task).map(|(path, _)| path.clone()) else {
+        let Some(path) = self.running.iter().find(|(_, running)| running.task == task).map(|(path, _)| path.clone())
+        else {
             return;
         };
         let Some(running) = self.running.remove(&path) else { return };

@@ -19,11 +19,7 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 const WELL_AFTER: Duration = Duration::from_secs(120);
 
 /// Runs a pipeline until `cancel`, opening it again where the world may come back.
-pub(super) async fn supervise(
-    paths: Vec<PathBuf>,
-    progress: Progress,
-    cancel: CancellationToken,
-) -> Result<()> {
+pub(super) async fn supervise(paths: Vec<PathBuf>, progress: Progress, cancel: CancellationToken) -> Result<()> {
     let mut wait = BACK_OFF.0;
     loop {
         let started = Instant::now();

@@ -308,11 +308,9 @@ fn summary_line(manifest: &Manifest) -> String {
     let sum = |of: fn(&SourceLedger) -> u64| manifest.sources.values().map(of).sum::<u64>();
     let written: u64 = manifest.sets.values().map(|set| set.ledger.written).sum();
     let quarantined: u64 = manifest.sets.values().map(|set| set.ledger.quarantined).sum();
-    let parts = [
-        (sum(|ledger| ledger.objects), "file"),
-        (sum(|ledger| ledger.records), "record"),
-    ];
-    let read: Vec<_> = parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| plural(*number, what)).collect();
+    let parts = [(sum(|ledger| ledger.objects), "file"), (sum(|ledger| ledger.records), "record")];
+    let read: Vec<_> =
+        parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| plural(*number, what)).collect();
     let read = if read.is_empty() { "nothing new".to_owned() } else { read.join(", ") };
     let quarantined = match sum(|ledger| ledger.quarantined) + quarantined {
         0 => String::new(),
