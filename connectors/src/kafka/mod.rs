@@ -15,6 +15,7 @@
 
 mod client;
 mod discover;
+mod native;
 mod options;
 mod parts;
 mod payload;
