@@ -433,6 +433,34 @@ async fn a_topic_of_another_id_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_behind_does_not_make_gaps_of_records() {
+    let mock = MockCluster::new(2).unwrap();
+    mock.create_topic("flights", 1, 1).unwrap();
+    let producer = ClientConfig::new().set("bootstrap.servers", mock.bootstrap_servers()).create().unwrap();
+    let cluster = Cluster { mock, producer };
+    cluster.mock.partition_leader("flights", 0, Some(1)).unwrap();
+    for value in values(0..10) {
+        // Each in a batch of its own, so that a replica can have some of them.
+        cluster.send_values(0, [value.as_str()]);
+    }
+    let source = cluster.source(&[("isolation_level", "read_uncommitted"), ("broker_timeout", "1s")]);
+    let ranges = backlog(&source, Vec::new()).await.unwrap();
+    assert_eq!(ranges[0].end, 10);
+
+    // It says that the partition ends at 5.
+    cluster.mock.partition_follower("flights", 0, 2).unwrap();
+    cluster.mock.follower_watermarks("flights", 0, Some(0), Some(5)).unwrap();
+    let error = scan(&source, &ranges, 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+
+    // It has caught up.
+    cluster.mock.follower_watermarks("flights", 0, None, None).unwrap();
+    let scanned = scan(&source, &ranges, 1).await.unwrap();
+    assert!(scanned.ids().into_iter().eq(0..10), "{:?}", scanned.ledger);
+    assert_eq!((scanned.ledger.records, scanned.ledger.gaps), (10, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn brokers_that_are_not_there_and_topics_that_are_not_there_are_told_apart() {
     let cluster = Cluster::with_partitions(1);
     // The mock makes every topic that is asked for; only its error tells.
