@@ -15,10 +15,10 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use crate::{repository, wait_until};
 
 /// How long the brokers may take for anything but to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long they may take to start, which is three processes of Java on a busy machine.
-const START: Duration = Duration::from_secs(180);
+const START: Duration = Duration::from_mins(3);
 
 /// How long one look takes whether they are there yet.
 const LOOK: Duration = Duration::from_secs(1);
@@ -147,8 +147,8 @@ impl Drop for RealKafka {
     fn drop(&mut self) {
         // It stops the brokers once nobody can say anything to it any more.
         drop(self.script.stdin.take());
-        // Fails only where it has already ended.
-        let _: std::io::Result<_> = self.script.wait();
+        // An error says that there is nobody to wait for.
+        drop(self.script.wait());
     }
 }
 

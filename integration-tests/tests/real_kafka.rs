@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use bessemer_integration_tests::{Bessemer, Pipeline, RealKafka, send, send_keyed};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 /// How long an answer of the brokers may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The brokers of all tests; their topics are their own.
 fn kafka() -> Result<Option<&'static RealKafka>> {
@@ -203,6 +203,29 @@ fn records_that_were_deleted_before_they_were_read_stop_the_run_or_are_counted()
 }
 
 #[test]
+fn a_set_over_all_records_stops_where_records_that_were_read_are_gone() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    kafka.create_topic("forgotten", 1, &[])?;
+    let producer = kafka.producer(&[])?;
+    send(&producer, "forgotten", 0, values(0..10))?;
+    let run = Run::of(kafka, "forgotten", "")?;
+    let total = "CREATE FEATURE SET total WITH (path = 'features/total') AS SELECT sum(number) AS total FROM numbers;";
+    for options in ["", ", on_data_loss = 'record'"] {
+        let text = definition(&kafka.bootstrap_servers(), "forgotten", options) + total;
+        fs::write(run.pipeline.folder().join("pipeline.sql"), text)?;
+        if options.is_empty() {
+            run.expect_ledger([10, 10, 0, 0])?;
+            kafka.delete_records("forgotten", 0, 4)?;
+            send(&producer, "forgotten", 0, values(10..15))?;
+        }
+        // Its ledger would say that it is made of rows that nobody can read any more.
+        run.expect_stop(4, "offsets 0 to 3 were deleted after they were read, and are needed once more")?;
+    }
+    assert_eq!(run.pipeline.rows("total")?.rows, [["45"]]);
+    Ok(())
+}
+
+#[test]
 fn partitions_that_are_added_are_read_from_their_beginning() -> Result<()> {
     let Some(kafka) = kafka()? else { return Ok(()) };
     kafka.create_topic("grown", 1, &[])?;
@@ -237,6 +260,32 @@ fn a_topic_that_was_made_anew_is_noticed_however_many_records_it_has() -> Result
         run.expect_numbers(0..10)?;
     }
     Ok(())
+}
+
+#[test]
+fn a_first_run_begins_at_a_time_or_where_a_group_is() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    // Records of long ago stay.
+    kafka.create_topic("times", 1, &[("retention.ms", "-1")])?;
+    let producer = kafka.producer(&[])?;
+    for (second, value) in (1..).zip(values(0..10)) {
+        let record: BaseRecord<'_, (), str> = BaseRecord::to("times").timestamp(1_000 * second).payload(&value);
+        producer.send(record).map_err(|(error, _)| error)?;
+    }
+    producer.flush(PATIENCE)?;
+    let timed = ", scan_startup_mode = 'timestamp', scan_startup_timestamp = '1970-01-01T00:00:07Z'";
+    let run = Run::of(kafka, "times", timed)?;
+    run.expect_ledger([4, 4, 0, 0])?;
+    run.expect_numbers(6..10)?;
+
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset("times", 0, Offset::Offset(3))?;
+    consumer(kafka, "ahead")?.commit(&list, CommitMode::Sync)?;
+    let heir = Run::of(kafka, "times", ", scan_startup_mode = 'group', group_id = 'ahead'")?;
+    heir.expect_ledger([7, 7, 0, 0])?;
+    heir.expect_numbers(3..10)?;
+    // A group that has committed nothing begins with the oldest record.
+    Run::of(kafka, "times", ", scan_startup_mode = 'group', group_id = 'new'")?.expect_ledger([10, 10, 0, 0])
 }
 
 #[test]
@@ -298,13 +347,15 @@ fn a_compacted_topic_gives_the_last_value_of_every_key() -> Result<()> {
     Ok(())
 }
 
+fn consumer(kafka: &RealKafka, group: &str) -> Result<BaseConsumer> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.bootstrap_servers()).set("group.id", group);
+    Ok(config.set("enable.partition.eof", "true").create()?)
+}
+
 /// Where the first record of a topic is that is left.
 fn first_offset(kafka: &RealKafka, topic: &str) -> Result<Option<i64>> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", kafka.bootstrap_servers())
-        .set("group.id", "look")
-        .set("enable.partition.eof", "true")
-        .create()?;
+    let consumer = consumer(kafka, "look")?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Offset(0))?;
     consumer.assign(&list)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bessemer_schemas::{OffsetRange, SliceLimits};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{Consumer, blocking, failed, patience};
@@ -203,7 +204,7 @@ fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<
             for name in names {
                 let metadata = ask(Some(name))?;
                 let topic = metadata.topics().iter().find(|topic| topic.name() == name);
-                let error = topic.and_then(|topic| topic.error()).map(RDKafkaErrorCode::from);
+                let error = topic.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
                 match (topic, error) {
                     (_, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
                         let reason = format!("no permission to describe topic `{name}`");

@@ -11,15 +11,17 @@
 //! ```
 //!
 //! An offset is a record, or a gap that the broker keeps to itself (transaction markers, aborted and compacted records).
-//! A range is read when a record at or beyond its last offset was seen, or the end of the partition was.
+//! A range is read when a record at or beyond its last offset was seen, or an end of the partition beyond it was.
 
 mod client;
 mod demo;
 mod discover;
+mod native;
 mod options;
 mod parts;
 mod payload;
 mod provider;
+mod queue;
 mod read;
 mod reject;
 mod scan;

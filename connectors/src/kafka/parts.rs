@@ -9,8 +9,8 @@ use arrow::array::{
 use arrow::compute::take;
 use arrow_schema::{DataType, Field, Fields};
 use bessemer_schemas::{IncludeKind, OffsetRange};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
+use super::queue::Record;
 use super::reject::reject_schema;
 use crate::formats::text::{ORIGINAL_BYTES_MAX, RecordFault};
 use crate::scan::Refusal;
@@ -71,17 +71,17 @@ impl Parts {
         self.offsets.len()
     }
 
-    pub(super) fn push(&mut self, message: &BorrowedMessage<'_>) {
-        self.offsets.push(message.offset());
-        self.timestamps.push(message.timestamp().to_millis().map(|millis| millis.saturating_mul(1_000)));
+    pub(super) fn push(&mut self, record: &Record<'_>) {
+        self.offsets.push(record.offset());
+        self.timestamps.push(record.timestamp().map(|millis| millis.saturating_mul(1_000)));
         if self.wanted.key {
-            self.keys.append_option(message.key());
+            self.keys.append_option(record.key());
         }
         if self.wanted.value {
-            self.values.append_value(message.payload().unwrap_or_default());
+            self.values.append_value(record.value().unwrap_or_default());
         }
         if self.wanted.headers {
-            append_headers(&mut self.headers, message);
+            append_headers(&mut self.headers, record);
         }
     }
 
@@ -180,9 +180,9 @@ impl Rejects {
         self.parts.rows()
     }
 
-    pub(super) fn push(&mut self, message: &BorrowedMessage<'_>, fault: &RecordFault) {
-        self.parts.push(message);
-        let value = message.payload().unwrap_or_default();
+    pub(super) fn push(&mut self, record: &Record<'_>, fault: &RecordFault) {
+        self.parts.push(record);
+        let value = record.value().unwrap_or_default();
         self.byte_lens.append_value(value.len() as u64);
         self.reasons.append_value(fault.reason.as_str());
         self.columns.append_option(fault.column.as_deref());
@@ -222,14 +222,14 @@ fn headers_builder() -> ListBuilder<StructBuilder> {
     ListBuilder::new(StructBuilder::from_fields(fields, 0)).with_field(item)
 }
 
-fn append_headers(builder: &mut ListBuilder<StructBuilder>, message: &BorrowedMessage<'_>) {
-    for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+fn append_headers(builder: &mut ListBuilder<StructBuilder>, record: &Record<'_>) {
+    for (name, value) in record.headers() {
         let values = builder.values();
         if let Some(keys) = values.field_builder::<StringBuilder>(0) {
-            keys.append_value(header.key);
+            keys.append_value(name);
         }
         if let Some(contents) = values.field_builder::<BinaryBuilder>(1) {
-            contents.append_option(header.value);
+            contents.append_option(value);
         }
         values.append(true);
     }

@@ -170,6 +170,7 @@ impl PayloadDecoder {
 }
 
 /// A record has no file around it that could be at fault.
+#[expect(clippy::needless_pass_by_value, reason = "`map_err` gives it away")]
 fn internal(fault: FileFault) -> Error {
     Error::Internal { message: fault.to_string() }
 }

@@ -10,16 +10,15 @@ use arrow::compute::filter_record_batch;
 use bessemer_schemas::{OffsetRange, SourceLedger, pack_origin};
 use datafusion_physical_plan::metrics::Count;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::client::{Consumer, Context, consumer, failed, patience};
+use super::client::{Consumer, consumer, failed, patience};
 use super::discover::GO_ON;
 use super::options::OnDataLoss;
 use super::parts::{Parts, Rejects, TakenParts};
 use super::payload::PayloadDecoder;
+use super::queue::{Polled, Record, RecordQueue};
 use super::scan::{OutputColumn, ScanContext};
 use crate::formats::text::{DecodeLimits, RecordFault};
 use crate::scan::{Latest, Refusal, ScanReport};
@@ -73,9 +72,9 @@ enum Ended {
 #[derive(Default)]
 struct Tail<'a> {
     /// The first record beyond the range.
-    message: Option<BorrowedMessage<'a>>,
-    /// There is no record up to the end of the partition.
-    is_at_end: bool,
+    record: Option<Record<'a>>,
+    /// All records before this offset came.
+    end: i64,
 }
 
 /// A consumer that is assigned the ranges of one plan partition.
@@ -83,7 +82,7 @@ struct Client<'a> {
     context: &'a ScanContext,
     consumer: Arc<Consumer>,
     /// By the first of the ranges that follow one another in a partition of a topic.
-    queues: BTreeMap<usize, PartitionQueue<Context>>,
+    queues: BTreeMap<usize, RecordQueue>,
 }
 
 impl<'a> Client<'a> {
@@ -101,8 +100,7 @@ impl<'a> Client<'a> {
             let start = begun.filter(|_| at == ranges.start).unwrap_or(range.start);
             list.add_partition_offset(&range.topic, range.partition, Offset::Offset(start))
                 .map_err(|error| client.failed("name a partition", &error))?;
-            // Before the partition is assigned: librdkafka then never sends its records anywhere else.
-            let queue = client.consumer.split_partition_queue(&range.topic, range.partition);
+            let queue = RecordQueue::split(&client.consumer, &range.topic, range.partition);
             let queue = queue.ok_or_else(|| context.source.internal("the client makes no queue for a partition"))?;
             client.queues.insert(at, queue);
         }
@@ -137,27 +135,27 @@ impl<'a> Client<'a> {
 
     /// Reads one range to its end.
     ///
-    /// Its consumer was made for this scan, after the range was sealed: what it says about the end of the partition is
-    /// about an end at or beyond that of the range.
+    /// Its end is certain by a record at or beyond it, or by the end of the partition, told by a broker. An end before
+    /// that of the range is not the last word: whoever sealed the range was told of more.
     fn read<'c>(&'c self, sink: &mut RangeSink<'_>, tail: &mut Tail<'c>) -> Result<Ended> {
         let Some((_, queue)) = self.queues.range(..=sink.at).next_back() else {
             return Err(self.context.source.internal("a range has no queue"));
         };
         let mut quiet_since = Instant::now();
-        while sink.next < sink.range.end && !tail.is_at_end {
-            let polled = tail.message.take().map(Ok).or_else(|| queue.poll(POLL));
+        while sink.next < sink.range.end && tail.end < sink.range.end {
+            let polled = tail.record.take().map(Polled::Record).or_else(|| queue.poll(POLL));
             match polled {
-                Some(Ok(message)) if message.offset() >= sink.range.end => {
-                    tail.message = Some(message);
+                Some(Polled::Record(record)) if record.offset() >= sink.range.end => {
+                    tail.record = Some(record);
                     break;
                 }
-                Some(Ok(message)) => {
-                    sink.take(&message)?;
+                Some(Polled::Record(record)) => {
+                    sink.take(&record)?;
                     quiet_since = Instant::now();
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => tail.is_at_end = true,
-                Some(Err(error)) if is_out_of_range(&error) => return Ok(Ended::Deleted),
-                Some(Err(error)) => return Err(self.refused(&sink.range, sink.next, &error)),
+                Some(Polled::End(end)) => tail.end = end,
+                Some(Polled::Refused(error)) if is_out_of_range(&error) => return Ok(Ended::Deleted),
+                Some(Polled::Refused(error)) => return Err(self.refused(&sink.range, sink.next, &error)),
                 None => {
                     self.serve()?;
                     sink.is_unwanted |= sink.read.batches.is_closed();
@@ -304,28 +302,28 @@ impl<'a> RangeSink<'a> {
         self.next = self.next.max(low);
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
-        let offset = message.offset();
+    fn take(&mut self, record: &Record<'_>) -> Result<()> {
+        let offset = record.offset();
         if offset < self.next {
             return Err(self.read.context.source.internal("a record came twice"));
         }
         self.next = offset + 1;
         self.ledger.records += 1;
-        let value = message.payload();
-        self.ledger.bytes += (message.key_len() + message.payload_len()) as u64;
+        let value = record.value();
+        self.ledger.bytes += (record.key().map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
         match value {
             // A delete, where the topic is a changelog; here it is no row.
             None => self.ledger.tombstones += 1,
             Some(value) => match self.decoder.push(self.number(offset), value)? {
                 Ok(()) => {
-                    self.parts.push(message);
+                    self.parts.push(record);
                     if let Some(columns) = self.decoder.take(false)? {
                         self.emit(&columns)?;
                     }
                 }
                 Err(fault) => {
                     self.ledger.undecodable += 1;
-                    self.reject(message, &fault)?;
+                    self.reject(record, &fault)?;
                 }
             },
         }
@@ -344,11 +342,11 @@ impl<'a> RangeSink<'a> {
         self.is_new && self.read.context.reporter.reports_objects()
     }
 
-    fn reject(&mut self, message: &BorrowedMessage<'_>, fault: &RecordFault) -> Result<()> {
+    fn reject(&mut self, record: &Record<'_>, fault: &RecordFault) -> Result<()> {
         if !self.reports_rejects() {
             return Ok(());
         }
-        self.rejects.push(message, fault);
+        self.rejects.push(record, fault);
         if self.rejects.rows() >= REJECTS_HELD { self.report_rejects() } else { Ok(()) }
     }
 

@@ -405,13 +405,59 @@ async fn records_that_were_deleted_before_they_were_read_are_an_error_or_are_cou
     for ranges in [vec![range(1, 8)], vec![range(1, 2), range(2, 8)], vec![range(1, 7), range(7, 8), range(8, 8)]] {
         let scanned = scan(&source, &ranges, 1).await.unwrap();
         let ledger = scanned.ledger;
-        let first = 1 + ledger.lost as i64;
+        let first = 1 + i64::try_from(ledger.lost).unwrap();
         assert!((2..8).contains(&first), "{ledger:?}");
         assert_eq!(scanned.ids(), (first..8).collect::<Vec<_>>());
         assert_eq!((ledger.offsets, ledger.records, ledger.gaps), (7, 7 - ledger.lost, 0));
         let error = scan(&cluster.source(&[]), &ranges, 1).await.unwrap_err();
         assert!(error.to_string().contains("were deleted before they were read"), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_another_id_is_an_error() {
+    let cluster = Cluster::with_partitions(1);
+    cluster.send_values(0, values(0..3).iter().map(String::as_str));
+    let source = cluster.source(&[("on_data_loss", "record")]);
+    let first = backlog(&source, Vec::new()).await.unwrap();
+    assert!(first[0].topic_id.is_some(), "{first:?}");
+    assert_eq!(backlog(&source, first.clone()).await.unwrap(), []);
+    // What was read before ids were known is compared by offsets alone.
+    let unknown = OffsetRange { topic_id: None, ..first[0].clone() };
+    assert_eq!(backlog(&source, vec![unknown]).await.unwrap(), []);
+
+    let other = OffsetRange { topic_id: Some("R5NHR7wOSdyyJlBJrNDBKg".to_owned()), ..first[0].clone() };
+    let error = source.backlog(vec![other]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.to_string().contains("made anew after it was read up to offset 3"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_behind_does_not_make_gaps_of_records() {
+    let mock = MockCluster::new(2).unwrap();
+    mock.create_topic("flights", 1, 1).unwrap();
+    let producer = ClientConfig::new().set("bootstrap.servers", mock.bootstrap_servers()).create().unwrap();
+    let cluster = Cluster { mock, producer };
+    cluster.mock.partition_leader("flights", 0, Some(1)).unwrap();
+    for value in values(0..10) {
+        // Each in a batch of its own, so that a replica can have some of them.
+        cluster.send_values(0, [value.as_str()]);
+    }
+    let source = cluster.source(&[("isolation_level", "read_uncommitted"), ("broker_timeout", "1s")]);
+    let ranges = backlog(&source, Vec::new()).await.unwrap();
+    assert_eq!(ranges[0].end, 10);
+
+    // It says that the partition ends at 5.
+    cluster.mock.partition_follower("flights", 0, 2).unwrap();
+    cluster.mock.follower_watermarks("flights", 0, Some(0), Some(5)).unwrap();
+    let error = scan(&source, &ranges, 1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+
+    // It has caught up.
+    cluster.mock.follower_watermarks("flights", 0, None, None).unwrap();
+    let scanned = scan(&source, &ranges, 1).await.unwrap();
+    assert!(scanned.ids().into_iter().eq(0..10), "{:?}", scanned.ledger);
+    assert_eq!((scanned.ledger.records, scanned.ledger.gaps), (10, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

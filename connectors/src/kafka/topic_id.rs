@@ -1,6 +1,6 @@
 //! Ids of topics (KIP-516): a topic that was deleted and made anew has another one.
 //!
-//! `rdkafka` has no call for them; librdkafka's `DescribeTopics` does. This is the only module that speaks to it directly.
+//! `rdkafka` has no call for them; librdkafka's `DescribeTopics` does. This asks it directly.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_int};
@@ -12,9 +12,13 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 
 use super::client::Consumer;
+use super::native::Owned;
 
 /// What librdkafka calls an id of zeros, which is no id.
 const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// What librdkafka says where it makes nothing of what it was asked to.
+const FAILED: KafkaError = KafkaError::MetadataFetch(RDKafkaErrorCode::Fail);
 
 /// The longest time that librdkafka lets such a question take.
 const TIMEOUT_MILLIS_MAX: c_int = 3_600_000;
@@ -25,12 +29,18 @@ pub(super) fn topic_ids<'a>(
     topics: impl Iterator<Item = &'a str>,
     patience: Duration,
 ) -> Result<BTreeMap<String, String>, KafkaError> {
+    let mut topics = topics.peekable();
+    let topic = topics.peek().copied();
     // A name with a NUL is no name of a topic.
     let names: Vec<CString> = topics.filter_map(|topic| CString::new(topic).ok()).collect();
     if names.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let described = describe(consumer, &names, patience);
+    // Any broker knows them; librdkafka would ask the controller, which it may never have spoken to.
+    let metadata = consumer.fetch_metadata(topic, patience)?;
+    let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0);
+    let broker = broker.or_else(|| Some(metadata.brokers().first()?.id())).unwrap_or_default();
+    let described = describe(consumer, broker, &names, patience);
     match described {
         Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion)) => {
             Ok(BTreeMap::new())
@@ -42,6 +52,7 @@ pub(super) fn topic_ids<'a>(
 #[expect(unsafe_code, reason = "rdkafka wraps no call that tells the ids of topics")]
 fn describe(
     consumer: &Consumer,
+    broker: i32,
     names: &[CString],
     patience: Duration,
 ) -> Result<BTreeMap<String, String>, KafkaError> {
@@ -50,19 +61,20 @@ fn describe(
     let client = consumer.client().native_ptr();
     // SAFETY: `client` lives as long as `consumer`; `pointers` are `pointers.len()` strings that end with NUL, which are
     // copied; the other arguments were made by the lines before, for the same client, and are destroyed after the call,
-    // which copies what it needs of them. The last reads at most the text's length of zero.
+    // which copies what it needs of them. Of an error no text is asked for: its length is zero.
     let event = unsafe {
-        let queue = Owned::new(raw::rd_kafka_queue_new(client), raw::rd_kafka_queue_destroy)?;
+        let queue = Owned::new(raw::rd_kafka_queue_new(client), raw::rd_kafka_queue_destroy).ok_or(FAILED)?;
         let topics = raw::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-        let topics = Owned::new(topics, raw::rd_kafka_TopicCollection_destroy)?;
+        let topics = Owned::new(topics, raw::rd_kafka_TopicCollection_destroy).ok_or(FAILED)?;
         let operation = raw::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let options =
-            Owned::new(raw::rd_kafka_AdminOptions_new(client, operation), raw::rd_kafka_AdminOptions_destroy)?;
+        let options = Owned::new(raw::rd_kafka_AdminOptions_new(client, operation), raw::rd_kafka_AdminOptions_destroy)
+            .ok_or(FAILED)?;
         let set = raw::rd_kafka_AdminOptions_set_request_timeout(options.pointer(), millis, ptr::null_mut(), 0);
         checked(set)?;
+        checked(raw::rd_kafka_AdminOptions_set_broker(options.pointer(), broker, ptr::null_mut(), 0))?;
         raw::rd_kafka_DescribeTopics(client, topics.pointer(), options.pointer(), queue.pointer());
         // The request ends by its own timeout: its answer always comes.
-        Owned::new(raw::rd_kafka_queue_poll(queue.pointer(), -1), raw::rd_kafka_event_destroy)?
+        Owned::new(raw::rd_kafka_queue_poll(queue.pointer(), -1), raw::rd_kafka_event_destroy).ok_or(FAILED)?
     };
     let mut ids = BTreeMap::new();
     // SAFETY: `event` lives to the end of the function, and what is read here belongs to it: `count` descriptions, each
@@ -91,30 +103,4 @@ fn describe(
 
 fn checked(code: raw::rd_kafka_resp_err_t) -> Result<(), KafkaError> {
     if code.is_error() { Err(KafkaError::MetadataFetch(code.into())) } else { Ok(()) }
-}
-
-/// Something of librdkafka's that is ours to destroy.
-struct Owned<T> {
-    pointer: NonNull<T>,
-    destroy: unsafe extern "C" fn(*mut T),
-}
-
-impl<T> Owned<T> {
-    /// Takes what a call of librdkafka returned, which `destroy` takes back; an error where that is nothing.
-    fn new(pointer: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Self, KafkaError> {
-        let pointer = NonNull::new(pointer).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::Fail))?;
-        Ok(Self { pointer, destroy })
-    }
-
-    fn pointer(&self) -> *mut T {
-        self.pointer.as_ptr()
-    }
-}
-
-impl<T> Drop for Owned<T> {
-    #[expect(unsafe_code, reason = "what librdkafka made is destroyed by it alone")]
-    fn drop(&mut self) {
-        // SAFETY: `new` was told that the pointer is ours and that `destroy` takes it; nobody else destroys it.
-        unsafe { (self.destroy)(self.pointer.as_ptr()) }
-    }
 }
