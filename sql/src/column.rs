@@ -90,6 +90,13 @@ fn column(ctx: &mut Context<'_>, item: &mut Cursor<'_>) -> Result<ColumnDefiniti
         return Err(Diagnostic::error(message, column.name.span)
             .with_help("a generated column is never read from the files: remove its `DEFAULT`"));
     }
+    if column.generated.is_some() && !column.nullable {
+        let name = &column.name.value;
+        let message = format!("generated column `{name}` cannot be `NOT NULL`: that is asked of what is read");
+        return Err(Diagnostic::error(message, column.name.span).with_help(format!(
+            "remove `NOT NULL`; in the feature set write `CONSTRAINT name EXPECT ({name} IS NOT NULL)`"
+        )));
+    }
     Ok(column)
 }
 
@@ -122,7 +129,8 @@ fn column_clause(
         if column.default.is_some() {
             return twice("`DEFAULT`");
         }
-        let mut value = item.take_until(ends_default);
+        let mut is_first = true;
+        let mut value = item.take_until(|token| ends_default(token, std::mem::replace(&mut is_first, false)));
         column.default = Some(default_value(&mut value, column)?);
         return Ok(());
     }
@@ -136,8 +144,10 @@ fn column_clause(
     Err(unknown_clause(item, column))
 }
 
-fn ends_default(token: &Token) -> bool {
+/// `NULL` is a value where it stands first, and the next clause where it follows one.
+fn ends_default(token: &Token, is_first: bool) -> bool {
     is_unquoted(token, &["NOT", "GENERATED", "TAG", "PRIMARY", "UNIQUE", "CHECK", "REFERENCES"])
+        || !is_first && is_unquoted(token, &["NULL"])
 }
 
 fn generated(item: &mut Cursor<'_>) -> Result<sqlparser::ast::Expr, Diagnostic> {

@@ -19,10 +19,12 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use crate::catalog::Catalog;
+use crate::comparison::is_mixed;
 use crate::expression::{Scope, list, plain_words, told};
 use crate::syntax::{
     Mentions, factor_name, group_by_exprs, ident_value, item_expr, item_name, object_value, order_by_exprs, place,
 };
+use crate::type_name::sql_type_name;
 
 /// Adds to `found` what is wrong with `query`; at least one diagnostic, unless the fault lies in something that is
 /// known to be broken and was reported where it stands.
@@ -59,11 +61,17 @@ impl Blame<'_> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             let reads = Mentions::of(cte.query.as_ref()).relations;
             let (at, name) = (found.len(), ident_value(&cte.alias.name));
+            let is_recursive = query.with.as_ref().is_some_and(|with| with.recursive);
             if reads.iter().any(|relation| broken.contains(&object_value(relation))) {
                 broken.push(name);
                 continue;
             }
-            self.cte(cte, &mut context, found);
+            match cte.query.body.as_ref() {
+                SetExpr::SetOperation { left, right, .. } if is_recursive => {
+                    self.recursive_cte(cte, [left, right], &mut context, found);
+                }
+                _ => self.cte(cte, &cte.query, &mut context, found),
+            }
             if found.len() > at {
                 broken.push(name);
             }
@@ -78,13 +86,29 @@ impl Blame<'_> {
         }
     }
 
-    fn cte(&self, cte: &Cte, context: &mut PlannerContext, found: &mut Vec<Diagnostic>) {
+    /// The first term gives the columns that the other one reads under the name of the whole.
+    fn recursive_cte(
+        &self,
+        cte: &Cte,
+        [first, next]: [&SetExpr; 2],
+        context: &mut PlannerContext,
+        found: &mut Vec<Diagnostic>,
+    ) {
         let before = found.len();
-        self.query(&cte.query, context, found);
+        self.cte(cte, &of_body(first), context, found);
+        if found.len() == before {
+            self.query(&of_body(next), context, found);
+        }
+    }
+
+    /// Makes what `query` gives known by the name and columns of `cte`.
+    fn cte(&self, cte: &Cte, query: &Query, context: &mut PlannerContext, found: &mut Vec<Diagnostic>) {
+        let before = found.len();
+        self.query(query, context, found);
         let Some(select) = skeleton().filter(|_| found.len() == before) else { return };
         let derived = TableFactor::Derived {
             lateral: false,
-            subquery: cte.query.clone(),
+            subquery: Box::new(query.clone()),
             alias: Some(cte.alias.clone()),
             sample: None,
         };
@@ -307,6 +331,7 @@ impl Blame<'_> {
             }
             return;
         }
+        let before = found.len();
         match factor {
             TableFactor::Derived { subquery, lateral: false, .. } => self.query(subquery, context, found),
             TableFactor::NestedJoin { table_with_joins, .. } => self.from(table_with_joins, context, found),
@@ -315,7 +340,7 @@ impl Blame<'_> {
         let Some(select) = skeleton() else { return };
         let is_lateral =
             matches!(factor, TableFactor::Derived { lateral: true, .. } | TableFactor::Function { lateral: true, .. });
-        if found.is_empty()
+        if found.len() == before
             && !is_lateral
             && let Err(error) = self.plan(&reading(select, vec![alone(factor.clone())]), context)
         {
@@ -368,6 +393,19 @@ impl Blame<'_> {
                 let message = format!("the {which} side of the join has no column `{name}`");
                 found.push(Diagnostic::error(message, span).with_help(help));
             }
+        }
+        let type_in = |side: &DFSchemaRef| {
+            side.fields_with_unqualified_name(&name).first().map(|field| field.data_type().clone())
+        };
+        if let (Some(left), Some(right)) = (type_in(sides[0]), type_in(sides[1]))
+            && is_mixed(&left, &right)
+        {
+            let message =
+                format!("`{name}` is {} on the left, {} on the right", sql_type_name(&left), sql_type_name(&right));
+            found.push(
+                Diagnostic::error(message, place(self.file, ident.span, self.fallback))
+                    .with_help("join with `ON`, and write `CAST(… AS …)` around the text"),
+            );
         }
     }
 

@@ -11,19 +11,22 @@ use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference, plan_datafusion_err, plan_err};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
-    TypeSignature, Volatility, WindowUDF,
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableScan,
+    TableSource, TypeSignature, Volatility, WindowUDF,
 };
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
 use sqlparser::ast::{self, Query, Statement};
+
+use crate::comparison;
 
 /// A source or table as the planner sees it.
 #[derive(Debug, Clone)]
@@ -96,9 +99,10 @@ impl<'s> Catalog<'s> {
         self.sources.keys().map(String::as_str)
     }
 
-    /// The source that a table scan of this name reads.
-    pub(crate) fn scanned(&self, name: &TableReference) -> Option<&Scanned> {
-        self.scanned.get(name.table())
+    /// The source or table that `scan` reads.
+    pub(crate) fn scanned(&self, scan: &TableScan) -> Option<&Scanned> {
+        // A step of `WITH RECURSIVE` may bear the name of a source.
+        self.scanned.get(scan.table_name.table()).filter(|_| !reads_itself(scan))
     }
 
     /// A plan that reads all of `name`.
@@ -114,7 +118,9 @@ impl<'s> Catalog<'s> {
     /// Plans a query, with the common table expressions and outer columns of `context`.
     pub(crate) fn plan_query(&self, query: &Query, context: &PlannerContext) -> Result<LogicalPlan> {
         let statement = Statement::Query(Box::new(query.clone()));
-        self.planner().sql_statement_to_plan_with_context(statement, &mut context.clone())
+        let plan = self.planner().sql_statement_to_plan_with_context(statement, &mut context.clone())?;
+        comparison::check_plan(&plan)?;
+        Ok(plan)
     }
 
     /// Resolves names of functions and coerces types: what the analyzer does.
@@ -131,6 +137,7 @@ impl<'s> Catalog<'s> {
     /// Plans one expression over `schema` with its types coerced, so that it is known to have a type.
     pub(crate) fn plan_expr(&self, expr: &ast::Expr, schema: &DFSchema, context: &PlannerContext) -> Result<Expr> {
         let expr = self.planner().sql_to_expr(expr.clone(), schema, &mut context.clone())?;
+        comparison::check(&expr, schema)?;
         let expr = expr.rewrite(&mut TypeCoercionRewriter::new(schema)).data()?;
         casts_exist(&expr, schema)?;
         Ok(expr)
@@ -187,6 +194,11 @@ const SIGNATURES_LISTED: usize = 3;
 /// Functions that the planner knows by syntax, not by registration.
 const SYNTAX_FUNCTIONS: [&str; 3] = ["unnest", "struct", "grouping"];
 
+/// Whether a scan reads what the step before gave, in `WITH RECURSIVE`.
+pub(crate) fn reads_itself(scan: &TableScan) -> bool {
+    source_as_provider(&scan.source).is_ok_and(|provider| provider.downcast_ref::<CteWorkTable>().is_some())
+}
+
 /// Whether every cast in `expr` is possible at all: the engine would find out only when it runs.
 fn casts_exist(expr: &Expr, schema: &DFSchema) -> Result<()> {
     expr.apply(|expr| {
@@ -230,6 +242,10 @@ impl ContextProvider for Catalog<'_> {
         let function = function.ok_or_else(|| plan_datafusion_err!("table function '{name}' not found"))?;
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
         Ok(provider_as_source(provider))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

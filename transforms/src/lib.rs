@@ -10,10 +10,12 @@
 //! `TableProvider`s, and what a scan reads in an epoch comes to it as an extension of the session.
 
 mod error;
+mod exchange;
 mod session;
 mod type_name;
 
 mod catalog;
+mod comparison;
 mod syntax;
 
 mod blame;
@@ -26,10 +28,12 @@ mod view;
 mod classify;
 mod order;
 mod origin;
+mod partition_value;
 
 mod explain;
 mod gate;
 mod plan;
+mod plan_text;
 mod set;
 
 #[cfg(test)]

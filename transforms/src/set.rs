@@ -17,15 +17,16 @@ use futures::FutureExt;
 use sqlparser::ast::{Distinct, Query, Select, Spanned};
 
 use crate::SetKind;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, reads_itself};
 use crate::classify::{Construct, Nature, nature};
-use crate::expectation::plan_expectations;
+use crate::expectation::{check_expectations, plan_expectations};
 use crate::expression::{list, told};
 use crate::gate::{Expectations, LogicalExpectations};
 use crate::order::Ordering;
 use crate::origin::carry_origin;
 use crate::plan::{LedgerShape, PlannedSet, Reason};
-use crate::syntax::{Mentions, group_by_span, limit_span, object_value, place};
+use crate::plan_text::plan_text;
+use crate::syntax::{Mentions, first_select, group_by_span, item_name, limit_span, object_value, place};
 use crate::type_name::{is_time, sql_type_name};
 use crate::view::plan_query;
 
@@ -38,7 +39,10 @@ pub(crate) fn plan_set(
     found: &mut Vec<Diagnostic>,
 ) -> Option<PlannedSet> {
     let before = found.len();
-    let query = plan_query(&set.query, set.query_span, catalog, found)?;
+    let Some(query) = plan_query(&set.query, set.query_span, catalog, found) else {
+        check_unplanned(set, partition_by, catalog, found);
+        return None;
+    };
     let nature = nature(&query, catalog);
     let schema = visible_schema(&query);
     columns_exist(set, partition_by, &schema, found);
@@ -59,6 +63,34 @@ pub(crate) fn plan_set(
     }
 }
 
+/// Checks what can be told of a set whose query cannot be planned.
+fn check_unplanned(
+    set: &FeatureSetDefinition,
+    partition_by: &[PartitionField],
+    catalog: &Catalog<'_>,
+    found: &mut Vec<Diagnostic>,
+) {
+    check_expectations(set, catalog, found);
+    let Some(columns) = column_names(&set.query) else { return };
+    let columns: Vec<_> = columns.iter().map(String::as_str).collect();
+    let event_time = set.event_time.iter().map(|event_time| ("EVENT TIME", event_time.column.clone()));
+    let entity = set.entity.iter().map(|entity| ("ENTITY", entity.clone()));
+    let at = set.options.owner_span();
+    let partitions = partition_by.iter().map(|field| ("partition_by", Name { value: field.column.clone(), span: at }));
+    for (clause, name) in entity.chain(event_time).chain(partitions) {
+        if !columns.contains(&name.value.as_str()) {
+            found.push(missing_column(&name, clause, &columns));
+        }
+    }
+}
+
+/// The columns of a query, where all of them can be seen in its text.
+fn column_names(query: &Query) -> Option<Vec<String>> {
+    let select = first_select(&query.body).filter(|_| query.pipe_operators.is_empty())?;
+    let names: Option<Vec<_>> = select.projection.iter().map(item_name).collect();
+    names.filter(|names| !names.is_empty())
+}
+
 fn assemble(
     definition: &Definition,
     set: &FeatureSetDefinition,
@@ -70,7 +102,8 @@ fn assemble(
 ) -> Result<PlannedSet> {
     let state = catalog.state();
     let kind = nature.kind();
-    let plan_text = state.optimize(query)?.display_indent_schema().to_string();
+    let queries = queries_read(definition, set);
+    let plan_text = plan_text(&state.optimize(query)?, queries.iter().map(|(query, _)| *query))?;
 
     let entity: Vec<_> = set.entity.iter().map(|name| name.value.clone()).collect();
     let scans: usize = nature.logs.values().sum();
@@ -117,7 +150,7 @@ fn assemble(
 fn plans_physically(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<()> {
     let empty = plan.clone().transform_down_with_subqueries(|node| {
         Ok(match node {
-            LogicalPlan::TableScan(mut scan) => {
+            LogicalPlan::TableScan(mut scan) if !reads_itself(&scan) => {
                 scan.source = provider_as_source(Arc::new(EmptyTable::new(scan.source.schema())));
                 Transformed::yes(LogicalPlan::TableScan(scan))
             }
@@ -164,12 +197,10 @@ fn key_text(key: &Expr) -> String {
     match key {
         Expr::Column(column) if column.name == ORIGIN_COLUMN => "row identity".to_owned(),
         Expr::Column(column) => column.name.clone(),
-        Expr::ScalarFunction(call) => match call.args.as_slice() {
-            [Expr::Literal(unit, _), column] => {
-                format!("{}({})", unit.to_string().trim_matches('\''), key_text(column))
-            }
-            _ => key.to_string(),
-        },
+        Expr::ScalarFunction(call) => {
+            let args: Vec<_> = call.args.iter().map(key_text).collect();
+            format!("{}({})", call.name(), args.join(", "))
+        }
         Expr::Cast(cast) => key_text(&cast.expr),
         _ => key.to_string(),
     }
@@ -230,14 +261,17 @@ fn column<'s>(name: &Name, clause: &str, schema: &'s Schema, found: &mut Vec<Dia
     let field = schema.fields().iter().find(|field| *field.name() == name.value);
     if field.is_none() {
         let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let help = match nearest(&name.value, names.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the columns of the set are {}", list(&names)),
-        };
-        let message = format!("{clause}: the set has no column `{}`", name.value);
-        found.push(Diagnostic::error(message, name.span).with_help(help));
+        found.push(missing_column(name, clause, &names));
     }
     field.map(|field| field.data_type())
+}
+
+fn missing_column(name: &Name, clause: &str, columns: &[&str]) -> Diagnostic {
+    let help = match nearest(&name.value, columns.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the columns of the set are {}", list(columns)),
+    };
+    Diagnostic::error(format!("{clause}: the set has no column `{}`", name.value), name.span).with_help(help)
 }
 
 fn partition_type(field: &PartitionField, data_type: &DataType, at: Span, found: &mut Vec<Diagnostic>) {
@@ -317,20 +351,28 @@ fn find(
     set: &FeatureSetDefinition,
     look: &dyn Fn(&Query) -> Option<sqlparser::tokenizer::Span>,
 ) -> Span {
+    let queries = queries_read(definition, set).into_iter();
+    let mut found = queries.filter_map(|(query, span)| {
+        let token = Mentions::of(query).queries.iter().find_map(look)?;
+        Some(place(span.file, token, span))
+    });
+    found.next().unwrap_or(set.query_span)
+}
+
+/// The set's query and those of the views that it reads, each once, with their places.
+fn queries_read<'d>(definition: &'d Definition, set: &'d FeatureSetDefinition) -> Vec<(&'d Query, Span)> {
+    let mut queries = Vec::new();
     let mut todo = vec![(set.query.as_ref(), set.query_span)];
     let mut seen = Vec::new();
     while let Some((query, span)) = todo.pop() {
-        let mentions = Mentions::of(query);
-        if let Some(token) = mentions.queries.iter().find_map(look) {
-            return place(span.file, token, span);
-        }
-        for relation in &mentions.relations {
-            let name = object_value(relation);
+        queries.push((query, span));
+        for relation in Mentions::of(query).relations {
+            let name = object_value(&relation);
             if let Some(view) = definition.views.iter().find(|view| view.name.value == name && !seen.contains(&name)) {
                 seen.push(name);
                 todo.push((&view.query, view.query_span));
             }
         }
     }
-    set.query_span
+    queries
 }

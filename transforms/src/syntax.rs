@@ -16,7 +16,7 @@ pub(crate) fn place(file: FileId, span: TokenSpan, fallback: Span) -> Span {
 
 /// An identifier's value: lower case unless it was quoted.
 pub(crate) fn ident_value(ident: &Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
 }
 
 /// The last part of a name.
@@ -73,13 +73,14 @@ impl Visitor for Children {
     }
 }
 
-/// Every function call, query and relation name anywhere below a node.
+/// Every function call, query, relation name and call of a table function anywhere below a node.
 #[derive(Default)]
 pub(crate) struct Mentions {
     pub(crate) calls: Vec<Function>,
     pub(crate) queries: Vec<Query>,
     pub(crate) selects: Vec<Select>,
     pub(crate) relations: Vec<ObjectName>,
+    pub(crate) table_calls: Vec<TableFactor>,
 }
 
 impl Mentions {
@@ -115,6 +116,13 @@ impl Visitor for Mentions {
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         self.relations.push(relation.clone());
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } = factor {
+            self.table_calls.push(factor.clone());
+        }
         ControlFlow::Continue(())
     }
 
@@ -216,5 +224,16 @@ pub(crate) fn own_columns(expr: &Expr, columns: &mut Vec<Vec<Ident>>) {
         Expr::Identifier(ident) => columns.push(vec![ident.clone()]),
         Expr::CompoundIdentifier(parts) => columns.push(parts.clone()),
         _ => Children::of(expr).exprs.iter().for_each(|child| own_columns(child, columns)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_folded_as_the_engine_folds_them() {
+        assert_eq!(ident_value(&Ident::new("Öre_A")), "Öre_a");
+        assert_eq!(ident_value(&Ident::with_quote('"', "Öre_A")), "Öre_A");
     }
 }

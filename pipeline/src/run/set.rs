@@ -88,7 +88,7 @@ pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> 
     }
     let mut parts = join_all(tasks, &stop).await?;
     parts.sort_by_key(|(partition, _)| *partition);
-    merge(planned, parts)
+    merge(planned, parts, context.memory_pool())
 }
 
 /// Waits for every partition. The first error stops the others, which then take back what they wrote: were they aborted,
@@ -126,7 +126,7 @@ impl Work {
             encoders: self.encoders,
             ..WrittenSet::new(loaded.parsed.name(), planned.name.as_str())
         };
-        let gate = planned.expectations.gate()?;
+        let gate = planned.expectations.gate(memory)?;
         let writer = SetWriter::new(options, &stream.schema(), naming.writer(*partition), set)?;
         let mut pump = Pump { work: Arc::clone(&self), gate, writer, quarantine: None };
         match pump.pump(stream).await {
@@ -228,10 +228,10 @@ fn sorted_by(planned: &PlannedSet, definition: &FeatureSetDefinition, options: &
     Some(SortedBy { column, nulls_first: true })
 }
 
-fn merge(planned: &PlannedSet, parts: Vec<(usize, Part)>) -> Result<SetOutcome> {
+fn merge(planned: &PlannedSet, parts: Vec<(usize, Part)>, memory: &Arc<dyn MemoryPool>) -> Result<SetOutcome> {
     let mut files = Vec::new();
     let mut quarantine = Vec::new();
-    let mut gate = planned.expectations.gate()?;
+    let mut gate = planned.expectations.gate(memory)?;
     for (_, part) in parts {
         files.extend(part.files);
         quarantine.extend(part.quarantine);

@@ -19,6 +19,10 @@ fn expectations(constraints: &str) -> Arc<Expectations> {
     Arc::clone(&plan.set("f").unwrap().expectations)
 }
 
+fn gate(expectations: &Arc<Expectations>) -> Gate {
+    expectations.gate(state(1).task_ctx().memory_pool()).unwrap()
+}
+
 type Row = (Option<i64>, Option<i8>, Option<u8>);
 
 fn batch(schema: &Schema, rows: &[Row]) -> RecordBatch {
@@ -87,7 +91,7 @@ proptest! {
             static COMPILED: Arc<Expectations> = expectations(ALL);
         }
         let compiled = COMPILED.with(Arc::clone);
-        let mut gates = [compiled.gate().unwrap(), compiled.gate().unwrap()];
+        let mut gates = [gate(&compiled), gate(&compiled)];
         let (mut passed, mut dropped, mut total) = (Vec::new(), 0, 0);
         for (at, rows) in batches.iter().enumerate() {
             let judged = judge(&mut gates[usize::from(at >= cut)], &compiled, rows);
@@ -159,7 +163,7 @@ proptest! {
 #[test]
 fn a_failure_keeps_a_bounded_sample_of_rows() {
     let compiled = expectations("CONSTRAINT small EXPECT (id < 3) ON VIOLATION FAIL");
-    let mut gate = compiled.gate().unwrap();
+    let mut gate = gate(&compiled);
     let rows: Vec<Row> = (0..30).map(|id| (Some(id), Some(1), None)).collect();
     judge(&mut gate, &compiled, &rows);
     let report = gate.finish().unwrap();
@@ -172,7 +176,7 @@ fn a_failure_keeps_a_bounded_sample_of_rows() {
 #[test]
 fn a_batch_that_passes_is_not_copied() {
     let compiled = expectations(ALL);
-    let mut gate = compiled.gate().unwrap();
+    let mut gate = gate(&compiled);
     let input = batch(compiled.quarantine_schema(), &[(Some(2), Some(1), Some(1)), (None, None, None)]);
     let judged = gate.judge(&input).unwrap();
     assert!(judged.quarantined.is_none());
@@ -188,7 +192,7 @@ fn equal_parts_of_predicates_are_computed_once() {
          CONSTRAINT c EXPECT (true)",
     );
     assert_eq!(compiled.rows.as_ref().unwrap().layers(), 1);
-    let mut gate = compiled.gate().unwrap();
+    let mut gate = gate(&compiled);
     judge(&mut gate, &compiled, &[(Some(1), Some(0), None), (Some(1), Some(100), None), (Some(1), Some(3), None)]);
     let report = gate.finish().unwrap();
     assert_eq!(report.results.iter().map(|result| result.violations).collect::<Vec<_>>(), [1, 1, 0]);
@@ -199,7 +203,7 @@ fn a_set_without_expectations_passes_everything() {
     let text = format!("{SOURCE} CREATE FEATURE SET f WITH (path = 'y') AS SELECT * FROM s;");
     let (plan, _) = plan_with(&text, &BTreeMap::new(), &[], &state(1));
     let compiled = Arc::clone(&plan.unwrap().set("f").unwrap().expectations);
-    let mut gate = compiled.gate().unwrap();
+    let mut gate = gate(&compiled);
     assert_eq!(judge(&mut gate, &compiled, &[(Some(1), None, None)]).passed.num_rows(), 1);
     let report = gate.finish().unwrap();
     assert!(report.results.is_empty() && report.failed.is_none());
@@ -209,7 +213,101 @@ fn a_set_without_expectations_passes_everything() {
 #[test]
 fn nothing_is_asked_of_no_rows() {
     let compiled = expectations("CONSTRAINT any EXPECT AGGREGATE (count(*) > 0) PER RUN ON VIOLATION FAIL");
-    let report = compiled.gate().unwrap().finish().unwrap();
+    let report = gate(&compiled).finish().unwrap();
     assert!(report.failed.is_none());
     assert_eq!((report.results[0].checked, report.results[0].violations), (0, 0));
+}
+
+/// Whether each of `conditions` holds over `rows`, judged by two gates of which one takes over what the other has seen.
+fn holds<const N: usize>(conditions: [&str; N], rows: &[Row]) -> [bool; N] {
+    let text = conditions.iter().enumerate();
+    let text: Vec<_> = text.map(|(at, of)| format!("CONSTRAINT c{at} EXPECT AGGREGATE ({of}) PER RUN")).collect();
+    let compiled = expectations(&text.join(", "));
+    let mut gates = [gate(&compiled), gate(&compiled)];
+    for (at, row) in rows.iter().enumerate() {
+        judge(&mut gates[at % 2], &compiled, &[*row]);
+    }
+    let [mut first, other] = gates;
+    first.merge(other).unwrap();
+    let results = first.finish().unwrap().results;
+    std::array::from_fn(|at| results[at].violations == 0)
+}
+
+#[test]
+fn aggregates_may_call_functions_that_exist_only_until_they_are_simplified() {
+    let rows = [(Some(1), None, None), (Some(2), Some(3), Some(1))];
+    let conditions = [
+        "sum(coalesce(x, 10)) = 13",
+        "sum(nvl(x, 10)) = 14",
+        "max(ifnull(x, 10)) = 10",
+        "sum(nvl2(x, 1, 2)) = 3",
+        "sum(arrow_cast(id, 'Int32')) = 3",
+        "coalesce(max(id) FILTER (WHERE coalesce(x, 0) > 100), 7) = 7",
+        "nvl(sum(x + 1), 0) = 4",
+        "percentile_cont(1.0) WITHIN GROUP (ORDER BY id) = 2",
+    ];
+    assert_eq!(holds(conditions, &rows), [true, false, true, true, true, true, true, true]);
+}
+
+#[test]
+fn aggregates_order_what_they_see_over_all_gates() {
+    let rows = [(5, 5), (3, 7), (9, 1), (1, 9), (7, 3)].map(|(id, x)| (Some(id), Some(x), None));
+    let conditions = [
+        "first_value(id ORDER BY id) = 1",
+        "last_value(id ORDER BY id) = 9",
+        "first_value(id ORDER BY x) = 9",
+        "first_value(id ORDER BY x) FILTER (WHERE id < 9) = 7",
+        "array_agg(id ORDER BY id DESC) = [9, 7, 5, 3, 1]",
+        "array_agg(x ORDER BY id) = [9.0, 7.0, 5.0, 3.0, 1.0]",
+    ];
+    assert_eq!(holds(conditions, &rows), [true; 6]);
+}
+
+#[test]
+fn what_accumulators_hold_is_taken_from_the_pool() {
+    let compiled = expectations("CONSTRAINT many EXPECT AGGREGATE (count(DISTINCT id) > 1) PER RUN");
+    let state = crate::session(&crate::SessionOptions {
+        partitions: std::num::NonZeroUsize::MIN,
+        memory_bytes: 100 << 10,
+        spill_dir: std::env::temp_dir(),
+        spill_bytes_max: 0,
+        batch_rows: std::num::NonZeroUsize::MIN,
+    });
+    let context = state.unwrap().task_ctx();
+    let pool = context.memory_pool();
+    let rows = |from: i64| (from..from + 1_000).map(|id| (Some(id), None, None)).collect::<Vec<Row>>();
+    let mut first = compiled.gate(pool).unwrap();
+    judge(&mut first, &compiled, &rows(0));
+    assert!(pool.reserved() > 8_000, "{}", pool.reserved());
+
+    let mut other = compiled.gate(pool).unwrap();
+    judge(&mut other, &compiled, &rows(1_000));
+    first.merge(other).unwrap();
+    let ended = (2..100).try_for_each(|at| {
+        let rows = batch(compiled.quarantine_schema(), &rows(at * 1_000));
+        first.judge(&rows).map(drop)
+    });
+    let error = ended.unwrap_err();
+    assert!(matches!(error, crate::Error::OutOfMemory { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("feature set `f` needs more memory"), "{error}");
+    drop(first);
+    assert_eq!(pool.reserved(), 0);
+}
+
+#[test]
+fn a_predicate_that_is_null_for_every_row_passes() {
+    let text = format!(
+        "{SOURCE} CREATE FEATURE SET f (CONSTRAINT literal EXPECT (NULL), CONSTRAINT nothing EXPECT (z)) WITH (path = 'y') AS
+         SELECT id, NULL AS z FROM s;"
+    );
+    let (plan, found) = plan_with(&text, &BTreeMap::new(), &[], &state(1));
+    let plan = plan.unwrap_or_else(|| panic!("{found:#?}"));
+    let set = plan.set("f").unwrap();
+    let columns: Vec<Arc<dyn Array>> =
+        vec![Arc::new(Int64Array::from(vec![1, 2])), Arc::new(arrow::array::NullArray::new(2))];
+    let mut gate = gate(&set.expectations);
+    let judged = gate.judge(&RecordBatch::try_new(Arc::clone(&set.schema), columns).unwrap()).unwrap();
+    assert_eq!(judged.passed.num_rows(), 2);
+    let report = gate.finish().unwrap();
+    assert_eq!(report.results.iter().map(|result| result.violations).collect::<Vec<_>>(), [0, 0]);
 }

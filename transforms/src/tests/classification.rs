@@ -47,6 +47,15 @@ fn lookups_of_tables_append() {
          JOIN (SELECT carrier, count(*) AS n FROM planes GROUP BY carrier) c ON c.carrier = f.carrier",
     );
     appends("SELECT f.id, p.seats FROM flights f CROSS JOIN planes p");
+    appends(
+        "SELECT f.id, l.seats FROM flights f
+         CROSS JOIN LATERAL (SELECT p.seats FROM planes p WHERE p.carrier = f.carrier) l",
+    );
+    appends(
+        "WITH RECURSIVE flights_of (n, seats) AS (
+           SELECT 1, seats FROM planes UNION ALL SELECT n + 1, seats FROM flights_of WHERE n < 3)
+         SELECT f.id, o.n FROM flights f JOIN flights_of o ON o.seats = f.distance",
+    );
 }
 
 #[test]
@@ -63,7 +72,21 @@ fn what_has_no_final_rows_is_a_snapshot() {
     is_snapshot("SELECT seats FROM planes WHERE carrier IN (SELECT carrier FROM flights)", "a subquery");
     is_snapshot("SELECT id FROM flights WHERE delay > (SELECT avg(delay) FROM flights)", "a subquery");
     is_snapshot("SELECT seats FROM planes", "no source");
+    is_snapshot(
+        "SELECT p.seats, l.id FROM planes p
+         CROSS JOIN LATERAL (SELECT f.id FROM flights f WHERE f.carrier = p.carrier) l",
+        "a lateral subquery over source `flights`",
+    );
     is_snapshot("SELECT id, delay FROM flights EXCEPT SELECT distance, wind FROM flights, weather", "");
+}
+
+#[test]
+fn a_step_of_a_recursion_is_no_source_of_its_name() {
+    let plan = planned(&set(
+        "WITH RECURSIVE flights AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM flights WHERE n < 3) SELECT n FROM flights",
+    ));
+    let planned = plan.set("s").unwrap();
+    assert_eq!((planned.kind, planned.sources.len(), planned.tables.len()), (SetKind::Snapshot, 0, 0));
 }
 
 #[test]
@@ -99,4 +122,34 @@ fn the_digest_changes_with_the_query_only() {
     assert_eq!(one, digest("SELECT id -- as a comment\n FROM flights\nWHERE (delay > 15)"));
     assert_ne!(one, digest("SELECT id FROM flights WHERE delay > 16"));
     assert_ne!(one, digest("SELECT id FROM flights"));
+}
+
+#[test]
+fn the_digest_changes_with_what_the_engine_does_not_show() {
+    let digest = |query: &str| planned(&set(query)).set("s").unwrap().plan_digest.clone();
+    let differ = |left: &str, right: &str| {
+        assert_ne!(digest(left), digest(right), "{left} and {right}");
+        assert_eq!(digest(left), digest(left));
+    };
+    differ(
+        "SELECT column1 AS n FROM (VALUES (1), (2), (3), (4), (5), (6))",
+        "SELECT column1 AS n FROM (VALUES (1), (2), (3), (4), (5), (7))",
+    );
+    differ("SELECT value AS n FROM generate_series(1, 3)", "SELECT value AS n FROM generate_series(1, 4)");
+    differ(
+        "SELECT f.id FROM flights f WHERE f.distance IN (SELECT value FROM generate_series(1, 3))",
+        "SELECT f.id FROM flights f WHERE f.distance IN (SELECT value FROM range(1, 3))",
+    );
+    differ(
+        "SELECT carrier FROM flights INTERSECT SELECT carrier FROM planes",
+        "SELECT DISTINCT f.carrier FROM flights f LEFT SEMI JOIN planes p ON f.carrier = p.carrier",
+    );
+    let of_view = |end: i64| {
+        let text = format!(
+            "{FLIGHTS} CREATE VIEW numbers AS SELECT value FROM generate_series(1, {end});
+             CREATE FEATURE SET s WITH (path = 'x') AS SELECT f.id FROM flights f JOIN numbers n ON n.value = f.id;"
+        );
+        planned(&text).set("s").unwrap().plan_digest.clone()
+    };
+    assert_ne!(of_view(3), of_view(4));
 }
