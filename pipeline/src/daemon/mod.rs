@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::folder::{Fingerprint, Found};
 use crate::error::{Error, Result};
-use crate::load::{self, Parsed};
+use crate::load;
 use crate::output;
 use crate::progress::Progress;
 
@@ -96,7 +96,7 @@ impl Daemon<'_> {
                 );
                 return Err(Error::Unknown { message });
             }
-            self.start(found, pipeline);
+            self.start(found, pipeline.name().to_owned());
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Daemon<'_> {
                     true
                 }
                 None => {
-                    self.start(found.clone(), pipeline);
+                    self.start(found.clone(), pipeline.name().to_owned());
                     false
                 }
             },
@@ -166,8 +166,7 @@ impl Daemon<'_> {
         self.running.iter().find(|(_, running)| running.name == name).map(|(path, _)| path.as_path())
     }
 
-    fn start(&mut self, found: Found, pipeline: Parsed) {
-        let name = pipeline.name().to_owned();
+    fn start(&mut self, found: Found, name: String) {
         let cancel = self.cancel.child_token();
         let progress = Progress::lines(&name);
         progress.say(&format!("started from `{}`", found.path.display()));

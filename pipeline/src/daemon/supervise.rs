@@ -14,9 +14,9 @@ use crate::progress::Progress;
 use crate::run;
 
 /// The first wait before a pipeline is opened again, and the longest.
-const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const BACK_OFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// A pipeline that ran this long had come back: the next wait is the first again.
-const WELL_AFTER: Duration = Duration::from_secs(120);
+const WELL_AFTER: Duration = Duration::from_mins(2);
 
 /// Runs a pipeline until `cancel`, opening it again where the world may come back.
 pub(super) async fn supervise(paths: Vec<PathBuf>, progress: Progress, cancel: CancellationToken) -> Result<()> {
@@ -24,7 +24,7 @@ pub(super) async fn supervise(paths: Vec<PathBuf>, progress: Progress, cancel: C
     loop {
         let started = Instant::now();
         let error = match run::follow(load::parse(&paths)?, &progress, &cancel).await {
-            Ok(_) => return Ok(()),
+            Ok(()) => return Ok(()),
             Err(Error::Interrupted { what }) => {
                 progress.say(&what);
                 return Ok(());
