@@ -16,7 +16,7 @@ use tempfile::tempdir;
 use super::harness::*;
 use crate::Error;
 use crate::formats::compression::Compression;
-use crate::object_store::{ObjectSource, ObjectSourceOptions};
+use crate::object_store::ObjectSource;
 
 #[tokio::test]
 async fn empty_folder_is_no_object_and_absent_folder_is_not_found() {
@@ -297,7 +297,7 @@ async fn metadata_columns_come_after_the_declared() {
 fn options_are_checked_in_one_go() {
     let check = |options: &[(&str, &str)], expected: &[&str]| {
         let mut definition = definition(None, options);
-        let (parsed, diagnostics) = ObjectSourceOptions::parse(&mut definition, std::path::Path::new("/"));
+        let (parsed, diagnostics) = crate::SourceOptions::parse(&mut definition, std::path::Path::new("/"));
         assert!(parsed.is_none());
         let found: Vec<_> = diagnostics
             .iter()
@@ -314,6 +314,7 @@ fn options_are_checked_in_one_go() {
     check(&[("path", "in/*.parquet"), ("format", "csv")], &["do not agree"]);
     check(&[("path", "a.parquet"), ("compression", "gzip")], &["compresses its own blocks"]);
     check(&[("path", "a.csv"), ("connector", "s3")], &["`'object_store'`"]);
+    check(&[("path", "a.csv"), ("connector", "kafk")], &["`'kafka'`"]);
     check(&[("path", "a/{b.csv")], &["lacks a `}`"]);
     check(&[("path", "ftp://x/a.csv")], &["`ftp://`"]);
     #[cfg(feature = "cloud")]
