@@ -92,6 +92,32 @@ impl Walk {
         }
     }
 
+    /// What can be written after a table and the engine would pass over in silence.
+    fn modifiers(&mut self, factor: &TableFactor) {
+        let (sample, hints, with_ordinality) = match factor {
+            TableFactor::Table { sample, with_hints, with_ordinality, .. } => {
+                (sample.as_ref(), with_hints.as_slice(), *with_ordinality)
+            }
+            TableFactor::Derived { sample, .. } => (sample.as_ref(), &[][..], false),
+            TableFactor::Function { with_ordinality, .. } | TableFactor::UNNEST { with_ordinality, .. } => {
+                (None, &[][..], *with_ordinality)
+            }
+            _ => return,
+        };
+        if sample.is_some() {
+            let help =
+                "choose the rows by a key, so that they stay the same: `WHERE md5(key) LIKE '0%'` keeps one in sixteen";
+            self.report("`TABLESAMPLE` would take other rows on every run", factor.span(), help);
+        }
+        if let Some(hint) = hints.first() {
+            self.report("a query of a pipeline takes no table hints", hint.span(), "remove `WITH (…)`");
+        }
+        if with_ordinality {
+            let help = "number the rows by `row_number() OVER (ORDER BY …)`";
+            self.report("`WITH ORDINALITY` is not available", factor.span(), help);
+        }
+    }
+
     fn function(&mut self, function: &Function) {
         self.problems.extend(expr_check::volatile(self.file, function));
     }
@@ -113,6 +139,10 @@ impl Visitor for Walk {
         }
         if !query.locks.is_empty() {
             self.report("a query of a pipeline takes no locks", query.span(), "remove `FOR UPDATE` or `FOR SHARE`");
+        }
+        if let Some(format) = &query.for_clause {
+            let help = "remove it: `format` in `WITH (…)` of the feature set says how rows are written";
+            self.report(format!("`{format}` is not PostgreSQL"), query.span(), help);
         }
         ControlFlow::Continue(())
     }
@@ -145,6 +175,7 @@ impl Visitor for Walk {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Infallible> {
+        self.modifiers(factor);
         match factor {
             TableFactor::Table { name, args: None, .. } => self.relation(name),
             TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => self.table_function(name),

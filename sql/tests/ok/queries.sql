@@ -26,7 +26,7 @@ CREATE VIEW v21 AS SELECT "order", "Mixed", T.A, 1_000, E'tab\t', $$dollar$$, X'
 CREATE VIEW v22 AS SELECT c, count(*) FROM t GROUP BY ROLLUP (c), CUBE (a) ORDER BY ALL;
 CREATE VIEW v23 AS SELECT c, count(*) FROM t GROUP BY ALL;
 CREATE VIEW v24 AS FROM t |> WHERE a > 0 |> SELECT a;
-CREATE VIEW v25 AS SELECT interval '1 day' * 2, overlay(c placing 'x' from 1), b % 2, not a > 1, a is not true, (a, b) = (1, 2), c similar to 'a' FROM t TABLESAMPLE SYSTEM (10);
+CREATE VIEW v25 AS SELECT interval '1 day' * 2, overlay(c placing 'x' from 1), b % 2, not a > 1, a is not true, (a, b) = (1, 2), c similar to 'a' FROM t;
 
 CREATE FEATURE SET f WITH (path = 'y') AS
 SELECT 1 FROM v01, v02, v03, v04, v05, v06, v07, v08, v09, v10, v11, v12, v13, v14, v15, v16, v17, v18, v19, v20, v21, v22, v23, v24, v25;
