@@ -90,6 +90,13 @@ fn column(ctx: &mut Context<'_>, item: &mut Cursor<'_>) -> Result<ColumnDefiniti
         return Err(Diagnostic::error(message, column.name.span)
             .with_help("a generated column is never read from the files: remove its `DEFAULT`"));
     }
+    if column.generated.is_some() && !column.nullable {
+        let name = &column.name.value;
+        let message = format!("generated column `{name}` cannot be `NOT NULL`: that is asked of what is read");
+        return Err(Diagnostic::error(message, column.name.span).with_help(format!(
+            "remove `NOT NULL`; in the feature set write `CONSTRAINT name EXPECT ({name} IS NOT NULL)`"
+        )));
+    }
     Ok(column)
 }
 

@@ -1,0 +1,8 @@
+CREATE SOURCE flights (
+    a INT,
+    b INT NOT NULL GENERATED ALWAYS AS (a + 1) STORED,
+    c INT GENERATED ALWAYS AS (a + 1) STORED NOT NULL,
+    d INT NULL GENERATED ALWAYS AS (a + 1)
+)
+WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS SELECT * FROM flights;
