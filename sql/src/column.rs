@@ -129,7 +129,8 @@ fn column_clause(
         if column.default.is_some() {
             return twice("`DEFAULT`");
         }
-        let mut value = item.take_until(ends_default);
+        let mut is_first = true;
+        let mut value = item.take_until(|token| ends_default(token, std::mem::replace(&mut is_first, false)));
         column.default = Some(default_value(&mut value, column)?);
         return Ok(());
     }
@@ -143,8 +144,10 @@ fn column_clause(
     Err(unknown_clause(item, column))
 }
 
-fn ends_default(token: &Token) -> bool {
+/// `NULL` is a value where it stands first, and the next clause where it follows one.
+fn ends_default(token: &Token, is_first: bool) -> bool {
     is_unquoted(token, &["NOT", "GENERATED", "TAG", "PRIMARY", "UNIQUE", "CHECK", "REFERENCES"])
+        || !is_first && is_unquoted(token, &["NULL"])
 }
 
 fn generated(item: &mut Cursor<'_>) -> Result<sqlparser::ast::Expr, Diagnostic> {

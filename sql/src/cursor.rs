@@ -330,7 +330,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// A cursor over what is left up to the first token that `stop` names, outside of brackets.
-    pub(crate) fn take_until(&mut self, stop: impl Fn(&Token) -> bool) -> Cursor<'t> {
+    pub(crate) fn take_until(&mut self, mut stop: impl FnMut(&Token) -> bool) -> Cursor<'t> {
         let (from, mut depth) = (self.at, Depth::default());
         while let Some(token) = self.peek() {
             if depth.is_top() && stop(&token.token) {
