@@ -83,7 +83,7 @@ pub(super) async fn run(
         parts.push((partition, part?));
     }
     parts.sort_by_key(|(partition, _)| *partition);
-    merge(planned, parts)
+    merge(planned, parts, context.memory_pool())
 }
 
 impl Work {
@@ -101,7 +101,7 @@ impl Work {
             encoders: self.encoders,
             ..WrittenSet::new(loaded.parsed.name(), planned.name.as_str())
         };
-        let gate = planned.expectations.gate()?;
+        let gate = planned.expectations.gate(memory)?;
         let writer = SetWriter::new(options, &stream.schema(), naming.writer(*partition), set)?;
         let mut pump = Pump { work: Arc::clone(&self), gate, writer, quarantine: None };
         match pump.pump(stream).await {
@@ -176,10 +176,10 @@ impl Pump {
     }
 }
 
-fn merge(planned: &PlannedSet, parts: Vec<(usize, Part)>) -> Result<SetOutcome> {
+fn merge(planned: &PlannedSet, parts: Vec<(usize, Part)>, memory: &Arc<dyn MemoryPool>) -> Result<SetOutcome> {
     let mut files = Vec::new();
     let mut quarantine = Vec::new();
-    let mut gate = planned.expectations.gate()?;
+    let mut gate = planned.expectations.gate(memory)?;
     for (_, part) in parts {
         files.extend(part.files);
         quarantine.extend(part.quarantine);

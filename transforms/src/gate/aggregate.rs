@@ -119,6 +119,17 @@ impl AggregatePredicates {
     }
 }
 
+/// Whether one call of an aggregate can be made over rows of `schema`.
+pub(crate) fn check_call(expr: &Expr, schema: &DFSchema, state: &SessionState) -> Result<()> {
+    // Some functions look at their arguments only when they begin to count.
+    Call::compile("", expr, schema, state)?.function.create_accumulator().map(drop)
+}
+
+/// Bytes that accumulators hold.
+pub(super) fn size(accumulators: &[Box<dyn Accumulator>]) -> usize {
+    accumulators.iter().map(|accumulator| accumulator.size()).sum()
+}
+
 /// Adds what other accumulators of the same calls have seen.
 pub(super) fn merge(into: &mut [Box<dyn Accumulator>], from: &mut [Box<dyn Accumulator>]) -> Result<()> {
     for (into, from) in into.iter_mut().zip(from) {

@@ -20,6 +20,7 @@ use bessemer_schemas::{Action, ExpectationResult, Failure, ORIGIN_COLUMN};
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::{Accumulator, Expr};
 
 use self::aggregate::AggregatePredicates;
@@ -99,6 +100,8 @@ pub struct Gate {
     /// Rows that broke an expectation with `FAIL`, a bounded number of each.
     samples: Vec<Vec<String>>,
     accumulators: Vec<Box<dyn Accumulator>>,
+    /// What the accumulators hold; a count of distinct values holds them all.
+    memory: MemoryReservation,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -155,14 +158,15 @@ impl Expectations {
         self.constraints.iter().any(|constraint| constraint.is_aggregate)
     }
 
-    /// A gate for one stream of batches.
-    pub fn gate(self: &Arc<Self>) -> Result<Gate> {
+    /// A gate for one stream of batches, which takes its memory from `pool`.
+    pub fn gate(self: &Arc<Self>, pool: &Arc<dyn MemoryPool>) -> Result<Gate> {
         let accumulators = self.aggregates.accumulators().map_err(|source| Error::from_engine(&self.of, source))?;
         Ok(Gate {
             counts: Counts::default(),
             violations: vec![0; self.constraints.len()],
             samples: vec![Vec::new(); self.constraints.len()],
             accumulators,
+            memory: MemoryConsumer::new(format!("expectations of {}", self.of)).register(pool),
             expectations: Arc::clone(self),
         })
     }
@@ -189,6 +193,7 @@ impl Gate {
             mine.truncate(SAMPLE_ROWS);
         }
         aggregate::merge(&mut self.accumulators, &mut other.accumulators)
+            .and_then(|()| self.reserve())
             .map_err(|source| Error::from_engine(&self.expectations.of, source))
     }
 
@@ -259,7 +264,13 @@ impl Gate {
         };
         self.counts.passed += judged.passed.num_rows() as u64;
         expectations.aggregates.update(&mut self.accumulators, &judged.passed)?;
+        self.reserve()?;
         Ok(judged)
+    }
+
+    /// Accounts for what the accumulators hold by now.
+    fn reserve(&self) -> Result<(), DataFusionError> {
+        self.memory.try_resize(aggregate::size(&self.accumulators))
     }
 
     /// Some row breaks something.

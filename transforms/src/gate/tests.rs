@@ -19,6 +19,10 @@ fn expectations(constraints: &str) -> Arc<Expectations> {
     Arc::clone(&plan.set("f").unwrap().expectations)
 }
 
+fn gate(expectations: &Arc<Expectations>) -> Gate {
+    expectations.gate(state(1).task_ctx().memory_pool()).unwrap()
+}
+
 type Row = (Option<i64>, Option<i8>, Option<u8>);
 
 fn batch(schema: &Schema, rows: &[Row]) -> RecordBatch {
@@ -87,7 +91,7 @@ proptest! {
             static COMPILED: Arc<Expectations> = expectations(ALL);
         }
         let compiled = COMPILED.with(Arc::clone);
-        let mut gates = [compiled.gate().unwrap(), compiled.gate().unwrap()];
+        let mut gates = [gate(&compiled), gate(&compiled)];
         let (mut passed, mut dropped, mut total) = (Vec::new(), 0, 0);
         for (at, rows) in batches.iter().enumerate() {
             let judged = judge(&mut gates[usize::from(at >= cut)], &compiled, rows);
@@ -159,7 +163,7 @@ proptest! {
 #[test]
 fn a_failure_keeps_a_bounded_sample_of_rows() {
     let compiled = expectations("CONSTRAINT small EXPECT (id < 3) ON VIOLATION FAIL");
-    let mut gate = compiled.gate().unwrap();
+    let mut gate = gate(&compiled);
     let rows: Vec<Row> = (0..30).map(|id| (Some(id), Some(1), None)).collect();
     judge(&mut gate, &compiled, &rows);
     let report = gate.finish().unwrap();
@@ -172,7 +176,7 @@ fn a_failure_keeps_a_bounded_sample_of_rows() {
 #[test]
 fn a_batch_that_passes_is_not_copied() {
     let compiled = expectations(ALL);
-    let mut gate = compiled.gate().unwrap();
+    let mut gate = gate(&compiled);
     let input = batch(compiled.quarantine_schema(), &[(Some(2), Some(1), Some(1)), (None, None, None)]);
     let judged = gate.judge(&input).unwrap();
     assert!(judged.quarantined.is_none());
@@ -188,7 +192,7 @@ fn equal_parts_of_predicates_are_computed_once() {
          CONSTRAINT c EXPECT (true)",
     );
     assert_eq!(compiled.rows.as_ref().unwrap().layers(), 1);
-    let mut gate = compiled.gate().unwrap();
+    let mut gate = gate(&compiled);
     judge(&mut gate, &compiled, &[(Some(1), Some(0), None), (Some(1), Some(100), None), (Some(1), Some(3), None)]);
     let report = gate.finish().unwrap();
     assert_eq!(report.results.iter().map(|result| result.violations).collect::<Vec<_>>(), [1, 1, 0]);
@@ -199,7 +203,7 @@ fn a_set_without_expectations_passes_everything() {
     let text = format!("{SOURCE} CREATE FEATURE SET f WITH (path = 'y') AS SELECT * FROM s;");
     let (plan, _) = plan_with(&text, &BTreeMap::new(), &[], &state(1));
     let compiled = Arc::clone(&plan.unwrap().set("f").unwrap().expectations);
-    let mut gate = compiled.gate().unwrap();
+    let mut gate = gate(&compiled);
     assert_eq!(judge(&mut gate, &compiled, &[(Some(1), None, None)]).passed.num_rows(), 1);
     let report = gate.finish().unwrap();
     assert!(report.results.is_empty() && report.failed.is_none());
@@ -209,7 +213,38 @@ fn a_set_without_expectations_passes_everything() {
 #[test]
 fn nothing_is_asked_of_no_rows() {
     let compiled = expectations("CONSTRAINT any EXPECT AGGREGATE (count(*) > 0) PER RUN ON VIOLATION FAIL");
-    let report = compiled.gate().unwrap().finish().unwrap();
+    let report = gate(&compiled).finish().unwrap();
     assert!(report.failed.is_none());
     assert_eq!((report.results[0].checked, report.results[0].violations), (0, 0));
+}
+
+#[test]
+fn what_accumulators_hold_is_taken_from_the_pool() {
+    let compiled = expectations("CONSTRAINT many EXPECT AGGREGATE (count(DISTINCT id) > 1) PER RUN");
+    let state = crate::session(&crate::SessionOptions {
+        partitions: std::num::NonZeroUsize::MIN,
+        memory_bytes: 100 << 10,
+        spill_dir: std::env::temp_dir(),
+        spill_bytes_max: 0,
+        batch_rows: std::num::NonZeroUsize::MIN,
+    });
+    let context = state.unwrap().task_ctx();
+    let pool = context.memory_pool();
+    let rows = |from: i64| (from..from + 1_000).map(|id| (Some(id), None, None)).collect::<Vec<Row>>();
+    let mut first = compiled.gate(pool).unwrap();
+    judge(&mut first, &compiled, &rows(0));
+    assert!(pool.reserved() > 8_000, "{}", pool.reserved());
+
+    let mut other = compiled.gate(pool).unwrap();
+    judge(&mut other, &compiled, &rows(1_000));
+    first.merge(other).unwrap();
+    let ended = (2..100).try_for_each(|at| {
+        let rows = batch(compiled.quarantine_schema(), &rows(at * 1_000));
+        first.judge(&rows).map(drop)
+    });
+    let error = ended.unwrap_err();
+    assert!(matches!(error, crate::Error::OutOfMemory { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("feature set `f` needs more memory"), "{error}");
+    drop(first);
+    assert_eq!(pool.reserved(), 0);
 }
