@@ -11,7 +11,7 @@ use sqlparser::ast::{self, Spanned};
 
 use crate::catalog::Catalog;
 use crate::classify::SetKind;
-use crate::expression::Scope;
+use crate::expression::{Scope, told};
 use crate::gate::{self, AggregateConditions, AggregatePredicate, LogicalExpectations, call_column};
 use crate::syntax::{Mentions, object_value, own_columns, place};
 use crate::type_name::sql_type_name;
@@ -49,6 +49,27 @@ pub(crate) fn plan_expectations(
     planned
 }
 
+/// Checks what can be told of the expectations of `set` without the columns of its query.
+pub(crate) fn check_expectations(set: &FeatureSetDefinition, catalog: &Catalog<'_>, found: &mut Vec<Diagnostic>) {
+    for constraint in &set.constraints {
+        let checks = Checks { catalog, schema: &DFSchema::empty(), constraint };
+        match &constraint.expectation {
+            Expectation::Row(expr) => checks.row_form(expr, found),
+            Expectation::Aggregate { expr, .. } => {
+                checks.aggregate_form(expr, found);
+                checks.bare_columns(expr, false, found);
+            }
+        }
+    }
+}
+
+/// A call of an aggregate as it is written.
+struct WrittenCall {
+    text: String,
+    span: Span,
+    planned: Expr,
+}
+
 struct Checks<'a> {
     catalog: &'a Catalog<'a>,
     schema: &'a DFSchema,
@@ -58,47 +79,39 @@ struct Checks<'a> {
 impl Checks<'_> {
     fn row(&self, expr: &ast::Expr, found: &mut Vec<Diagnostic>) -> Option<Expr> {
         let before = found.len();
+        self.row_form(expr, found);
+        if found.len() > before { None } else { self.condition(expr, found) }
+    }
+
+    fn row_form(&self, expr: &ast::Expr, found: &mut Vec<Diagnostic>) {
         self.unusable(expr, found);
         for call in Mentions::of(expr).calls {
             let name = object_value(&call.name);
             if self.catalog.is_aggregate(&name) && call.over.is_none() {
                 let message = format!("`{name}` is over many rows, but EXPECT is asked of one");
-                let span = place(self.constraint.expr_span.file, call.name.span(), self.constraint.expr_span);
-                found.push(Diagnostic::error(message, span).with_help("write `EXPECT AGGREGATE (…)`"));
+                found.push(Diagnostic::error(message, self.span_of(&call)).with_help("write `EXPECT AGGREGATE (…)`"));
             }
         }
-        if found.len() > before { None } else { self.condition(expr, found) }
     }
 
     fn aggregate(&self, expr: &ast::Expr, conditions: &mut AggregateConditions, found: &mut Vec<Diagnostic>) {
         let before = found.len();
-        self.unusable(expr, found);
-        if matches!(self.constraint.action, Action::DropRow | Action::Quarantine) {
-            let message = format!("an aggregate is of no single row: `{}` has nothing to take out", self.name());
-            found.push(
-                Diagnostic::error(message, self.constraint.name.span)
-                    .with_help("write `ON VIOLATION WARN` or `ON VIOLATION FAIL`"),
-            );
-        }
+        self.aggregate_form(expr, found);
         let Some(planned) = Some(()).filter(|()| found.len() == before).and_then(|()| self.condition(expr, found))
         else {
             return;
         };
 
-        let calls = find_aggregate_exprs(std::iter::once(&planned));
-        if calls.is_empty() {
-            found.push(
-                Diagnostic::error("EXPECT AGGREGATE names no aggregate", self.constraint.expr_span)
-                    .with_help("write an aggregate such as `count(*) > 0`, or `EXPECT (…)` for a row"),
-            );
-            return;
-        }
         self.bare_columns(expr, false, found);
+        let written = self.written_calls(expr);
+        for call in &written {
+            self.uncallable(call, found);
+        }
         if found.len() > before {
             return;
         }
-        let texts = self.texts(expr);
-        let numbers: Vec<usize> = calls.iter().map(|call| number(call, &texts, conditions)).collect();
+        let calls = find_aggregate_exprs(std::iter::once(&planned));
+        let numbers: Vec<usize> = calls.iter().map(|call| number(call, &written, conditions)).collect();
         let replaced = planned.transform_down(|expr| {
             Ok(match calls.iter().position(|call| *call == expr).and_then(|at| numbers.get(at)) {
                 Some(at) => Transformed::yes(Expr::Column(Column::new_unqualified(call_column(*at)))),
@@ -114,17 +127,57 @@ impl Checks<'_> {
         }
     }
 
-    /// The calls of aggregates in `expr` as they are written, each with its plan.
-    fn texts(&self, expr: &ast::Expr) -> Vec<(String, Expr)> {
+    fn aggregate_form(&self, expr: &ast::Expr, found: &mut Vec<Diagnostic>) {
+        self.unusable(expr, found);
+        if matches!(self.constraint.action, Action::DropRow | Action::Quarantine) {
+            let message = format!("an aggregate is of no single row: `{}` has nothing to take out", self.name());
+            found.push(
+                Diagnostic::error(message, self.constraint.name.span)
+                    .with_help("write `ON VIOLATION WARN` or `ON VIOLATION FAIL`"),
+            );
+        }
+        if self.aggregate_calls(expr).next().is_none() {
+            found.push(
+                Diagnostic::error("EXPECT AGGREGATE names no aggregate", self.constraint.expr_span)
+                    .with_help("write an aggregate such as `count(*) > 0`, or `EXPECT (…)` for a row"),
+            );
+        }
+    }
+
+    fn aggregate_calls(&self, expr: &ast::Expr) -> impl Iterator<Item = ast::Function> {
         let calls = Mentions::of(expr).calls.into_iter();
-        let calls = calls.filter(|call| self.catalog.is_aggregate(&object_value(&call.name)));
-        calls
+        calls.filter(|call| self.catalog.is_aggregate(&object_value(&call.name)))
+    }
+
+    /// The calls of aggregates in `expr` as they are written, each with its plan.
+    fn written_calls(&self, expr: &ast::Expr) -> Vec<WrittenCall> {
+        self.aggregate_calls(expr)
             .filter_map(|call| {
-                let text = call.to_string();
+                let (text, span) = (call.to_string(), self.span_of(&call));
                 let (planned, _) = self.expressions().check(&ast::Expr::Function(call)).ok()?;
-                Some((text, find_aggregate_exprs(std::iter::once(&planned)).into_iter().next()?))
+                let planned = find_aggregate_exprs(std::iter::once(&planned)).into_iter().next()?;
+                Some(WrittenCall { text, span, planned })
             })
             .collect()
+    }
+
+    /// What the gate cannot compute, though a query could.
+    fn uncallable(&self, call: &WrittenCall, found: &mut Vec<Diagnostic>) {
+        let Expr::AggregateFunction(function) = &call.planned else { return };
+        let (name, order_by) = (function.func.name(), &function.params.order_by);
+        let needs_order = function.func.order_sensitivity().hard_requires();
+        if !order_by.is_empty() && needs_order && !function.func.supports_within_group_clause() {
+            found.push(
+                Diagnostic::error(format!("`{name}` takes no ORDER BY here: the rows are judged as they come"), call.span)
+                    .with_help("remove it, or compute the aggregate in the set's query; `first_value`, `last_value` and `array_agg` can order what they see"),
+            );
+        } else if let Err(error) = gate::check_call(&call.planned, self.schema, self.catalog.state()) {
+            found.push(told(&error, call.span));
+        }
+    }
+
+    fn span_of(&self, call: &ast::Function) -> Span {
+        place(self.constraint.expr_span.file, call.name.span(), self.constraint.expr_span)
     }
 
     fn scope(&self, scope: AggregateScope, kind: Option<SetKind>, found: &mut Vec<Diagnostic>) {
@@ -157,7 +210,7 @@ impl Checks<'_> {
             );
         }
         for call in mentions.calls {
-            let span = place(file, call.name.span(), self.constraint.expr_span);
+            let span = self.span_of(&call);
             if call.over.is_some() {
                 found.push(
                     Diagnostic::error("an expectation cannot use a window function", span)
@@ -227,12 +280,12 @@ impl Checks<'_> {
 static EMPTY_CONTEXT: std::sync::OnceLock<PlannerContext> = std::sync::OnceLock::new();
 
 /// The number of a call among the set's calls; equal calls share one.
-fn number(call: &Expr, texts: &[(String, Expr)], conditions: &mut AggregateConditions) -> usize {
+fn number(call: &Expr, written: &[WrittenCall], conditions: &mut AggregateConditions) -> usize {
     if let Some(at) = conditions.calls.iter().position(|(_, known)| known == call) {
         return at;
     }
-    let text = texts.iter().find(|(_, planned)| planned == call);
-    let text = text.map_or_else(|| call.to_string(), |(text, _)| text.clone());
+    let text = written.iter().find(|written| written.planned == *call);
+    let text = text.map_or_else(|| call.to_string(), |written| written.text.clone());
     conditions.calls.push((text, call.clone()));
     conditions.calls.len() - 1
 }

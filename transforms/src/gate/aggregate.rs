@@ -6,10 +6,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter;
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DFSchema, internal_datafusion_err};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Accumulator, Expr};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
 use datafusion::scalar::ScalarValue;
@@ -71,11 +74,13 @@ impl AggregatePredicates {
             .collect();
         let measured = Arc::new(Schema::new(fields));
         let over = DFSchema::try_from(Arc::clone(&measured))?;
+        let simplifier = simplifier(&over, state);
         let predicates = conditions
             .predicates
             .iter()
             .map(|predicate| {
-                let condition = state.create_physical_expr(predicate.condition.clone(), &over)?;
+                let condition = simplifier.simplify(predicate.condition.clone())?;
+                let condition = state.create_physical_expr(condition, &over)?;
                 Ok((condition, predicate.calls.clone()))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -139,14 +144,27 @@ pub(super) fn merge(into: &mut [Box<dyn Accumulator>], from: &mut [Box<dyn Accum
     Ok(())
 }
 
+/// Some functions (`coalesce`, `arrow_cast`) exist only until expressions are simplified.
+fn simplifier(schema: &DFSchema, state: &SessionState) -> ExprSimplifier {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::new(schema.clone()))
+        .with_config_options(Arc::clone(state.config_options()));
+    ExprSimplifier::new(context.build())
+}
+
 impl Call {
     fn compile(text: &str, expr: &Expr, schema: &DFSchema, state: &SessionState) -> Result<Self> {
+        // The call itself stays: simplified, it may be a sum of others, `sum(x + 1)` for one.
+        let simplifier = simplifier(schema, state);
+        let expr = expr.clone().map_children(|part| simplifier.simplify(part).map(Transformed::yes)).data()?;
         let context = datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext::default();
         let props = state.execution_props();
-        let lowered = LoweredAggregateBuilder::new(expr, schema, schema.as_arrow(), props, &context)
+        let lowered = LoweredAggregateBuilder::new(&expr, schema, schema.as_arrow(), props, &context)
             .with_name(text.to_owned())
             .build()?;
-        let args = lowered.aggregate.expressions();
+        let mut args = lowered.aggregate.expressions();
+        // Functions with an ORDER BY of their own order what they see, also when they are merged.
+        args.extend(lowered.aggregate.order_bys().iter().map(|key| Arc::clone(&key.expr)));
         Ok(Self { text: text.to_owned(), function: lowered.aggregate, args, filter: lowered.filter })
     }
 

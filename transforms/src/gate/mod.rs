@@ -24,7 +24,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 use datafusion::logical_expr::{Accumulator, Expr};
 
 use self::aggregate::AggregatePredicates;
-pub(crate) use self::aggregate::{AggregateConditions, AggregatePredicate, call_column};
+pub(crate) use self::aggregate::{AggregateConditions, AggregatePredicate, call_column, check_call};
 use self::row::{RowPredicates, Verdict};
 use crate::{Error, Result};
 

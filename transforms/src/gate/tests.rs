@@ -218,6 +218,51 @@ fn nothing_is_asked_of_no_rows() {
     assert_eq!((report.results[0].checked, report.results[0].violations), (0, 0));
 }
 
+/// Whether each of `conditions` holds over `rows`, judged by two gates of which one takes over what the other has seen.
+fn holds<const N: usize>(conditions: [&str; N], rows: &[Row]) -> [bool; N] {
+    let text = conditions.iter().enumerate();
+    let text: Vec<_> = text.map(|(at, of)| format!("CONSTRAINT c{at} EXPECT AGGREGATE ({of}) PER RUN")).collect();
+    let compiled = expectations(&text.join(", "));
+    let mut gates = [gate(&compiled), gate(&compiled)];
+    for (at, row) in rows.iter().enumerate() {
+        judge(&mut gates[at % 2], &compiled, &[*row]);
+    }
+    let [mut first, other] = gates;
+    first.merge(other).unwrap();
+    let results = first.finish().unwrap().results;
+    std::array::from_fn(|at| results[at].violations == 0)
+}
+
+#[test]
+fn aggregates_may_call_functions_that_exist_only_until_they_are_simplified() {
+    let rows = [(Some(1), None, None), (Some(2), Some(3), Some(1))];
+    let conditions = [
+        "sum(coalesce(x, 10)) = 13",
+        "sum(nvl(x, 10)) = 14",
+        "max(ifnull(x, 10)) = 10",
+        "sum(nvl2(x, 1, 2)) = 3",
+        "sum(arrow_cast(id, 'Int32')) = 3",
+        "coalesce(max(id) FILTER (WHERE coalesce(x, 0) > 100), 7) = 7",
+        "nvl(sum(x + 1), 0) = 4",
+        "percentile_cont(1.0) WITHIN GROUP (ORDER BY id) = 2",
+    ];
+    assert_eq!(holds(conditions, &rows), [true, false, true, true, true, true, true, true]);
+}
+
+#[test]
+fn aggregates_order_what_they_see_over_all_gates() {
+    let rows = [(5, 5), (3, 7), (9, 1), (1, 9), (7, 3)].map(|(id, x)| (Some(id), Some(x), None));
+    let conditions = [
+        "first_value(id ORDER BY id) = 1",
+        "last_value(id ORDER BY id) = 9",
+        "first_value(id ORDER BY x) = 9",
+        "first_value(id ORDER BY x) FILTER (WHERE id < 9) = 7",
+        "array_agg(id ORDER BY id DESC) = [9, 7, 5, 3, 1]",
+        "array_agg(x ORDER BY id) = [9.0, 7.0, 5.0, 3.0, 1.0]",
+    ];
+    assert_eq!(holds(conditions, &rows), [true; 6]);
+}
+
 #[test]
 fn what_accumulators_hold_is_taken_from_the_pool() {
     let compiled = expectations("CONSTRAINT many EXPECT AGGREGATE (count(DISTINCT id) > 1) PER RUN");
