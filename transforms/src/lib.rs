@@ -30,6 +30,7 @@ mod origin;
 mod explain;
 mod gate;
 mod plan;
+mod plan_text;
 mod set;
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ use crate::gate::{Expectations, LogicalExpectations};
 use crate::order::Ordering;
 use crate::origin::carry_origin;
 use crate::plan::{LedgerShape, PlannedSet, Reason};
-use crate::syntax::{Mentions, group_by_span, limit_span, object_value, place};
+use crate::plan_text::plan_text;
+use crate::syntax::{Mentions, first_select, group_by_span, item_name, limit_span, object_value, place};
 use crate::type_name::{is_time, sql_type_name};
 use crate::view::plan_query;
 
@@ -70,7 +71,8 @@ fn assemble(
 ) -> Result<PlannedSet> {
     let state = catalog.state();
     let kind = nature.kind();
-    let plan_text = state.optimize(query)?.display_indent_schema().to_string();
+    let queries = queries_read(definition, set);
+    let plan_text = plan_text(&state.optimize(query)?, queries.iter().map(|(query, _)| *query))?;
 
     let entity: Vec<_> = set.entity.iter().map(|name| name.value.clone()).collect();
     let scans: usize = nature.logs.values().sum();
@@ -317,20 +319,28 @@ fn find(
     set: &FeatureSetDefinition,
     look: &dyn Fn(&Query) -> Option<sqlparser::tokenizer::Span>,
 ) -> Span {
+    let queries = queries_read(definition, set).into_iter();
+    let mut found = queries.filter_map(|(query, span)| {
+        let token = Mentions::of(query).queries.iter().find_map(look)?;
+        Some(place(span.file, token, span))
+    });
+    found.next().unwrap_or(set.query_span)
+}
+
+/// The set's query and those of the views that it reads, each once, with their places.
+fn queries_read<'d>(definition: &'d Definition, set: &'d FeatureSetDefinition) -> Vec<(&'d Query, Span)> {
+    let mut queries = Vec::new();
     let mut todo = vec![(set.query.as_ref(), set.query_span)];
     let mut seen = Vec::new();
     while let Some((query, span)) = todo.pop() {
-        let mentions = Mentions::of(query);
-        if let Some(token) = mentions.queries.iter().find_map(look) {
-            return place(span.file, token, span);
-        }
-        for relation in &mentions.relations {
-            let name = object_value(relation);
+        queries.push((query, span));
+        for relation in Mentions::of(query).relations {
+            let name = object_value(&relation);
             if let Some(view) = definition.views.iter().find(|view| view.name.value == name && !seen.contains(&name)) {
                 seen.push(name);
                 todo.push((&view.query, view.query_span));
             }
         }
     }
-    set.query_span
+    queries
 }

@@ -73,13 +73,14 @@ impl Visitor for Children {
     }
 }
 
-/// Every function call, query and relation name anywhere below a node.
+/// Every function call, query, relation name and call of a table function anywhere below a node.
 #[derive(Default)]
 pub(crate) struct Mentions {
     pub(crate) calls: Vec<Function>,
     pub(crate) queries: Vec<Query>,
     pub(crate) selects: Vec<Select>,
     pub(crate) relations: Vec<ObjectName>,
+    pub(crate) table_calls: Vec<TableFactor>,
 }
 
 impl Mentions {
@@ -115,6 +116,13 @@ impl Visitor for Mentions {
 
     fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         self.relations.push(relation.clone());
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        if let TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } = factor {
+            self.table_calls.push(factor.clone());
+        }
         ControlFlow::Continue(())
     }
 

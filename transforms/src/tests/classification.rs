@@ -100,3 +100,33 @@ fn the_digest_changes_with_the_query_only() {
     assert_ne!(one, digest("SELECT id FROM flights WHERE delay > 16"));
     assert_ne!(one, digest("SELECT id FROM flights"));
 }
+
+#[test]
+fn the_digest_changes_with_what_the_engine_does_not_show() {
+    let digest = |query: &str| planned(&set(query)).set("s").unwrap().plan_digest.clone();
+    let differ = |left: &str, right: &str| {
+        assert_ne!(digest(left), digest(right), "{left} and {right}");
+        assert_eq!(digest(left), digest(left));
+    };
+    differ(
+        "SELECT column1 AS n FROM (VALUES (1), (2), (3), (4), (5), (6))",
+        "SELECT column1 AS n FROM (VALUES (1), (2), (3), (4), (5), (7))",
+    );
+    differ("SELECT value AS n FROM generate_series(1, 3)", "SELECT value AS n FROM generate_series(1, 4)");
+    differ(
+        "SELECT f.id FROM flights f WHERE f.distance IN (SELECT value FROM generate_series(1, 3))",
+        "SELECT f.id FROM flights f WHERE f.distance IN (SELECT value FROM range(1, 3))",
+    );
+    differ(
+        "SELECT carrier FROM flights INTERSECT SELECT carrier FROM planes",
+        "SELECT DISTINCT f.carrier FROM flights f LEFT SEMI JOIN planes p ON f.carrier = p.carrier",
+    );
+    let of_view = |end: i64| {
+        let text = format!(
+            "{FLIGHTS} CREATE VIEW numbers AS SELECT value FROM generate_series(1, {end});
+             CREATE FEATURE SET s WITH (path = 'x') AS SELECT f.id FROM flights f JOIN numbers n ON n.value = f.id;"
+        );
+        planned(&text).set("s").unwrap().plan_digest.clone()
+    };
+    assert_ne!(of_view(3), of_view(4));
+}
