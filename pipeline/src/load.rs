@@ -9,9 +9,12 @@ use std::sync::Arc;
 
 use bessemer_connectors::object_store::{ObjectSource, ObjectSourceOptions};
 use bessemer_connectors::sink::{FeatureSetOptions, check_distinct_paths};
-use bessemer_schemas::{Definition, Diagnostic, ErrorKind, SourceFile, SourceFiles};
+use bessemer_schemas::{
+    Definition, Diagnostic, ErrorKind, OptionEntry, OptionMap, OptionValue, SourceDefinition, SourceFile, SourceFiles,
+};
 use bessemer_transforms::{Plan, Relation, SessionOptions};
 use datafusion::execution::SessionState;
+use futures::FutureExt;
 
 use crate::error::{Error, Result};
 use crate::settings::Settings;
@@ -89,21 +92,28 @@ pub(crate) fn parse(paths: &[PathBuf]) -> Result<Parsed> {
         options_of(&mut definition.sources, &mut diagnostics, |source| ObjectSourceOptions::parse(source, &base));
     let set_options =
         options_of(&mut definition.feature_sets, &mut diagnostics, |set| FeatureSetOptions::parse(set, &base));
-    if set_options.len() == definition.feature_sets.len() {
-        let named: Vec<_> = definition.feature_sets.iter().map(|set| &set.name).zip(&set_options).collect();
-        diagnostics.extend(check_distinct_paths(&named));
+    let named = definition.feature_sets.iter().zip(&set_options);
+    let named: Vec<_> = named.filter_map(|(set, options)| Some((&set.name, options.as_ref()?))).collect();
+    diagnostics.extend(check_distinct_paths(&named));
+
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        diagnostics.extend(problems_of_the_rest(&definition, &set_options, &base)?);
     }
-    match (settings, diagnostics.iter().any(Diagnostic::is_error)) {
-        (Some(settings), false) => {
-            Ok(Parsed { definition, settings, sources: source_options, sets: set_options, warnings: diagnostics })
+    let is_wrong = diagnostics.iter().any(Diagnostic::is_error);
+    match (settings, all(source_options), all(set_options)) {
+        (Some(settings), Some(sources), Some(sets)) if !is_wrong => {
+            Ok(Parsed { definition, settings, sources, sets, warnings: diagnostics })
         }
-        _ => Err(Error::Definition { files: definition.files, diagnostics }),
+        _ => {
+            diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+            Err(Error::Definition { files: definition.files, diagnostics })
+        }
     }
 }
 
 /// Opens the sources and plans the queries. `partitions` is that of the last manifest, if there is one.
-pub(crate) async fn load(parsed: Parsed, partitions: Option<u32>) -> Result<Loaded> {
-    let (sources, mut diagnostics) = open_sources(&parsed).await?;
+pub(crate) async fn load(mut parsed: Parsed, partitions: Option<u32>) -> Result<Loaded> {
+    let (sources, diagnostics) = open_sources(&parsed).await?;
     let session = bessemer_transforms::session(&SessionOptions {
         partitions: partitions_of(&parsed.settings, partitions),
         memory_bytes: usize::try_from(parsed.settings.memory_bytes).unwrap_or(usize::MAX),
@@ -111,6 +121,23 @@ pub(crate) async fn load(parsed: Parsed, partitions: Option<u32>) -> Result<Load
         spill_bytes_max: SPILL_BYTES_MAX,
         batch_rows: BATCH_ROWS,
     })?;
+    let sets: Vec<_> = parsed.sets.iter().map(Some).collect();
+    let (plan, problems) = plan(&parsed.definition, &sources, &sets, &session);
+    parsed.warnings.extend(diagnostics.into_iter().chain(problems));
+    parsed.warnings.sort_by_key(|diagnostic| diagnostic.span);
+    if parsed.warnings.iter().any(Diagnostic::is_error) {
+        return Err(Error::Definition { files: parsed.definition.files, diagnostics: parsed.warnings });
+    }
+    Ok(Loaded { parsed, sources, plan, session })
+}
+
+/// Plans what can be planned over `sources`. `sets` are the options of the feature sets, where they could be read.
+fn plan(
+    definition: &Definition,
+    sources: &[Arc<ObjectSource>],
+    sets: &[Option<&FeatureSetOptions>],
+    session: &SessionState,
+) -> (Plan, Vec<Diagnostic>) {
     let relations: Vec<_> = sources
         .iter()
         .map(|source| Relation {
@@ -119,30 +146,59 @@ pub(crate) async fn load(parsed: Parsed, partitions: Option<u32>) -> Result<Load
             with_origin: source.table_provider(true),
         })
         .collect();
-    let partitioning: BTreeMap<_, _> = parsed
-        .definition
-        .feature_sets
-        .iter()
-        .zip(&parsed.sets)
-        .map(|(set, options)| (set.name.value.clone(), options.partition_by.clone()))
+    let named = definition.feature_sets.iter().zip(sets);
+    let partitioning: BTreeMap<_, _> = named
+        .filter_map(|(set, options)| Some((set.name.value.clone(), options.as_ref()?.partition_by.clone())))
         .collect();
-    let (plan, problems) = bessemer_transforms::plan(&parsed.definition, &relations, &partitioning, &session);
-    diagnostics.extend(problems);
-    diagnostics.extend(plan.iter().flat_map(|plan| layout_problems(&parsed, plan)));
-    let mut parsed = parsed;
-    parsed.warnings.extend(diagnostics);
-    let is_wrong = parsed.warnings.iter().any(Diagnostic::is_error);
-    if let Some(plan) = plan.filter(|_| !is_wrong) {
-        return Ok(Loaded { parsed, sources, plan, session });
-    }
-    Err(Error::Definition { files: parsed.definition.files, diagnostics: parsed.warnings })
+    let (plan, mut problems) = bessemer_transforms::plan(definition, &relations, &partitioning, session);
+    problems.extend(layout_problems(definition, sets, &plan));
+    (plan, problems)
+}
+
+/// What is wrong with the queries of a definition that has errors already, as far as it is sound.
+///
+/// The text alone is asked, not the world: where the columns of a source come from its files, what reads it is looked
+/// at when the text is right.
+fn problems_of_the_rest(
+    definition: &Definition,
+    sets: &[Option<FeatureSetOptions>],
+    base: &Path,
+) -> Result<Vec<Diagnostic>> {
+    let sources: Vec<_> = definition.sources.iter().filter_map(|source| stand_in(source, base)).collect();
+    let session = bessemer_transforms::session(&SessionOptions {
+        partitions: NonZeroUsize::MIN,
+        // Nothing is run.
+        memory_bytes: 0,
+        spill_dir: std::env::temp_dir(),
+        spill_bytes_max: 0,
+        batch_rows: BATCH_ROWS,
+    })?;
+    let sets: Vec<_> = sets.iter().map(Option::as_ref).collect();
+    Ok(plan(definition, &sources, &sets, &session).1)
+}
+
+/// A source with the columns that `source` declares, whatever is wrong with its options: queries are planned over it.
+fn stand_in(source: &SourceDefinition, base: &Path) -> Option<Arc<ObjectSource>> {
+    let mut source = source.clone();
+    source.columns.as_mut()?.iter_mut().for_each(|column| column.default = None);
+    let span = source.name.span;
+    let option = |key: &str, text: &str| OptionEntry {
+        key: key.to_owned(),
+        key_span: span,
+        value: OptionValue::Text(text.to_owned()),
+        value_span: span,
+    };
+    source.options = OptionMap::new(source.options.owner(), span, vec![option("path", "."), option("format", "json")]);
+    let options = ObjectSourceOptions::parse(&mut source, base).0?;
+    // With declared columns nothing is waited for.
+    ObjectSource::open(&source, options).now_or_never()?.ok()
 }
 
 /// What the options of the sets ask of columns that are not there, or of the wrong type.
-fn layout_problems(parsed: &Parsed, plan: &Plan) -> Vec<Diagnostic> {
-    let sets = parsed.definition.feature_sets.iter().zip(&parsed.sets);
+fn layout_problems(definition: &Definition, sets: &[Option<&FeatureSetOptions>], plan: &Plan) -> Vec<Diagnostic> {
+    let sets = definition.feature_sets.iter().zip(sets);
     let problems = sets.filter_map(|(set, options)| {
-        let problems = options.validate(&plan.set(&set.name.value)?.schema, &set.entity);
+        let problems = options.as_ref()?.validate(&plan.set(&set.name.value)?.schema, &set.entity);
         Some(problems.into_iter().map(|problem| Diagnostic::error(problem, set.name.span)))
     });
     problems.flatten().collect()
@@ -179,14 +235,19 @@ fn options_of<D, O>(
     definitions: &mut [D],
     diagnostics: &mut Vec<Diagnostic>,
     parse: impl Fn(&mut D) -> (Option<O>, Vec<Diagnostic>),
-) -> Vec<O> {
+) -> Vec<Option<O>> {
     let mut all = Vec::with_capacity(definitions.len());
     for definition in definitions {
         let (options, problems) = parse(definition);
         diagnostics.extend(problems);
-        all.extend(options);
+        all.push(options);
     }
     all
+}
+
+/// All of `items`, if none is missing.
+fn all<T>(items: Vec<Option<T>>) -> Option<Vec<T>> {
+    items.into_iter().collect()
 }
 
 fn partitions_of(settings: &Settings, recorded: Option<u32>) -> NonZeroUsize {
@@ -233,4 +294,30 @@ fn base_folder(files: &[SourceFile]) -> Result<PathBuf> {
     let first = files.first().map(|file| PathBuf::from(&file.path)).unwrap_or_default();
     let absolute = std::path::absolute(&first).map_err(|source| Error::Unreadable { path: first, source })?;
     Ok(absolute.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_of_every_stage_are_told_in_one_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipeline.sql");
+        let text = "
+CREATE PIPELINE p;
+SET nonsense = 3;
+CREATE SOURCE s (id BIGINT, name VARCHAR) INCLUDE PATH AS file WITH (pth = 'x', format = 'json');
+CREATE SOURCE broken (id BIGNIT) WITH (path = 'x', format = 'json');
+CREATE VIEW v AS SELECT * FROM broken;
+CREATE FEATURE SET a WITH (path = 'a') AS SELECT id, nam, file FROM s;
+CREATE FEATURE SET b WITH (path = 'b', bloom_filter = 'nme') AS SELECT id, name FROM s;
+CREATE FEATURE SET c WITH (path = 'c', no_option = 1) AS SELECT idd FROM s;
+CREATE FEATURE SET d WITH (path = 'd') AS SELECT anything FROM v;";
+        std::fs::write(&path, text).unwrap();
+        let Err(Error::Definition { diagnostics, .. }) = parse(&[path]) else { panic!("it is accepted") };
+        let lines: Vec<_> = diagnostics.iter().filter_map(|found| Some(found.span?.start.line)).collect();
+        // A source without a path has an option that nobody knows, and none that it needs.
+        assert_eq!(lines, [3, 4, 4, 5, 7, 8, 9, 9], "{diagnostics:#?}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::{Error, Result, SetKind};
 /// A definition, planned.
 #[derive(Debug)]
 pub struct Plan {
-    /// The feature sets, in the order written.
+    /// The feature sets that are sound, in the order written.
     pub sets: Vec<PlannedSet>,
     /// Sources and views, for looking at.
     views: BTreeMap<String, LogicalPlan>,
@@ -81,13 +81,14 @@ pub enum LedgerShape {
 
 /// Plans `definition` over `relations`, its sources and tables; `partitioning` is by feature set.
 ///
-/// All problems of all statements are reported at once. There is a plan exactly if none of them is an error.
+/// All problems of all statements are reported at once, and the plan holds what is sound, so that the caller can go on
+/// checking it. Before anything is *run*, no diagnostic may be an error.
 pub fn plan(
     definition: &Definition,
     relations: &[Relation],
     partitioning: &BTreeMap<String, Vec<PartitionField>>,
     state: &SessionState,
-) -> (Option<Plan>, Vec<Diagnostic>) {
+) -> (Plan, Vec<Diagnostic>) {
     let mut found = Vec::new();
     let mut catalog = Catalog::new(state);
     add_sources(definition, relations, &mut catalog, &mut found);
@@ -103,12 +104,9 @@ pub fn plan(
 
     found.sort_by_key(|diagnostic| diagnostic.span);
     found.dedup();
-    if found.iter().any(Diagnostic::is_error) {
-        return (None, found);
-    }
     let names: Vec<_> = catalog.names().map(str::to_owned).collect();
     let views = names.into_iter().filter_map(|name| catalog.read(&name).ok().map(|plan| (name, plan))).collect();
-    (Some(Plan { sets, views }), found)
+    (Plan { sets, views }, found)
 }
 
 impl Plan {

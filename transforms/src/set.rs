@@ -19,7 +19,7 @@ use sqlparser::ast::{Distinct, Query, Select, Spanned};
 use crate::SetKind;
 use crate::catalog::Catalog;
 use crate::classify::{Construct, Nature, nature};
-use crate::expectation::plan_expectations;
+use crate::expectation::{check_expectations, plan_expectations};
 use crate::expression::{list, told};
 use crate::gate::{Expectations, LogicalExpectations};
 use crate::order::Ordering;
@@ -39,11 +39,16 @@ pub(crate) fn plan_set(
     found: &mut Vec<Diagnostic>,
 ) -> Option<PlannedSet> {
     let before = found.len();
-    let query = plan_query(&set.query, set.query_span, catalog, found)?;
+    let Some(query) = plan_query(&set.query, set.query_span, catalog, found) else {
+        check_unplanned(set, partition_by, catalog, found);
+        return None;
+    };
     let nature = nature(&query, catalog);
     let schema = visible_schema(&query);
+    if found.len() == before {
+        refuse_order(definition, set, &nature, found);
+    }
     columns_exist(set, partition_by, &schema, found);
-    refuse_order(definition, set, &nature, found);
 
     let name = &set.name.value;
     let qualified = DFSchema::try_from_qualified_schema(name.as_str(), &schema).ok()?;
@@ -58,6 +63,34 @@ pub(crate) fn plan_set(
             None
         }
     }
+}
+
+/// Checks what can be told of a set whose query cannot be planned.
+fn check_unplanned(
+    set: &FeatureSetDefinition,
+    partition_by: &[PartitionField],
+    catalog: &Catalog<'_>,
+    found: &mut Vec<Diagnostic>,
+) {
+    check_expectations(set, catalog, found);
+    let Some(columns) = column_names(&set.query) else { return };
+    let columns: Vec<_> = columns.iter().map(String::as_str).collect();
+    let event_time = set.event_time.iter().map(|event_time| ("EVENT TIME", event_time.column.clone()));
+    let entity = set.entity.iter().map(|entity| ("ENTITY", entity.clone()));
+    let at = set.options.owner_span();
+    let partitions = partition_by.iter().map(|field| ("partition_by", Name { value: field.column.clone(), span: at }));
+    for (clause, name) in entity.chain(event_time).chain(partitions) {
+        if !columns.contains(&name.value.as_str()) {
+            found.push(missing_column(&name, clause, &columns));
+        }
+    }
+}
+
+/// The columns of a query, where all of them can be seen in its text.
+fn column_names(query: &Query) -> Option<Vec<String>> {
+    let select = first_select(&query.body).filter(|_| query.pipe_operators.is_empty())?;
+    let names: Option<Vec<_>> = select.projection.iter().map(item_name).collect();
+    names.filter(|names| !names.is_empty())
 }
 
 fn assemble(
@@ -232,14 +265,17 @@ fn column<'s>(name: &Name, clause: &str, schema: &'s Schema, found: &mut Vec<Dia
     let field = schema.fields().iter().find(|field| *field.name() == name.value);
     if field.is_none() {
         let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let help = match nearest(&name.value, names.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the columns of the set are {}", list(&names)),
-        };
-        let message = format!("{clause}: the set has no column `{}`", name.value);
-        found.push(Diagnostic::error(message, name.span).with_help(help));
+        found.push(missing_column(name, clause, &names));
     }
     field.map(|field| field.data_type())
+}
+
+fn missing_column(name: &Name, clause: &str, columns: &[&str]) -> Diagnostic {
+    let help = match nearest(&name.value, columns.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the columns of the set are {}", list(columns)),
+    };
+    Diagnostic::error(format!("{clause}: the set has no column `{}`", name.value), name.span).with_help(help)
 }
 
 fn partition_type(field: &PartitionField, data_type: &DataType, at: Span, found: &mut Vec<Diagnostic>) {

@@ -40,8 +40,7 @@ fn told(text: &str, state: &datafusion::execution::SessionState) -> String {
             Some((set.name.value.clone(), fields))
         })
         .collect();
-    let (plan, faults) = crate::plan(&definition, &relations, &partitioning, state);
-    assert_eq!(plan.is_none(), faults.iter().any(bessemer_schemas::Diagnostic::is_error));
+    let (_, faults) = crate::plan(&definition, &relations, &partitioning, state);
     assert!(
         !faults.is_empty() && faults.iter().all(|fault| fault.span.is_some() && fault.help.is_some()),
         "{faults:#?}"

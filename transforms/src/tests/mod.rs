@@ -117,7 +117,9 @@ pub(crate) fn plan_with(
     let relations = relations(&definition, data);
     let partitioning =
         partitioning.iter().map(|(set, list)| ((*set).to_owned(), PartitionField::parse_list(list).unwrap())).collect();
-    crate::plan(&definition, &relations, &partitioning, state)
+    let (plan, found) = crate::plan(&definition, &relations, &partitioning, state);
+    let is_sound = !found.iter().any(Diagnostic::is_error);
+    (is_sound.then_some(plan), found)
 }
 
 /// The plan of a definition over no rows.
