@@ -26,6 +26,7 @@ mod view;
 mod classify;
 mod order;
 mod origin;
+mod partition_value;
 
 mod explain;
 mod gate;

@@ -3,11 +3,11 @@
 use bessemer_schemas::{PartitionField, PartitionTransform};
 use datafusion::common::{Column, Dependency};
 use datafusion::error::Result;
-use datafusion::functions::datetime::expr_fn::date_trunc;
 use datafusion::logical_expr::expr::Sort;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use crate::origin::origin_of;
+use crate::partition_value::partition_value;
 use crate::type_name::is_sortable;
 
 /// What the order of a set is made from.
@@ -71,14 +71,11 @@ struct Keys<'a> {
 
 impl Keys<'_> {
     fn partition(&mut self, field: &PartitionField) {
-        let unit = match field.transform {
-            PartitionTransform::Identity => return self.named(&field.column),
-            PartitionTransform::Month => "month",
-            PartitionTransform::Day => "day",
-            PartitionTransform::Hour => "hour",
-        };
+        if field.transform == PartitionTransform::Identity {
+            return self.named(&field.column);
+        }
         if let Some(column) = self.find(&field.column) {
-            self.exprs.push(date_trunc(lit(unit), Expr::Column(column)));
+            self.exprs.push(partition_value(field.transform, Expr::Column(column)));
         }
     }
 

@@ -199,12 +199,10 @@ fn key_text(key: &Expr) -> String {
     match key {
         Expr::Column(column) if column.name == ORIGIN_COLUMN => "row identity".to_owned(),
         Expr::Column(column) => column.name.clone(),
-        Expr::ScalarFunction(call) => match call.args.as_slice() {
-            [Expr::Literal(unit, _), column] => {
-                format!("{}({})", unit.to_string().trim_matches('\''), key_text(column))
-            }
-            _ => key.to_string(),
-        },
+        Expr::ScalarFunction(call) => {
+            let args: Vec<_> = call.args.iter().map(key_text).collect();
+            format!("{}({})", call.name(), args.join(", "))
+        }
         Expr::Cast(cast) => key_text(&cast.expr),
         _ => key.to_string(),
     }

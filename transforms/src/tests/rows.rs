@@ -207,6 +207,33 @@ fn assert_sorted(batches: &[RecordBatch]) {
 }
 
 #[tokio::test]
+async fn times_of_every_year_are_partitioned_and_sorted() {
+    let text = "
+CREATE SOURCE s (id BIGINT, at TIMESTAMP) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE FEATURE SET f WITH (path = 'x') AS SELECT * FROM s;";
+    let schema = scan_schema(&definition(text).sources[0]);
+    let times = [4_000_000_000_000_000_000, 0, -4_000_000_000_000_000_000, 86_400_000_000, i64::MAX, i64::MIN];
+    let batch = RecordBatch::try_new(
+        schema,
+        vec![
+            Arc::new(Int64Array::from_iter_values(0..6)),
+            Arc::new(TimestampMicrosecondArray::from_iter_values(times)),
+        ],
+    )
+    .unwrap();
+    let state = state(2);
+    for partition_by in ["day(at), id", "month(at), id", "hour(at), id"] {
+        let data = BTreeMap::from([("s", vec![batch.clone()])]);
+        let (plan, found) = plan_with(text, &data, &[("f", partition_by)], &state);
+        let plan = plan.unwrap_or_else(|| panic!("{found:#?}"));
+        let output = run(plan.set("f").unwrap().physical(&state).await.unwrap(), &state).await.concat();
+        let ids: Vec<_> =
+            output.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+        assert_eq!(ids, [5, 2, 1, 3, 0, 4], "{partition_by}");
+    }
+}
+
+#[tokio::test]
 async fn generated_columns_stand_where_they_are_declared() {
     let text = "
 CREATE SOURCE s (
