@@ -56,6 +56,7 @@ impl Blame<'_> {
         let before = found.len();
         let mut context = context.clone();
         let mut broken: Vec<String> = Vec::new();
+        let is_recursive = query.with.as_ref().is_some_and(|with| with.recursive);
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             let reads = Mentions::of(cte.query.as_ref()).relations;
             let (at, name) = (found.len(), ident_value(&cte.alias.name));
@@ -63,7 +64,12 @@ impl Blame<'_> {
                 broken.push(name);
                 continue;
             }
-            self.cte(cte, &mut context, found);
+            match cte.query.body.as_ref() {
+                SetExpr::SetOperation { left, right, .. } if is_recursive => {
+                    self.recursive_cte(cte, [left, right], &mut context, found);
+                }
+                _ => self.cte(cte, &cte.query, &mut context, found),
+            }
             if found.len() > at {
                 broken.push(name);
             }
@@ -78,13 +84,29 @@ impl Blame<'_> {
         }
     }
 
-    fn cte(&self, cte: &Cte, context: &mut PlannerContext, found: &mut Vec<Diagnostic>) {
+    /// The first term gives the columns that the other one reads under the name of the whole.
+    fn recursive_cte(
+        &self,
+        cte: &Cte,
+        [first, next]: [&SetExpr; 2],
+        context: &mut PlannerContext,
+        found: &mut Vec<Diagnostic>,
+    ) {
         let before = found.len();
-        self.query(&cte.query, context, found);
+        self.cte(cte, &of_body(first), context, found);
+        if found.len() == before {
+            self.query(&of_body(next), context, found);
+        }
+    }
+
+    /// Makes what `query` gives known by the name and columns of `cte`.
+    fn cte(&self, cte: &Cte, query: &Query, context: &mut PlannerContext, found: &mut Vec<Diagnostic>) {
+        let before = found.len();
+        self.query(query, context, found);
         let Some(select) = skeleton().filter(|_| found.len() == before) else { return };
         let derived = TableFactor::Derived {
             lateral: false,
-            subquery: cte.query.clone(),
+            subquery: Box::new(query.clone()),
             alias: Some(cte.alias.clone()),
             sample: None,
         };

@@ -11,14 +11,15 @@ use datafusion::catalog::{TableFunctionArgs, TableProvider};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, TableReference, plan_datafusion_err, plan_err};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource,
-    TypeSignature, Volatility, WindowUDF,
+    AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableScan,
+    TableSource, TypeSignature, Volatility, WindowUDF,
 };
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
@@ -96,9 +97,10 @@ impl<'s> Catalog<'s> {
         self.sources.keys().map(String::as_str)
     }
 
-    /// The source that a table scan of this name reads.
-    pub(crate) fn scanned(&self, name: &TableReference) -> Option<&Scanned> {
-        self.scanned.get(name.table())
+    /// The source or table that `scan` reads.
+    pub(crate) fn scanned(&self, scan: &TableScan) -> Option<&Scanned> {
+        // A step of `WITH RECURSIVE` may bear the name of a source.
+        self.scanned.get(scan.table_name.table()).filter(|_| !reads_itself(scan))
     }
 
     /// A plan that reads all of `name`.
@@ -187,6 +189,11 @@ const SIGNATURES_LISTED: usize = 3;
 /// Functions that the planner knows by syntax, not by registration.
 const SYNTAX_FUNCTIONS: [&str; 3] = ["unnest", "struct", "grouping"];
 
+/// Whether a scan reads what the step before gave, in `WITH RECURSIVE`.
+pub(crate) fn reads_itself(scan: &TableScan) -> bool {
+    source_as_provider(&scan.source).is_ok_and(|provider| provider.downcast_ref::<CteWorkTable>().is_some())
+}
+
 /// Whether every cast in `expr` is possible at all: the engine would find out only when it runs.
 fn casts_exist(expr: &Expr, schema: &DFSchema) -> Result<()> {
     expr.apply(|expr| {
@@ -230,6 +237,10 @@ impl ContextProvider for Catalog<'_> {
         let function = function.ok_or_else(|| plan_datafusion_err!("table function '{name}' not found"))?;
         let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
         Ok(provider_as_source(provider))
+    }
+
+    fn create_cte_work_table(&self, name: &str, schema: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        Ok(provider_as_source(Arc::new(CteWorkTable::new(name, schema))))
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

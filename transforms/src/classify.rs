@@ -102,7 +102,7 @@ pub(crate) fn nature(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Nature {
         found.add(input);
     }
     if let LogicalPlan::TableScan(scan) = plan {
-        if let Some(scanned) = catalog.scanned(&scan.table_name) {
+        if let Some(scanned) = catalog.scanned(scan) {
             let of_kind = match scanned.kind {
                 SourceKind::Log => &mut found.logs,
                 SourceKind::Table => &mut found.tables,

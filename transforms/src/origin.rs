@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 use bessemer_schemas::{ORIGIN_COLUMN, SourceKind};
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema, internal_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Union};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, Union};
 
 use crate::catalog::Catalog;
 
@@ -27,7 +28,7 @@ pub(crate) fn origin_of(plan: &LogicalPlan) -> Option<Column> {
 
 fn carry(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<LogicalPlan> {
     if let LogicalPlan::TableScan(scan) = plan {
-        return match catalog.scanned(&scan.table_name) {
+        return match catalog.scanned(scan) {
             Some(scanned) if scanned.kind == SourceKind::Log => {
                 let source = provider_as_source(Arc::clone(&scanned.relation.with_origin));
                 LogicalPlanBuilder::scan(scan.table_name.clone(), source, None)?.build()
@@ -35,8 +36,8 @@ fn carry(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<LogicalPlan> {
             _ => Ok(plan.clone()),
         };
     }
-    // A lateral subquery over tables keeps its outer columns; nothing in it carries identity.
-    if matches!(plan, LogicalPlan::Subquery(_)) || plan.inputs().is_empty() {
+    // What reads only tables carries no identity, and stays as it is: a lateral subquery keeps its outer columns.
+    if !reads_log(plan, catalog)? {
         return Ok(plan.clone());
     }
 
@@ -56,6 +57,11 @@ fn carry(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<LogicalPlan> {
         }
         _ => plan.with_new_exprs(plan.expressions(), inputs),
     }
+}
+
+fn reads_log(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<bool> {
+    let is_log = |scan: &TableScan| catalog.scanned(scan).is_some_and(|scanned| scanned.kind == SourceKind::Log);
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::TableScan(scan) if is_log(scan))))
 }
 
 /// The same rows with the identity after all other columns.

@@ -47,6 +47,11 @@ fn lookups_of_tables_append() {
          JOIN (SELECT carrier, count(*) AS n FROM planes GROUP BY carrier) c ON c.carrier = f.carrier",
     );
     appends("SELECT f.id, p.seats FROM flights f CROSS JOIN planes p");
+    appends(
+        "WITH RECURSIVE flights_of (n, seats) AS (
+           SELECT 1, seats FROM planes UNION ALL SELECT n + 1, seats FROM flights_of WHERE n < 3)
+         SELECT f.id, o.n FROM flights f JOIN flights_of o ON o.seats = f.distance",
+    );
 }
 
 #[test]
@@ -64,6 +69,15 @@ fn what_has_no_final_rows_is_a_snapshot() {
     is_snapshot("SELECT id FROM flights WHERE delay > (SELECT avg(delay) FROM flights)", "a subquery");
     is_snapshot("SELECT seats FROM planes", "no source");
     is_snapshot("SELECT id, delay FROM flights EXCEPT SELECT distance, wind FROM flights, weather", "");
+}
+
+#[test]
+fn a_step_of_a_recursion_is_no_source_of_its_name() {
+    let plan = planned(&set(
+        "WITH RECURSIVE flights AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM flights WHERE n < 3) SELECT n FROM flights",
+    ));
+    let planned = plan.set("s").unwrap();
+    assert_eq!((planned.kind, planned.sources.len(), planned.tables.len()), (SetKind::Snapshot, 0, 0));
 }
 
 #[test]
