@@ -118,10 +118,10 @@ pub(crate) fn nature(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Nature {
     }
     let logs = found.log_names();
     match plan {
-        LogicalPlan::Projection(_)
-        | LogicalPlan::Filter(_)
-        | LogicalPlan::SubqueryAlias(_)
-        | LogicalPlan::Subquery(_) => {}
+        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => {}
+        LogicalPlan::Subquery(_) => {
+            found.because(Construct::Other, format!("a lateral subquery over source {logs}"));
+        }
         LogicalPlan::Unnest(_) => found.can_expand = true,
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => found.orders_log = true,
         LogicalPlan::Union(_) => union(&flags, &logs, &mut found),

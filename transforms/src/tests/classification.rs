@@ -48,6 +48,10 @@ fn lookups_of_tables_append() {
     );
     appends("SELECT f.id, p.seats FROM flights f CROSS JOIN planes p");
     appends(
+        "SELECT f.id, l.seats FROM flights f
+         CROSS JOIN LATERAL (SELECT p.seats FROM planes p WHERE p.carrier = f.carrier) l",
+    );
+    appends(
         "WITH RECURSIVE flights_of (n, seats) AS (
            SELECT 1, seats FROM planes UNION ALL SELECT n + 1, seats FROM flights_of WHERE n < 3)
          SELECT f.id, o.n FROM flights f JOIN flights_of o ON o.seats = f.distance",
@@ -68,6 +72,11 @@ fn what_has_no_final_rows_is_a_snapshot() {
     is_snapshot("SELECT seats FROM planes WHERE carrier IN (SELECT carrier FROM flights)", "a subquery");
     is_snapshot("SELECT id FROM flights WHERE delay > (SELECT avg(delay) FROM flights)", "a subquery");
     is_snapshot("SELECT seats FROM planes", "no source");
+    is_snapshot(
+        "SELECT p.seats, l.id FROM planes p
+         CROSS JOIN LATERAL (SELECT f.id FROM flights f WHERE f.carrier = p.carrier) l",
+        "a lateral subquery over source `flights`",
+    );
     is_snapshot("SELECT id, delay FROM flights EXCEPT SELECT distance, wind FROM flights, weather", "");
 }
 
