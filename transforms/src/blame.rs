@@ -19,10 +19,12 @@ use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
 
 use crate::catalog::Catalog;
+use crate::comparison::is_mixed;
 use crate::expression::{Scope, list, plain_words, told};
 use crate::syntax::{
     Mentions, factor_name, group_by_exprs, ident_value, item_expr, item_name, object_value, order_by_exprs, place,
 };
+use crate::type_name::sql_type_name;
 
 /// Adds to `found` what is wrong with `query`; at least one diagnostic, unless the fault lies in something that is
 /// known to be broken and was reported where it stands.
@@ -390,6 +392,19 @@ impl Blame<'_> {
                 let message = format!("the {which} side of the join has no column `{name}`");
                 found.push(Diagnostic::error(message, span).with_help(help));
             }
+        }
+        let type_in = |side: &DFSchemaRef| {
+            side.fields_with_unqualified_name(&name).first().map(|field| field.data_type().clone())
+        };
+        if let (Some(left), Some(right)) = (type_in(sides[0]), type_in(sides[1]))
+            && is_mixed(&left, &right)
+        {
+            let message =
+                format!("`{name}` is {} on the left, {} on the right", sql_type_name(&left), sql_type_name(&right));
+            found.push(
+                Diagnostic::error(message, place(self.file, ident.span, self.fallback))
+                    .with_help("join with `ON`, and write `CAST(… AS …)` around the text"),
+            );
         }
     }
 

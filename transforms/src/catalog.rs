@@ -26,6 +26,8 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
 use sqlparser::ast::{self, Query, Statement};
 
+use crate::comparison;
+
 /// A source or table as the planner sees it.
 #[derive(Debug, Clone)]
 pub struct Relation {
@@ -116,7 +118,9 @@ impl<'s> Catalog<'s> {
     /// Plans a query, with the common table expressions and outer columns of `context`.
     pub(crate) fn plan_query(&self, query: &Query, context: &PlannerContext) -> Result<LogicalPlan> {
         let statement = Statement::Query(Box::new(query.clone()));
-        self.planner().sql_statement_to_plan_with_context(statement, &mut context.clone())
+        let plan = self.planner().sql_statement_to_plan_with_context(statement, &mut context.clone())?;
+        comparison::check_plan(&plan)?;
+        Ok(plan)
     }
 
     /// Resolves names of functions and coerces types: what the analyzer does.
@@ -133,6 +137,7 @@ impl<'s> Catalog<'s> {
     /// Plans one expression over `schema` with its types coerced, so that it is known to have a type.
     pub(crate) fn plan_expr(&self, expr: &ast::Expr, schema: &DFSchema, context: &PlannerContext) -> Result<Expr> {
         let expr = self.planner().sql_to_expr(expr.clone(), schema, &mut context.clone())?;
+        comparison::check(&expr, schema)?;
         let expr = expr.rewrite(&mut TypeCoercionRewriter::new(schema)).data()?;
         casts_exist(&expr, schema)?;
         Ok(expr)

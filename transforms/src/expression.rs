@@ -13,6 +13,7 @@ use datafusion::sql::planner::PlannerContext;
 use sqlparser::ast::{self, BinaryOperator, Function, Ident, Spanned, UnaryOperator};
 
 use crate::catalog::Catalog;
+use crate::comparison::Mixed;
 use crate::syntax::{Children, argument_exprs, ident_value, object_value, place};
 use crate::type_name::{is_text, is_time, sql_type_name};
 
@@ -74,6 +75,9 @@ impl Scope<'_> {
 
     fn describe(&self, expr: &ast::Expr, error: &DataFusionError) -> Diagnostic {
         let span = self.span(expr);
+        if Mixed::of(error).is_some_and(Mixed::is_literal) {
+            return told(error, span);
+        }
         match expr {
             ast::Expr::Identifier(ident) => self.unknown_column(std::slice::from_ref(ident), error, span),
             ast::Expr::CompoundIdentifier(parts) => self.unknown_column(parts, error, span),
@@ -91,6 +95,10 @@ impl Scope<'_> {
                 let operands: Vec<_> = std::iter::once(expr.as_ref()).chain(list).collect();
                 self.bad_comparison("IN", &operands, span)
             }
+            ast::Expr::IsDistinctFrom(left, right) | ast::Expr::IsNotDistinctFrom(left, right) => {
+                self.bad_comparison("IS DISTINCT FROM", &[left.as_ref(), right.as_ref()], span)
+            }
+            ast::Expr::Case { operand: Some(_), .. } if Mixed::of(error).is_some() => told(error, span),
             ast::Expr::Cast { expr, data_type, .. } => self.bad_cast(expr, data_type, error, span),
             ast::Expr::Case { .. } => Diagnostic::error("the branches of this CASE have no type in common", span)
                 .with_help("write `CAST(x AS …)` so that all branches have one type"),
@@ -320,6 +328,9 @@ pub(crate) fn is_ambiguous(error: &DataFusionError) -> bool {
 
 /// The engine's own words at a place: for what we have none for.
 pub(crate) fn told(error: &DataFusionError, span: Span) -> Diagnostic {
+    if let Some(mixed) = Mixed::of(error) {
+        return Diagnostic::error(mixed.to_string(), span).with_help(mixed.help());
+    }
     Diagnostic::error(plain_words(error), span)
         .with_help("write it in another way; a view for each part shows which one is refused")
 }

@@ -14,6 +14,7 @@ mod session;
 mod type_name;
 
 mod catalog;
+mod comparison;
 mod syntax;
 
 mod blame;
