@@ -6,7 +6,8 @@ use bessemer_schemas::{Definition, Diagnostic, Span};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::planner::PlannerContext;
-use sqlparser::ast::{Query, SetExpr, Spanned};
+use sqlparser::ast::{Distinct, PipeOperator, Query, SetExpr, Spanned};
+use sqlparser::tokenizer::Span as TokenSpan;
 
 use crate::blame::{blame_query, two_columns};
 use crate::catalog::Catalog;
@@ -75,12 +76,50 @@ fn refuse(query: &Query, mentions: &Mentions, query_span: Span, catalog: &Catalo
         volatile(catalog, &object_value(&call.name), place(file, call.name.span(), query_span), found);
     }
     for inner in &mentions.queries {
-        if let Some(span) = limit_span(inner).filter(|_| inner.order_by.is_none()) {
+        if let Some(span) = unordered_limit(inner) {
             found.push(
                 Diagnostic::error("LIMIT without ORDER BY takes any rows", place(file, span, query_span))
                     .with_help("write `ORDER BY … LIMIT …`, with enough columns that no two rows are equal in them"),
             );
         }
+        if let Some(span) = unordered_distinct_on(&inner.body, inner.order_by.is_some()) {
+            found.push(
+                Diagnostic::error(
+                    "DISTINCT ON without ORDER BY keeps any of the equal rows",
+                    place(file, span, query_span),
+                )
+                .with_help("write `ORDER BY` with the same columns first, then those that say which row is kept"),
+            );
+        }
+    }
+}
+
+/// The place of a `LIMIT` or `OFFSET` that no `ORDER BY` stands directly before, as a clause or as a pipe operator.
+fn unordered_limit(query: &Query) -> Option<TokenSpan> {
+    let mut is_ordered = query.order_by.is_some();
+    let limit = limit_span(query).filter(|_| !is_ordered);
+    let mut limits = query.pipe_operators.iter().filter_map(|operator| match operator {
+        PipeOperator::Limit { expr, .. } => (!is_ordered).then(|| expr.span()),
+        operator => {
+            is_ordered = matches!(operator, PipeOperator::OrderBy { .. });
+            None
+        }
+    });
+    limit.or_else(|| limits.next())
+}
+
+/// The place of a `SELECT DISTINCT ON` whose rows come in no order.
+fn unordered_distinct_on(body: &SetExpr, is_ordered: bool) -> Option<TokenSpan> {
+    match body {
+        SetExpr::Select(select) => {
+            let is_any = matches!(select.distinct, Some(Distinct::On(_))) && !is_ordered;
+            is_any.then_some(select.select_token.0.span)
+        }
+        // The `ORDER BY` after a set operation is that of its result.
+        SetExpr::SetOperation { left, right, .. } => {
+            unordered_distinct_on(left, false).or_else(|| unordered_distinct_on(right, false))
+        }
+        _ => None,
     }
 }
 
