@@ -10,6 +10,7 @@
 //! `TableProvider`s, and what a scan reads in an epoch comes to it as an extension of the session.
 
 mod error;
+mod exchange;
 mod session;
 mod type_name;
 

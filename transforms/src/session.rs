@@ -10,6 +10,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
+use crate::exchange::InOrder;
 use crate::{Error, Result};
 
 /// How many of the largest consumers an out-of-memory error names.
@@ -41,6 +42,7 @@ pub fn session(options: &SessionOptions) -> Result<SessionState> {
         .with_config(config(options))
         .with_runtime_env(Arc::new(runtime))
         .with_default_features()
+        .with_physical_optimizer_rule(Arc::new(InOrder))
         .build())
 }
 
@@ -77,6 +79,8 @@ fn config(options: &SessionOptions) -> SessionConfig {
     settings.execution.enable_file_stream_work_stealing = false;
     settings.optimizer.enable_round_robin_repartition = false;
     settings.optimizer.repartition_file_scans = false;
+    // The other way to put two plans together takes their rows as they come.
+    settings.optimizer.prefer_existing_union = true;
     settings.optimizer.enable_dynamic_filter_pushdown = false;
     settings.optimizer.enable_topk_dynamic_filter_pushdown = false;
     settings.optimizer.enable_join_dynamic_filter_pushdown = false;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bessemer_schemas::{
     Definition, Diagnostic, IncludeKind, ORIGIN_COLUMN, PartitionField, SourceDefinition, SourceFile, pack_origin,
 };
@@ -69,7 +70,7 @@ pub(crate) fn scan_schema(source: &SourceDefinition) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Relations over batches in memory; one batch is one object, and batches are dealt to two partitions.
+/// Relations over batches in memory; one batch is one object, and batches are dealt to three partitions.
 pub(crate) fn relations(definition: &Definition, data: &BTreeMap<&str, Vec<RecordBatch>>) -> Vec<Relation> {
     let sources = definition.sources.iter().enumerate();
     sources
@@ -90,9 +91,9 @@ pub(crate) fn relations(definition: &Definition, data: &BTreeMap<&str, Vec<Recor
 }
 
 fn deal(batches: Vec<RecordBatch>) -> Vec<Vec<RecordBatch>> {
-    let mut partitions = vec![Vec::new(), Vec::new()];
+    let mut partitions = vec![Vec::new(); 3];
     for (at, batch) in batches.into_iter().enumerate() {
-        partitions[at % 2].push(batch);
+        partitions[at % 3].push(batch);
     }
     partitions
 }
@@ -126,6 +127,21 @@ pub(crate) fn plan_with(
 pub(crate) fn planned(text: &str) -> Plan {
     let (plan, found) = plan_with(text, &BTreeMap::new(), &[], &state(2));
     plan.unwrap_or_else(|| panic!("{found:#?}"))
+}
+
+/// Rows as texts, without the column `but`.
+pub(crate) fn lines(batches: &[RecordBatch], but: &str) -> Vec<String> {
+    let options = FormatOptions::default().with_null("∅");
+    let mut lines = Vec::new();
+    for batch in batches {
+        let schema = batch.schema();
+        let columns = batch.columns().iter().zip(schema.fields()).filter(|(_, field)| field.name() != but);
+        let columns: Vec<_> = columns.map(|(column, _)| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        for row in 0..batch.num_rows() {
+            lines.push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|"));
+        }
+    }
+    lines
 }
 
 pub(crate) async fn run(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Vec<Vec<RecordBatch>> {

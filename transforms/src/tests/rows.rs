@@ -6,14 +6,13 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::array::{Float64Array, Int64Array, ListBuilder, StringBuilder};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt64Type};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bessemer_schemas::ORIGIN_COLUMN;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use proptest::prelude::*;
 
-use super::{FLIGHTS, definition, plan_with, run, scan_schema, state};
+use super::{FLIGHTS, definition, lines, plan_with, run, scan_schema, state};
 use crate::{Plan, SetKind};
 
 /// Id, carrier, delay, scheduled (hours), tags.
@@ -97,20 +96,6 @@ const QUERIES: [(&str, SetKind); 10] = [
     ),
     ("SELECT DISTINCT carrier, scheduled, id FROM flights f WHERE id > 0", SetKind::Snapshot),
 ];
-
-fn lines(batches: &[RecordBatch], but: &str) -> Vec<String> {
-    let options = FormatOptions::default().with_null("∅");
-    let mut lines = Vec::new();
-    for batch in batches {
-        let schema = batch.schema();
-        let columns = batch.columns().iter().zip(schema.fields()).filter(|(_, field)| field.name() != but);
-        let columns: Vec<_> = columns.map(|(column, _)| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        for row in 0..batch.num_rows() {
-            lines.push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|"));
-        }
-    }
-    lines
-}
 
 fn text(query: &str, clauses: &str) -> String {
     format!("{FLIGHTS} CREATE FEATURE SET s {clauses} WITH (path = 'x') AS {query};")
