@@ -107,7 +107,8 @@ fn verdict(value: ColumnarValue, rows: usize) -> Result<Verdict> {
     match value {
         ColumnarValue::Array(array) => match array.as_any().downcast_ref::<BooleanArray>() {
             Some(array) => Ok(of_array(array)),
-            None if array.null_count() == array.len() => Ok(Verdict::AllPass),
+            // An array of type Null has no null buffer to count.
+            None if array.logical_null_count() == array.len() => Ok(Verdict::AllPass),
             None => internal_err!("a predicate is Boolean"),
         },
         ColumnarValue::Scalar(ScalarValue::Boolean(Some(false))) => Ok(Verdict::Broken(BooleanBuffer::new_set(rows))),

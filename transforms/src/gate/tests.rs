@@ -293,3 +293,21 @@ fn what_accumulators_hold_is_taken_from_the_pool() {
     drop(first);
     assert_eq!(pool.reserved(), 0);
 }
+
+#[test]
+fn a_predicate_that_is_null_for_every_row_passes() {
+    let text = format!(
+        "{SOURCE} CREATE FEATURE SET f (CONSTRAINT literal EXPECT (NULL), CONSTRAINT nothing EXPECT (z)) WITH (path = 'y') AS
+         SELECT id, NULL AS z FROM s;"
+    );
+    let (plan, found) = plan_with(&text, &BTreeMap::new(), &[], &state(1));
+    let plan = plan.unwrap_or_else(|| panic!("{found:#?}"));
+    let set = plan.set("f").unwrap();
+    let columns: Vec<Arc<dyn Array>> =
+        vec![Arc::new(Int64Array::from(vec![1, 2])), Arc::new(arrow::array::NullArray::new(2))];
+    let mut gate = gate(&set.expectations);
+    let judged = gate.judge(&RecordBatch::try_new(Arc::clone(&set.schema), columns).unwrap()).unwrap();
+    assert_eq!(judged.passed.num_rows(), 2);
+    let report = gate.finish().unwrap();
+    assert_eq!(report.results.iter().map(|result| result.violations).collect::<Vec<_>>(), [0, 0]);
+}
