@@ -331,6 +331,7 @@ impl Blame<'_> {
             }
             return;
         }
+        let before = found.len();
         match factor {
             TableFactor::Derived { subquery, lateral: false, .. } => self.query(subquery, context, found),
             TableFactor::NestedJoin { table_with_joins, .. } => self.from(table_with_joins, context, found),
@@ -339,7 +340,7 @@ impl Blame<'_> {
         let Some(select) = skeleton() else { return };
         let is_lateral =
             matches!(factor, TableFactor::Derived { lateral: true, .. } | TableFactor::Function { lateral: true, .. });
-        if found.is_empty()
+        if found.len() == before
             && !is_lateral
             && let Err(error) = self.plan(&reading(select, vec![alone(factor.clone())]), context)
         {

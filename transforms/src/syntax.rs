@@ -16,7 +16,7 @@ pub(crate) fn place(file: FileId, span: TokenSpan, fallback: Span) -> Span {
 
 /// An identifier's value: lower case unless it was quoted.
 pub(crate) fn ident_value(ident: &Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_ascii_lowercase() }
 }
 
 /// The last part of a name.
@@ -224,5 +224,16 @@ pub(crate) fn own_columns(expr: &Expr, columns: &mut Vec<Vec<Ident>>) {
         Expr::Identifier(ident) => columns.push(vec![ident.clone()]),
         Expr::CompoundIdentifier(parts) => columns.push(parts.clone()),
         _ => Children::of(expr).exprs.iter().for_each(|child| own_columns(child, columns)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_folded_as_the_engine_folds_them() {
+        assert_eq!(ident_value(&Ident::new("Öre_A")), "Öre_a");
+        assert_eq!(ident_value(&Ident::with_quote('"', "Öre_A")), "Öre_A");
     }
 }
