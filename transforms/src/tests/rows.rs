@@ -68,7 +68,7 @@ fn planes() -> RecordBatch {
 }
 
 /// Queries over `flights` and `planes` with `id` and `scheduled`, and the kind that each is.
-const QUERIES: [(&str, SetKind); 10] = [
+const QUERIES: [(&str, SetKind); 21] = [
     ("SELECT * FROM flights", SetKind::Append),
     ("SELECT id, carrier, scheduled, delay * 2 AS d FROM flights WHERE delay > 0", SetKind::Append),
     ("SELECT id, scheduled, carrier, unnest(tags) AS tag FROM flights", SetKind::Append),
@@ -91,6 +91,49 @@ const QUERIES: [(&str, SetKind); 10] = [
         SetKind::Append,
     ),
     (
+        "SELECT f.carrier, p.seats, f.id, f.scheduled FROM flights f LEFT JOIN planes p
+         ON f.carrier = p.carrier AND p.seats < f.delay * 10",
+        SetKind::Append,
+    ),
+    (
+        "SELECT f.carrier, f.id, f.scheduled FROM flights f LEFT SEMI JOIN planes p ON f.carrier = p.carrier",
+        SetKind::Append,
+    ),
+    (
+        "SELECT f.carrier, f.id, f.scheduled FROM flights f LEFT ANTI JOIN planes p ON f.carrier = p.carrier",
+        SetKind::Append,
+    ),
+    (
+        "SELECT p.carrier, p.id, p.scheduled FROM planes q RIGHT SEMI JOIN flights p ON q.carrier = p.carrier",
+        SetKind::Append,
+    ),
+    (
+        "SELECT id, scheduled, carrier FROM flights WHERE carrier IN (SELECT carrier FROM planes) OR id < 9",
+        SetKind::Append,
+    ),
+    (
+        "SELECT id, scheduled, carrier FROM flights f
+         WHERE NOT EXISTS (SELECT 1 FROM planes p WHERE p.carrier = f.carrier AND p.seats > f.id)",
+        SetKind::Append,
+    ),
+    ("SELECT id, scheduled, carrier, (SELECT max(seats) FROM planes) AS most FROM flights", SetKind::Append),
+    ("SELECT f.id, f.scheduled, f.carrier, p.seats FROM flights f CROSS JOIN planes p", SetKind::Append),
+    (
+        "SELECT f.id, f.scheduled, f.carrier, l.seats FROM flights f
+         CROSS JOIN LATERAL (SELECT p.seats FROM planes p WHERE p.carrier = f.carrier) l",
+        SetKind::Append,
+    ),
+    (
+        "SELECT id, scheduled, carrier, unnest(tags) AS tag FROM flights UNION ALL
+         SELECT f.id, f.scheduled, f.carrier, p.tailnum FROM planes p RIGHT JOIN flights f ON f.carrier = p.carrier",
+        SetKind::Append,
+    ),
+    (
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 4)
+         SELECT f.id, f.scheduled, f.carrier, n.i FROM flights f JOIN n ON n.i < f.id",
+        SetKind::Append,
+    ),
+    (
         "SELECT carrier, scheduled, max(id) AS id, count(*) AS n FROM flights GROUP BY carrier, scheduled",
         SetKind::Snapshot,
     ),
@@ -110,6 +153,15 @@ fn plan_of(text: &str, batches: &[Vec<Flight>], partition_by: &str, state: &Sess
     let partitioning = if partition_by.is_empty() { vec![] } else { vec![("s", partition_by)] };
     let (plan, found) = plan_with(text, &data(batches), &partitioning, state);
     plan.unwrap_or_else(|| panic!("{found:#?}"))
+}
+
+/// The rows of the set, without their identity, which numbers the objects of an epoch.
+async fn sorted_rows(text: &str, batches: &[Vec<Flight>], state: &SessionState) -> Vec<String> {
+    let plan = plan_of(text, batches, "", state);
+    let output = run(plan.set("s").unwrap().physical(state).await.unwrap(), state).await;
+    let mut rows = lines(&output.concat(), ORIGIN_COLUMN);
+    rows.sort();
+    rows
 }
 
 async fn plain(query: &str, batches: &[Vec<Flight>]) -> Vec<String> {
@@ -152,6 +204,30 @@ proptest! {
                     let mut found = lines(&output.concat(), ORIGIN_COLUMN);
                     found.sort();
                     assert_eq!(found, expected, "{query}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn rows_of_append_sets_are_final_however_the_input_is_cut_into_epochs(
+        batches in batches(), epochs in proptest::collection::vec(0_usize..3, 5), partitions in 1_usize..4,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let state = state(partitions);
+            for (query, _) in QUERIES.iter().filter(|(_, kind)| *kind == SetKind::Append) {
+                for clauses in ["", "EVENT TIME (scheduled)"] {
+                    let text = text(query, clauses);
+                    let whole = sorted_rows(&text, &batches, &state).await;
+                    let mut parts = Vec::new();
+                    for epoch in 0..3 {
+                        let of_epoch = batches.iter().zip(&epochs).filter(|(_, of)| **of == epoch);
+                        let of_epoch: Vec<_> = of_epoch.map(|(rows, _)| rows.clone()).collect();
+                        parts.extend(sorted_rows(&text, &of_epoch, &state).await);
+                    }
+                    parts.sort();
+                    assert_eq!(parts, whole, "{query}");
                 }
             }
         });
