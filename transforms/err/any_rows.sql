@@ -10,3 +10,4 @@ CREATE VIEW of_both AS
 SELECT DISTINCT ON (carrier) carrier, seats FROM planes UNION ALL SELECT carrier, distance FROM flights ORDER BY carrier;
 CREATE FEATURE SET s WITH (path = 'x') AS
 SELECT p.carrier, (SELECT DISTINCT ON (origin) seats FROM planes) AS seats FROM planes p;
+CREATE FEATURE SET t ENTITY (seats) EVENT TIME (n) WITH (path = 'y') AS SELECT n AS seats, n FROM far LIMIT 3;

@@ -58,10 +58,10 @@ impl Blame<'_> {
         let before = found.len();
         let mut context = context.clone();
         let mut broken: Vec<String> = Vec::new();
+        let is_recursive = query.with.as_ref().is_some_and(|with| with.recursive);
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             let reads = Mentions::of(cte.query.as_ref()).relations;
             let (at, name) = (found.len(), ident_value(&cte.alias.name));
-            let is_recursive = query.with.as_ref().is_some_and(|with| with.recursive);
             if reads.iter().any(|relation| broken.contains(&object_value(relation))) {
                 broken.push(name);
                 continue;

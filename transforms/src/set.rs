@@ -45,8 +45,10 @@ pub(crate) fn plan_set(
     };
     let nature = nature(&query, catalog);
     let schema = visible_schema(&query);
+    if found.len() == before {
+        refuse_order(definition, set, &nature, found);
+    }
     columns_exist(set, partition_by, &schema, found);
-    refuse_order(definition, set, &nature, found);
 
     let name = &set.name.value;
     let qualified = DFSchema::try_from_qualified_schema(name.as_str(), &schema).ok()?;

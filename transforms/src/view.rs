@@ -26,14 +26,14 @@ pub(crate) fn add_views(definition: &Definition, catalog: &mut Catalog<'_>, foun
     }
 }
 
-/// The analysed plan of a query; its faults go to `found`, unless they are those of a view that it reads.
+/// The analysed plan of a query; its faults go to `found`, unless they are those of a view that it reads. A query that
+/// can be planned but is refused has a plan too: what else is wrong with its set can then be told.
 pub(crate) fn plan_query(
     query: &Query,
     query_span: Span,
     catalog: &Catalog<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> Option<LogicalPlan> {
-    let before = found.len();
     let mentions = Mentions::of(query);
     if mentions.relations.iter().any(|relation| catalog.is_broken(&object_value(relation))) {
         return None;
@@ -43,6 +43,7 @@ pub(crate) fn plan_query(
     let planned = catalog.plan_query(query, &context).and_then(|plan| catalog.analyse(plan));
     match planned.and_then(|plan| optimize_once(plan, catalog)) {
         Ok(plan) => {
+            let before = found.len();
             duplicate_columns(query, query_span, &plan, found);
             (found.len() == before).then_some(plan)
         }

@@ -5,13 +5,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::physical_expr::Partitioning;
 use datafusion::physical_expr::expressions::col;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use datafusion::physical_plan::{ExecutionPlan, displayable};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, displayable};
 use futures::{FutureExt, TryStreamExt};
 
 use super::lane::Lane;
@@ -50,7 +51,7 @@ fn flights(batches: i64, rows: i64) -> Vec<RecordBatch> {
 }
 
 /// Snapshots whose rows, or their order, would follow the order in which batches arrive.
-const QUERIES: [&str; 7] = [
+const QUERIES: [&str; 10] = [
     "SELECT carrier, sum(delay) AS total, avg(delay) AS mean, stddev(delay) AS spread FROM flights GROUP BY carrier",
     "SELECT sum(delay) AS total, avg(delay) AS mean FROM flights",
     "SELECT id, row_number() OVER (PARTITION BY carrier ORDER BY distance) AS n FROM flights",
@@ -60,13 +61,29 @@ const QUERIES: [&str; 7] = [
      LEFT JOIN (SELECT DISTINCT carrier, distance FROM flights) g ON f.carrier = g.carrier AND f.distance < g.distance
      GROUP BY f.carrier",
     "SELECT carrier, id FROM flights WHERE id < 50 UNION SELECT carrier, distance FROM flights",
+    ENDS_LATE[0],
+    ENDS_LATE[1],
+    ENDS_LATE[2],
 ];
 
-async fn rows(query: &str, state: &SessionState) -> Vec<String> {
+/// Joins with one build side for all partitions, whose rows without a match come last.
+const ENDS_LATE: [&str; 3] = [
+    "SELECT v.c, f.id FROM (VALUES ('C1'), ('C9'), ('C8')) AS v (c) LEFT JOIN flights f ON f.carrier = v.c",
+    "SELECT v.n, f.id FROM (VALUES (11990), (11995), (20000)) AS v (n) LEFT JOIN flights f ON f.id > v.n",
+    "SELECT v.c, count(f.id) AS n FROM (VALUES ('C1'), ('C9'), ('C8')) AS v (c)
+     LEFT JOIN (SELECT carrier, id FROM flights UNION SELECT carrier, distance FROM flights) f ON f.carrier = v.c
+     GROUP BY v.c",
+];
+
+async fn physical(query: &str, state: &SessionState) -> Arc<dyn ExecutionPlan> {
     let text = format!("{FLIGHTS} CREATE FEATURE SET s WITH (path = 'x') AS {query};");
     let (plan, found) = plan_with(&text, &BTreeMap::from([("flights", flights(24, 500))]), &[], state);
     let plan = plan.unwrap_or_else(|| panic!("{found:#?}"));
-    let physical = plan.set("s").unwrap().physical(state).await.unwrap();
+    plan.set("s").unwrap().physical(state).await.unwrap()
+}
+
+async fn rows(query: &str, state: &SessionState) -> Vec<String> {
+    let physical = physical(query, state).await;
     let shown = displayable(physical.as_ref()).indent(false).to_string();
     let arrives = |line: &str| {
         line.starts_with("CoalescePartitionsExec")
@@ -87,15 +104,27 @@ async fn rows_and_their_order_are_bit_equal_in_every_run() {
     }
 }
 
+#[tokio::test]
+async fn a_join_adds_the_rows_without_a_match_in_one_place() {
+    for query in ENDS_LATE {
+        let plan = physical(query, &state(4)).await;
+        let mut joins = Vec::new();
+        plan.apply(|node| {
+            if node.name().ends_with("JoinExec") {
+                joins.push(node.children()[1].output_partitioning().partition_count());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .unwrap();
+        assert_eq!(joins, [1], "{}", displayable(plan.as_ref()).indent(false));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_of_one_input_reaches_the_reader_as_it_is() {
     let state = state(4);
-    let text = format!(
-        "{FLIGHTS} CREATE FEATURE SET s WITH (path = 'x') AS
-         SELECT carrier, sum(1 / (id - 1234)) AS broken FROM flights GROUP BY carrier;"
-    );
-    let (plan, _) = plan_with(&text, &BTreeMap::from([("flights", flights(24, 500))]), &[], &state);
-    let physical = plan.unwrap().set("s").unwrap().physical(&state).await.unwrap();
+    let physical =
+        physical("SELECT carrier, sum(1 / (id - 1234)) AS broken FROM flights GROUP BY carrier", &state).await;
     let ended = datafusion::physical_plan::collect(physical, state.task_ctx()).await;
     let error = Error::from_engine("feature set `s`", ended.unwrap_err());
     assert!(matches!(error, Error::Compute { .. }), "{error:?}");
