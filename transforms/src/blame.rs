@@ -3,6 +3,8 @@
 //! The planner stops at the first error. So a refused query is taken apart along its clauses: what it reads, then each
 //! item of `SELECT`, `WHERE`, `GROUP BY`, `HAVING` and `ORDER BY` alone, then the items together with the grouping.
 
+mod part;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -15,9 +17,8 @@ use sqlparser::ast::{
     self, Cte, Ident, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, Spanned, TableFactor,
     TableWithJoins,
 };
-use sqlparser::dialect::PostgreSqlDialect;
-use sqlparser::parser::Parser;
 
+use self::part::{alone, of_body, of_select, reading, skeleton};
 use crate::catalog::Catalog;
 use crate::comparison::is_mixed;
 use crate::expression::{Scope, list, plain_words, told};
@@ -469,46 +470,5 @@ fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
         | JoinOperator::LeftAnti(constraint)
         | JoinOperator::RightAnti(constraint) => Some(constraint),
         _ => None,
-    }
-}
-
-/// `SELECT *`, to be given what it reads.
-fn skeleton() -> Option<Select> {
-    let query = Parser::new(&PostgreSqlDialect {}).try_with_sql("SELECT * FROM nothing").ok()?.parse_query().ok()?;
-    match *query.body {
-        SetExpr::Select(select) => Some(*select),
-        _ => None,
-    }
-}
-
-fn alone(relation: TableFactor) -> TableWithJoins {
-    TableWithJoins { relation, joins: Vec::new() }
-}
-
-fn reading(mut select: Select, from: Vec<TableWithJoins>) -> Query {
-    select.from = from;
-    of_select(select)
-}
-
-fn of_select(select: Select) -> Query {
-    query_of(SetExpr::Select(Box::new(select)))
-}
-
-fn of_body(body: &SetExpr) -> Query {
-    query_of(body.clone())
-}
-
-fn query_of(body: SetExpr) -> Query {
-    Query {
-        with: None,
-        body: Box::new(body),
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks: Vec::new(),
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators: Vec::new(),
     }
 }

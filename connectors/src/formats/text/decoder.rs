@@ -1,9 +1,6 @@
 //! The decoder of one source's objects: frames, reads, collects rows into batches and rejects into a table.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
 use bessemer_schemas::RejectReason;
 use memchr::memchr;
@@ -16,6 +13,7 @@ use super::json::JsonRecords;
 use super::options::{DecodeLimits, TextFormat};
 use super::record_numbers::RecordNumbers;
 use super::reject::{Place, Rejects};
+use super::rows::Rows;
 use crate::{Error, Result};
 
 /// What a decoder is made from.
@@ -436,89 +434,6 @@ impl RecordReader for Reader {
         }
         self.reject(reason.into(), frame.text, self.place(frame, length));
         Ok(())
-    }
-}
-
-/// Rows on their way into batches.
-#[derive(Debug)]
-struct Rows {
-    /// All declared columns; those that are not read only check.
-    columns: Vec<Column>,
-    projection: Vec<usize>,
-    schema: SchemaRef,
-    count_max: usize,
-    /// Rows in the columns.
-    count: usize,
-    bytes: usize,
-    numbers: RecordNumbers,
-    ready: VecDeque<Decoded>,
-}
-
-impl Rows {
-    /// Text of the records of one batch, about: keeps the offsets of texts within 31 bits, and batches within memory.
-    const BATCH_BYTES: usize = 16 << 20;
-
-    fn new(options: &TextDecoderOptions, maker: &mut ColumnMaker) -> Result<Self> {
-        let fields = options.schema.fields();
-        let projection = options.projection.clone().unwrap_or_else(|| (0..fields.len()).collect());
-        let mut columns = Vec::with_capacity(fields.len());
-        for (at, field) in fields.iter().enumerate() {
-            let mut column = maker.make(field, "", projection.contains(&at))?;
-            if let Some(default) = options.defaults.get(at).cloned().flatten() {
-                column.set_default(default, field)?;
-            }
-            columns.push(column);
-        }
-        Ok(Self {
-            columns,
-            schema: Arc::new(options.schema.project(&projection).map_err(Error::from)?),
-            projection,
-            count_max: options.limits.batch_rows.max(1),
-            count: 0,
-            bytes: 0,
-            numbers: RecordNumbers::default(),
-            ready: VecDeque::new(),
-        })
-    }
-
-    #[inline]
-    fn note(&mut self, number: u64, bytes: usize) -> Result<(), FileFault> {
-        self.count += 1;
-        self.bytes += bytes;
-        self.numbers.push(number);
-        if self.count >= self.count_max || self.bytes >= Self::BATCH_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    #[cold]
-    fn cut_back(&mut self) {
-        for column in &mut self.columns {
-            column.truncate(self.count);
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), FileFault> {
-        if self.count == 0 {
-            return Ok(());
-        }
-        let mut arrays = Vec::with_capacity(self.columns.len());
-        for column in &mut self.columns {
-            arrays.push(if column.is_built() { Some(column.finish()?) } else { None });
-        }
-        let arrays = self.projection.iter().filter_map(|at| arrays.get(*at).cloned().flatten()).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(self.count));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
-        self.count = 0;
-        self.bytes = 0;
-        self.ready.push_back(Decoded { batch, numbers: std::mem::take(&mut self.numbers) });
-        Ok(())
-    }
-
-    fn forget(&mut self) {
-        self.count = 0;
-        self.bytes = 0;
-        self.cut_back();
-        self.numbers = RecordNumbers::default();
-        self.ready.clear();
     }
 }
 

@@ -42,6 +42,7 @@ mod number;
 mod options;
 mod record_numbers;
 mod reject;
+mod rows;
 mod scan;
 mod time;
 

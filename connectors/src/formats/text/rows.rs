@@ -1,0 +1,96 @@
+//! Rows on their way into batches.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow_schema::SchemaRef;
+
+use super::column::{Column, ColumnMaker};
+use super::decoder::{Decoded, TextDecoderOptions};
+use super::fault::FileFault;
+use super::record_numbers::RecordNumbers;
+use crate::{Error, Result};
+
+/// Columns that grow by a row at a time, and the batches that were cut off them.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// All declared columns; those that are not read only check.
+    pub(super) columns: Vec<Column>,
+    projection: Vec<usize>,
+    pub(super) schema: SchemaRef,
+    count_max: usize,
+    /// Rows in the columns.
+    count: usize,
+    bytes: usize,
+    numbers: RecordNumbers,
+    pub(super) ready: VecDeque<Decoded>,
+}
+
+impl Rows {
+    /// Text of the records of one batch, about: keeps the offsets of texts within 31 bits, and batches within memory.
+    const BATCH_BYTES: usize = 16 << 20;
+
+    pub(super) fn new(options: &TextDecoderOptions, maker: &mut ColumnMaker) -> Result<Self> {
+        let fields = options.schema.fields();
+        let projection = options.projection.clone().unwrap_or_else(|| (0..fields.len()).collect());
+        let mut columns = Vec::with_capacity(fields.len());
+        for (at, field) in fields.iter().enumerate() {
+            let mut column = maker.make(field, "", projection.contains(&at))?;
+            if let Some(default) = options.defaults.get(at).cloned().flatten() {
+                column.set_default(default, field)?;
+            }
+            columns.push(column);
+        }
+        Ok(Self {
+            columns,
+            schema: Arc::new(options.schema.project(&projection).map_err(Error::from)?),
+            projection,
+            count_max: options.limits.batch_rows.max(1),
+            count: 0,
+            bytes: 0,
+            numbers: RecordNumbers::default(),
+            ready: VecDeque::new(),
+        })
+    }
+
+    #[inline]
+    pub(super) fn note(&mut self, number: u64, bytes: usize) -> Result<(), FileFault> {
+        self.count += 1;
+        self.bytes += bytes;
+        self.numbers.push(number);
+        if self.count >= self.count_max || self.bytes >= Self::BATCH_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    #[cold]
+    pub(super) fn cut_back(&mut self) {
+        for column in &mut self.columns {
+            column.truncate(self.count);
+        }
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), FileFault> {
+        if self.count == 0 {
+            return Ok(());
+        }
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for column in &mut self.columns {
+            arrays.push(if column.is_built() { Some(column.finish()?) } else { None });
+        }
+        let arrays = self.projection.iter().filter_map(|at| arrays.get(*at).cloned().flatten()).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.count));
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)?;
+        self.count = 0;
+        self.bytes = 0;
+        self.ready.push_back(Decoded { batch, numbers: std::mem::take(&mut self.numbers) });
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.count = 0;
+        self.bytes = 0;
+        self.cut_back();
+        self.numbers = RecordNumbers::default();
+        self.ready.clear();
+    }
+}
