@@ -38,7 +38,6 @@ fn main() -> ExitCode {
             return if is_answer { ExitCode::SUCCESS } else { ExitCode::from(2) };
         }
     };
-    give_memory_back();
     trace(cli.verbose);
     match runtime().and_then(|runtime| runtime.block_on(Box::pin(command::execute(cli.command)))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,19 +47,6 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// Lets the C library return memory that was freed to the system, from 1 MiB on. By itself it raises that bound to
-/// twice the largest block that was ever freed, so that what a process holds grows with what it has read.
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "the C library has no other way to be told")]
-fn give_memory_back() {
-    // SAFETY: sets a number in the allocator, before there is another thread. Where it is refused all stays as it is.
-    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, 1 << 20) };
-}
-
-/// Other C libraries have no such bound.
-#[cfg(not(target_env = "gnu"))]
-fn give_memory_back() {}
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     // Planning and evaluating deeply nested expressions recurse; the default stack of 2 MiB is short for it.
