@@ -162,6 +162,10 @@ pub enum Error {
         help: &'static str,
     },
 
+    /// The circuit breaker of a source.
+    #[error(transparent)]
+    TooManyBad(Box<TooManyBad>),
+
     /// Another writer has taken the pipeline over.
     #[error(
         "another writer has taken over `{pipeline}` at epoch {epoch}; nothing of this run was committed after that"
@@ -262,6 +266,35 @@ pub enum Error {
     },
 }
 
+/// Too many of the last records of a partition are bad.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "too many bad records in partition {partition} of topic `{topic}` (source `{name}`): {bad} of the last {window} \
+     up to offset {last}, more than {share}; from offset {first} on most are `{reason}`. Nothing of this epoch was \
+     committed. If the records are right, mend the definition; else raise `bad_records_max` (1 sends them all to \
+     quarantine) and run again"
+)]
+pub struct TooManyBad {
+    /// The source.
+    pub name: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Offset of the first bad record that this epoch read.
+    pub first: i64,
+    /// Offset of the one that is too many.
+    pub last: i64,
+    /// Bad records in the window.
+    pub bad: u32,
+    /// Records in the window.
+    pub window: u32,
+    /// What `bad_records_max` allows.
+    pub share: String,
+    /// The most frequent reason.
+    pub reason: &'static str,
+}
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -290,6 +323,7 @@ impl Error {
             }
             Self::Changed { .. }
             | Self::OffsetsLost { .. }
+            | Self::TooManyBad(_)
             | Self::BadFile { .. }
             | Self::SchemaMismatch { .. }
             | Self::Damaged { .. } => ErrorKind::Data,

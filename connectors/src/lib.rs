@@ -24,6 +24,6 @@ pub mod object_store;
 pub mod scan;
 pub mod sink;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, TooManyBad};
 pub use location::{Location, StoreOptions};
 pub use source::{Source, SourceOptions};

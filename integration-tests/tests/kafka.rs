@@ -272,6 +272,46 @@ fn a_daemon_follows_its_folder() -> Result<()> {
 }
 
 #[test]
+fn too_many_bad_records_stop_the_pipeline_before_they_are_committed() -> Result<()> {
+    let (cluster, bessemer) = (KafkaCluster::start(1)?, Bessemer::find()?);
+    cluster.create_topic("numbers", 2)?;
+    let text = |options: &str| {
+        format!(
+            "CREATE PIPELINE numbers; SET epoch_age_max = '50ms'; SET epoch_rows = 30;
+             CREATE SOURCE numbers (number BIGINT NOT NULL) WITH (connector = 'kafka', bootstrap_servers = '{}',
+                 topic = 'numbers', format = 'json', bad_records_window = 100 {options});
+             CREATE FEATURE SET seen WITH (path = 'features/seen') AS SELECT number FROM numbers;",
+            cluster.bootstrap_servers()
+        )
+    };
+    let pipeline = Pipeline::new(&text(""))?;
+    let good = |number: i64| format!(r#"{{"number": {number}}}"#);
+    cluster.send("numbers", 0, (0..200).map(good))?;
+    cluster.send("numbers", 1, (0..40).map(good))?;
+    cluster.send("numbers", 1, (0..60).map(|number| format!(r#"{{"number": "{number}"}}"#)))?;
+    let outcome = bessemer.call(["run", &pipeline.path()])?;
+    outcome.expect_code(4)?;
+    for words in ["partition 1 of topic `numbers`", "51 of the last 100 up to offset 90", "`wrong_type`"] {
+        assert!(outcome.stderr.contains(words), "{words}\n{}", outcome.stderr);
+    }
+    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+    let bad = ledger["sources"][0]["undecodable"].as_i64().context("no count")?;
+    assert!(ledger["balanced"] == true && (0..=50).contains(&bad), "{ledger}");
+
+    // However often: the same record trips it. The daemon does not try again, and goes on when the file says so.
+    let again = bessemer.call(["run", &pipeline.path()])?;
+    again.expect_code(4)?;
+    assert!(again.stderr.contains("51 of the last 100 up to offset 90"), "{}", again.stderr);
+    let mut daemon = bessemer.start(["daemon", &pipeline.path()])?;
+    std::fs::write(pipeline.folder().join("pipeline.sql"), text(", bad_records_max = 1"))?;
+    wait_until("the rest is committed", || is_settled(&bessemer, &pipeline.path(), 300))?;
+    stop(&mut daemon)?;
+    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+    assert_eq!((&ledger["balanced"], &ledger["sources"][0]["undecodable"]), (&true.into(), &60.into()));
+    Ok(())
+}
+
+#[test]
 fn a_daemon_without_pipelines_or_with_two_of_one_name_says_so() -> Result<()> {
     let bessemer = Bessemer::find()?;
     let folder = tempfile::tempdir()?;

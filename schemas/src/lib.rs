@@ -16,6 +16,7 @@ mod option;
 mod quantity;
 mod span;
 
+mod bad_records;
 mod definition;
 mod reject;
 
@@ -27,6 +28,7 @@ mod ledger;
 mod manifest;
 mod slice;
 
+pub use bad_records::{BadRecordLimit, BadRecordWindow, BadRecords};
 pub use definition::{
     Action, AggregateScope, ColumnDefinition, Constraint, Definition, EventTime, Expectation, FeatureSetDefinition,
     IncludeColumn, IncludeKind, Name, PipelineDefinition, SourceDefinition, SourceKind, ViewDefinition,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Claim, DefinitionDigest, Digest, Epoch, Imbalance, OffsetRange, SetLedger, Slice, SourceLedger};
+use crate::{
+    BadRecords, Claim, DefinitionDigest, Digest, Epoch, Imbalance, OffsetRange, SetLedger, Slice, SourceLedger,
+};
 
 /// Version of the wire format that this build writes; it reads this one and all before it.
 pub const FORMAT_VERSION: u32 = 1;
@@ -45,6 +47,10 @@ pub struct Manifest {
     /// Quarantine files of each source (undecodable records).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub quarantine: BTreeMap<String, FileChanges>,
+    /// Of each Kafka source, which of the last records of the partitions that it read were bad: what the circuit breaker
+    /// goes on from. A partition that was read and is not here has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bad_records: BTreeMap<String, Vec<BadRecords>>,
     /// Everything before this epoch's own changes, folded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
@@ -185,6 +191,9 @@ pub struct Base {
     /// Offsets read so far of each Kafka source, by topic and partition: from the first one to the last.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub offsets: BTreeMap<String, Vec<OffsetRange>>,
+    /// Bad ones among the last records of each Kafka source's partitions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bad_records: BTreeMap<String, Vec<BadRecords>>,
     /// Versions of tables.
     pub tables: BTreeMap<String, String>,
     /// Number of the last listing, by source.

@@ -142,6 +142,18 @@ impl OptionMap {
         })
     }
 
+    /// Takes a share, from 0 to 1: `0.5`, or `'50%'`.
+    pub fn take_share(&mut self, key: &'static str) -> Option<f64> {
+        self.take_with(key, "a number from 0 to 1, or `'50%'`", |value| {
+            let (OptionValue::Text(text) | OptionValue::Number(text)) = value else { return Err(None) };
+            let share = match text.strip_suffix('%') {
+                Some(percent) => percent.trim_end().parse().map(|percent: f64| percent / 100.0),
+                None => text.parse(),
+            };
+            share.ok().filter(|share| (0.0..=1.0).contains(share)).ok_or(None)
+        })
+    }
+
     /// Takes a size in bytes, such as `64MiB`.
     pub fn take_bytes(&mut self, key: &'static str) -> Option<ByteSize> {
         self.take_with(key, "a size such as `'64MiB'`", |value| match value {

@@ -13,6 +13,7 @@
 //! An offset is a record, or a gap that the broker keeps to itself (transaction markers, aborted and compacted records).
 //! A range is read when a record at or beyond its last offset was seen, or an end of the partition beyond it was.
 
+mod breaker;
 mod client;
 mod demo;
 mod discover;

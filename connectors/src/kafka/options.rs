@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bessemer_schemas::{Diagnostic, OptionEntry, OptionMap, Secret, SourceDefinition, SourceKind, Span};
+use bessemer_schemas::{
+    BadRecordLimit, Diagnostic, OptionEntry, OptionMap, Secret, SourceDefinition, SourceKind, Span,
+};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use rdkafka::ClientConfig;
 use regex::Regex;
@@ -15,6 +17,9 @@ const MAX_AHEAD: Duration = Duration::from_hours(24);
 
 /// How long brokers may take to answer before the epoch is given up and tried again.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest window of the circuit breaker.
+const BAD_RECORDS_WINDOW_MAX: u64 = 1_000_000;
 
 /// Where a source begins that was never read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +76,7 @@ pub struct KafkaSourceOptions {
     pub(super) properties: Vec<(String, Secret)>,
     pub(super) limits: DecodeLimits,
     pub(super) max_ahead: Duration,
+    pub(super) bad_records: BadRecordLimit,
     pub(super) timeout: Duration,
 }
 
@@ -117,6 +123,7 @@ impl KafkaSourceOptions {
         let group_id = options.take_text("group_id");
         let limits = DecodeLimits::take(options);
         let max_ahead = options.take_duration("max_ahead").unwrap_or(MAX_AHEAD);
+        let bad_records = take_bad_records(options);
         let timeout = options.take_duration("broker_timeout").unwrap_or(BROKER_TIMEOUT);
         let properties = take_properties(options);
         let mut parsed = Self {
@@ -130,6 +137,7 @@ impl KafkaSourceOptions {
             properties,
             limits,
             max_ahead,
+            bad_records,
             timeout,
         };
         parsed.startup = match startup? {
@@ -164,6 +172,19 @@ impl KafkaSourceOptions {
         let limit = self.limits.max_record_bytes;
         format!("{:?}; {:?}; max_record_bytes {limit}; max_ahead {:?}", self.format, self.isolation, self.max_ahead)
     }
+}
+
+fn take_bad_records(options: &mut OptionMap) -> BadRecordLimit {
+    let usual = BadRecordLimit::default();
+    let span = span_of(options, "bad_records_window");
+    let share = options.take_share("bad_records_max").unwrap_or(usual.share);
+    let window = options.take_u64("bad_records_window", 1).unwrap_or(usual.window.into());
+    if window > BAD_RECORDS_WINDOW_MAX {
+        let message = format!("a window of {window} records is too long: each manifest tells which of them were bad");
+        let help = format!("write at most {BAD_RECORDS_WINDOW_MAX}");
+        options.report(Diagnostic::error(message, span).with_help(help));
+    }
+    BadRecordLimit { share, window: u32::try_from(window).unwrap_or(usual.window) }
 }
 
 fn span_of(options: &OptionMap, key: &str) -> Span {

@@ -62,6 +62,7 @@ impl TableProvider for KafkaTable {
             plan: ReadPlan::new(&self.source, output_schema, &wanted),
             source: Arc::clone(&self.source),
             ranges,
+            bad_before: scans.bad_records(self.source.name()),
             number,
             reporter: scans.reporter(self.source.name()),
         };

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
 use arrow::compute::filter_record_batch;
-use bessemer_schemas::{OffsetRange, SourceLedger, pack_origin};
+use bessemer_schemas::{OffsetRange, RejectReason, SourceLedger, pack_origin};
 use datafusion_physical_plan::metrics::Count;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::breaker::Breaker;
 use super::client::{Consumer, consumer, failed, patience};
 use super::discover::GO_ON;
 use super::options::OnDataLoss;
@@ -262,6 +263,8 @@ struct RangeSink<'a> {
     decoder: PayloadDecoder,
     parts: Parts,
     rejects: Rejects,
+    /// Where the range is new: a record trips it once.
+    breaker: Option<Breaker>,
     ledger: SourceLedger,
     is_unwanted: bool,
     told: u64,
@@ -284,6 +287,7 @@ impl<'a> RangeSink<'a> {
             decoder: PayloadDecoder::new(&options.format, source.declared(), &plan.columns, source.defaults(), limits)?,
             parts: Parts::new(plan.wanted),
             rejects: Rejects::new(),
+            breaker: offsets.is_new.then(|| Breaker::new(&read.context, &offsets.range)),
             ledger: SourceLedger::default(),
             is_unwanted: false,
             told: 0,
@@ -324,11 +328,25 @@ impl<'a> RangeSink<'a> {
                 Err(fault) => {
                     self.ledger.undecodable += 1;
                     self.reject(record, &fault)?;
+                    self.count_undecodable(offset, fault.reason)?;
                 }
             },
         }
         if self.ledger.records - self.told >= PROGRESS_RECORDS {
             self.tell();
+        }
+        Ok(())
+    }
+
+    /// Tells the breaker of a bad record, once it knows of the rows before.
+    fn count_undecodable(&mut self, offset: i64, reason: RejectReason) -> Result<()> {
+        let rows = self.parts.rows();
+        let Some(breaker) = &mut self.breaker else { return Ok(()) };
+        breaker.undecodable(rows, offset, reason)?;
+        if breaker.is_waiting()
+            && let Some(columns) = self.decoder.take(true)?
+        {
+            self.emit(&columns)?;
         }
         Ok(())
     }
@@ -382,6 +400,9 @@ impl<'a> RangeSink<'a> {
         self.ledger.decoded += rows as u64;
         self.ledger.bad_event_time += verdict.refused.len() as u64;
         self.ledger.admitted += (rows - verdict.refused.len()) as u64;
+        if let Some(breaker) = &mut self.breaker {
+            breaker.rows(&parts.offsets, &verdict.refused)?;
+        }
         if !verdict.refused.is_empty() && self.reports_rejects() {
             self.report_refused(&verdict.refused, &parts)?;
         }
@@ -441,6 +462,10 @@ impl<'a> RangeSink<'a> {
         self.report_rejects()?;
         self.tell();
         self.read.bytes_scanned.add(usize::try_from(self.ledger.bytes).unwrap_or(usize::MAX));
+        if let Some(records) = self.breaker.take().and_then(|breaker| breaker.into_bad_records(&self.range)) {
+            let source = Arc::clone(self.read.context.source.shared_name());
+            self.read.context.reporter.send_blocking(ScanReport::BadRecords { source, records });
+        }
         self.ledger.offsets = self.range.offsets();
         self.ledger.gaps = self.ledger.offsets - self.ledger.records - self.ledger.lost;
         self.read.context.reporter.send_blocking(ScanReport::ObjectDone {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
-use bessemer_schemas::IncludeKind;
+use bessemer_schemas::{BadRecords, IncludeKind};
 use datafusion_common::tree_node::TreeNodeRecursion;
 use datafusion_common::{DataFusionError, Result as EngineResult};
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
@@ -96,6 +96,8 @@ pub(super) struct ScanContext {
     pub(super) source: Arc<KafkaSource>,
     pub(super) plan: ReadPlan,
     pub(super) ranges: Arc<[ScanOffsets]>,
+    /// Which of the records before them were bad.
+    pub(super) bad_before: Arc<[BadRecords]>,
     /// The source's number in row identity.
     pub(super) number: u64,
     pub(super) reporter: Reporter,

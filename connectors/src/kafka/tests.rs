@@ -9,8 +9,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_schema::{DataType, TimeUnit};
 use bessemer_schemas::{
-    ColumnDefinition, Diagnostic, ErrorKind, IncludeColumn, IncludeKind, Name, OffsetRange, OptionEntry, OptionMap,
-    OptionValue, SliceLimits, SourceDefinition, SourceKind, SourceLedger, Span, WatermarkDefinition,
+    BadRecords, ColumnDefinition, Diagnostic, ErrorKind, IncludeColumn, IncludeKind, Name, OffsetRange, OptionEntry,
+    OptionMap, OptionValue, SliceLimits, SourceDefinition, SourceKind, SourceLedger, Span, WatermarkDefinition,
 };
 use datafusion_catalog::Session;
 use datafusion_common::DataFusionError;
@@ -23,6 +23,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use tokio::sync::mpsc;
+
+mod breaker;
 
 use super::*;
 use crate::scan::{EpochScans, ScanInput, ScanOffsets, ScanReport};
@@ -145,6 +147,7 @@ struct Scanned {
     batches: Vec<RecordBatch>,
     ledger: SourceLedger,
     rejects: Vec<RecordBatch>,
+    bad_records: Vec<BadRecords>,
 }
 
 impl Scanned {
@@ -172,9 +175,20 @@ async fn backlog(source: &Arc<KafkaSource>, read: Vec<OffsetRange>) -> Result<Ve
 }
 
 async fn scan(source: &Arc<KafkaSource>, ranges: &[OffsetRange], partitions: usize) -> Result<Scanned> {
+    scan_after(source, ranges, partitions, Vec::new()).await
+}
+
+/// Scans `ranges`; `before` tells of the records before them.
+async fn scan_after(
+    source: &Arc<KafkaSource>,
+    ranges: &[OffsetRange],
+    partitions: usize,
+    before: Vec<BadRecords>,
+) -> Result<Scanned> {
     let (sender, mut reports) = mpsc::channel(4);
     let input = ranges.iter().map(|range| ScanOffsets { range: range.clone(), is_new: true }).collect();
     let scans = EpochScans::new(sender).with_source("flights", 3, ScanInput::Offsets(input));
+    let scans = scans.with_bad_records("flights", before);
     let config =
         SessionConfig::new().with_target_partitions(partitions).with_batch_size(100).with_extension(Arc::new(scans));
     let session = TestSession::new(config);
@@ -185,6 +199,7 @@ async fn scan(source: &Arc<KafkaSource>, ranges: &[OffsetRange], partitions: usi
             match report {
                 ScanReport::Rejects { batch, .. } => scanned.rejects.push(batch),
                 ScanReport::ObjectDone { ledger, .. } => scanned.ledger.add(&ledger),
+                ScanReport::BadRecords { records, .. } => scanned.bad_records.push(records),
                 ScanReport::Progress { .. } => {}
             }
         }

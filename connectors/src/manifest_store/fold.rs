@@ -18,6 +18,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
         objects: old.objects.clone(),
         offsets: old.offsets.clone(),
         ignored: old.ignored.clone(),
+        bad_records: old.bad_records.clone(),
         tables: history.table_versions(),
         listings: history.listings(),
         sources: history.source_totals(),
@@ -33,6 +34,12 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
         let offsets = history.offsets_read(source);
         if !offsets.is_empty() {
             base.offsets.insert(source.clone(), offsets);
+        }
+        let bad_records = history.bad_records(source);
+        if bad_records.is_empty() {
+            base.bad_records.remove(source);
+        } else {
+            base.bad_records.insert(source.clone(), bad_records);
         }
         let read = history::objects_of(history.location(), history.slices(source)).await?;
         let ignored = history::ignored_of(history.slices(source));

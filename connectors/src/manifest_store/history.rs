@@ -5,8 +5,8 @@ use std::fmt;
 use std::pin::Pin;
 
 use bessemer_schemas::{
-    Base, BlockRef, DataFile, DefinitionDigest, Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind,
-    ObjectVersion, OffsetRange, SetLedger, SourceLedger, SourceSlice,
+    BadRecords, Base, BlockRef, DataFile, DefinitionDigest, Digest, Epoch, Failure, FileChanges, Manifest,
+    ManifestKind, ObjectVersion, OffsetRange, SetLedger, SourceLedger, SourceSlice,
 };
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
@@ -231,6 +231,21 @@ impl History {
             so_far.topic_id.clone_from(&range.topic_id);
         }
         read.into_values().collect()
+    }
+
+    /// Which of the last records of a Kafka source's partitions were bad; nothing of those that have none.
+    pub fn bad_records(&self, source: &str) -> Vec<BadRecords> {
+        let mut last = self.base.bad_records.get(source).cloned().unwrap_or_default();
+        for manifest in &self.recent {
+            let Some(SourceSlice::Kafka { ranges }) = manifest.slice.sources.get(source) else { continue };
+            let is_read = |of: &BadRecords| {
+                let mut read = ranges.iter().filter(|range| !range.is_empty());
+                read.any(|range| range.topic == of.topic && range.partition == of.partition)
+            };
+            last.retain(|of| !is_read(of));
+            last.extend(manifest.bad_records.get(source).into_iter().flatten().cloned());
+        }
+        last
     }
 
     /// What became of the records of each source, over all epochs.

@@ -202,6 +202,7 @@ impl EpochWriter {
             sources: std::collections::BTreeMap::new(),
             sets: std::collections::BTreeMap::new(),
             quarantine: std::collections::BTreeMap::new(),
+            bad_records: std::collections::BTreeMap::new(),
             base: None,
             failure: None,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
-use bessemer_schemas::{ObjectVersion, OffsetRange, SourceLedger};
+use bessemer_schemas::{BadRecords, ObjectVersion, OffsetRange, SourceLedger};
 use tokio::sync::mpsc;
 
 /// One object of an epoch.
@@ -114,6 +114,13 @@ pub enum ScanReport {
         /// What became of its records; `quarantined` is left to the writer of the quarantine.
         ledger: SourceLedger,
     },
+    /// Some of the last records of a partition were bad; comes before the end of its range of offsets.
+    BadRecords {
+        /// The source.
+        source: Arc<str>,
+        /// Which.
+        records: BadRecords,
+    },
     /// Something was read. For people only: it is dropped where the queue is full.
     Progress {
         /// Bytes as stored.
@@ -135,6 +142,7 @@ pub struct EpochScans {
 struct SourceScans {
     number: u64,
     input: ScanInput,
+    bad_records: Arc<[BadRecords]>,
     has_reporter: AtomicBool,
 }
 
@@ -161,7 +169,17 @@ impl EpochScans {
     /// What the epoch reads of a source. `number` is the source's number in row identity (below 64).
     #[must_use]
     pub fn with_source(mut self, name: impl Into<String>, number: u64, input: ScanInput) -> Self {
-        self.sources.insert(name.into(), SourceScans { number, input, has_reporter: AtomicBool::new(false) });
+        let (bad_records, has_reporter) = (Arc::from([]), AtomicBool::new(false));
+        self.sources.insert(name.into(), SourceScans { number, input, bad_records, has_reporter });
+        self
+    }
+
+    /// Which of the records before those that the epoch reads of a Kafka source were bad.
+    #[must_use]
+    pub fn with_bad_records(mut self, name: &str, before: Vec<BadRecords>) -> Self {
+        if let Some(scans) = self.sources.get_mut(name) {
+            scans.bad_records = before.into();
+        }
         self
     }
 
@@ -198,6 +216,12 @@ impl EpochScans {
             Some(SourceScans { input: ScanInput::Offsets(ranges), number, .. }) => (Arc::clone(ranges), *number),
             _ => (Arc::from([]), 0),
         }
+    }
+
+    /// Which of the records before those of the epoch were bad.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn bad_records(&self, source: &str) -> Arc<[BadRecords]> {
+        self.sources.get(source).map_or_else(|| Arc::from([]), |scans| Arc::clone(&scans.bad_records))
     }
 
     /// Where a scan of `source` that is being planned reports: the first one in an epoch does it for all.

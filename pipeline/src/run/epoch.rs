@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bessemer_connectors::Location;
+use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::scan::{EpochScans, ScanInput, ScanReport};
 use bessemer_connectors::sink::{Origins, PartOrigin, QuarantineOwner, WriterNaming, quarantine_location};
 use bessemer_schemas::{
@@ -55,10 +56,10 @@ impl Scanned {
     }
 
     /// The same, as the scans look it up, and where they report.
-    pub(super) fn epoch_scans(&self) -> (Arc<EpochScans>, mpsc::Receiver<ScanReport>) {
+    pub(super) fn epoch_scans(&self, history: &History) -> (Arc<EpochScans>, mpsc::Receiver<ScanReport>) {
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
         let with_source = |scans: EpochScans, (number, (name, input)): (usize, &(String, ScanInput))| {
-            scans.with_source(name, number as u64, input.clone())
+            scans.with_source(name, number as u64, input.clone()).with_bad_records(name, history.bad_records(name))
         };
         (Arc::new(self.0.iter().enumerate().fold(EpochScans::new(sender), with_source)), reports)
     }
@@ -130,7 +131,7 @@ impl Run<'_> {
     /// it began have ended.
     async fn execute(&self, assignment: &Assignment, naming: Naming) -> Result<Ran<(Taken, Vec<(usize, SetOutcome)>)>> {
         let scanned = Scanned::new(&assignment.scans);
-        let (scans, reports) = scanned.epoch_scans();
+        let (scans, reports) = scanned.epoch_scans(self.writer.history());
         let session = bessemer_transforms::with_extension(&self.loaded.session, Arc::clone(&scans));
         let intake = Intake::new(Arc::clone(&self.loaded), naming, self.progress.clone(), scanned.clone());
         let intake = tokio::spawn(intake.collect(reports));
@@ -143,7 +144,7 @@ impl Run<'_> {
         let intake = join(intake).await?;
         match ran {
             Ok(Ran::Whole(outcomes)) => {
-                let drained = intake?.drain_rest(cancel).await;
+                let drained = intake?.drain_rest(self.writer.history(), cancel).await;
                 let intake = drained.map_err(|error| self.read_before(error, assignment, &assignment.sets))?;
                 Ok(Ran::Whole((intake.finish().await?, outcomes)))
             }
@@ -209,6 +210,7 @@ impl Run<'_> {
             sources: taken.ledgers,
             sets,
             quarantine: taken.quarantine,
+            bad_records: taken.bad_records,
             committed_at: now_micros(),
             ..self.writer.draft(ManifestKind::Data, started_at)
         })

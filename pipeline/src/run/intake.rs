@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bessemer_connectors::Source;
+use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::scan::{ScanInput, ScanReport};
 use bessemer_connectors::sink::QuarantineWriter;
-use bessemer_schemas::{FileChanges, SourceLedger};
+use bessemer_schemas::{BadRecords, FileChanges, SourceLedger};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::ExecutionPlanProperties;
@@ -52,6 +53,8 @@ pub(super) struct Intake {
     /// Rejects received of each object: a second scan of it gives the same ones first.
     received: HashMap<Key, u64>,
     writers: BTreeMap<String, QuarantineWriter>,
+    /// Which of the last records were bad, by source, topic and partition.
+    bad_records: BTreeMap<(Arc<str>, String, i32), BadRecords>,
     files_left: u64,
 }
 
@@ -62,6 +65,8 @@ pub(super) struct Taken {
     pub(super) ledgers: BTreeMap<String, SourceLedger>,
     /// Quarantine files, by source.
     pub(super) quarantine: BTreeMap<String, FileChanges>,
+    /// Which of the last records were bad, by source.
+    pub(super) bad_records: BTreeMap<String, Vec<BadRecords>>,
     /// Rows of all objects that were read, new or not, by source.
     rows: BTreeMap<String, u64>,
 }
@@ -77,8 +82,8 @@ impl Intake {
     /// Nothing reported yet.
     pub(super) fn new(loaded: Arc<Loaded>, naming: Naming, progress: Progress, scanned: Scanned) -> Self {
         let files_left = scanned.0.iter().map(|(_, input)| input.len() as u64).sum();
-        let (done, received, writers) = Default::default();
-        Self { loaded, naming, progress, scanned, done, received, writers, files_left }
+        let (done, received, writers, bad_records) = Default::default();
+        Self { loaded, naming, progress, scanned, done, received, writers, bad_records, files_left }
     }
 
     /// Takes reports until the last scan of the epoch is gone; where it cannot, it takes back what it wrote.
@@ -114,6 +119,10 @@ impl Intake {
                     let skip = known.saturating_sub(*seen).min(batch.num_rows() as u64);
                     *seen += batch.num_rows() as u64;
                     self.quarantine(key, &batch, usize::try_from(skip).unwrap_or(0)).await?;
+                }
+                // Every scan that comes to the end of a partition says the same.
+                ScanReport::BadRecords { source, records } => {
+                    self.bad_records.insert((source, records.topic.clone(), records.partition), records);
                 }
                 ScanReport::ObjectDone { source, object, covered, ledger } => {
                     self.files_left = self.files_left.saturating_sub(ledger.objects);
@@ -159,7 +168,7 @@ impl Intake {
     }
 
     /// Reads the new objects and offsets that no query has read to their end.
-    pub(super) async fn drain_rest(self, cancel: &CancellationToken) -> Result<Self> {
+    pub(super) async fn drain_rest(self, history: &History, cancel: &CancellationToken) -> Result<Self> {
         let mut rest: BTreeMap<String, ScanInput> = BTreeMap::new();
         for (source, input) in self.scanned.0.iter() {
             let key: Arc<str> = Arc::from(source.as_str());
@@ -175,7 +184,7 @@ impl Intake {
             return Ok(self);
         }
         let loaded = Arc::clone(&self.loaded);
-        let (scans, reports) = Scanned::new(&rest).epoch_scans();
+        let (scans, reports) = Scanned::new(&rest).epoch_scans(history);
         let mut this = self;
         // Their scans begin anew, for all objects of the source.
         this.done.retain(|(source, _), _| !rest.contains_key(&**source));
@@ -207,6 +216,9 @@ impl Intake {
                     taken.ledgers.entry(source.clone()).or_default().add(ledger);
                 }
             }
+        }
+        for ((source, ..), records) in self.bad_records {
+            taken.bad_records.entry(source.to_string()).or_default().push(records);
         }
         let mut writers = self.writers;
         while let Some((source, writer)) = writers.pop_first() {
