@@ -147,6 +147,29 @@ pub enum Error {
         brokers: String,
     },
 
+    /// A schema registry does not answer, or answers that it cannot.
+    #[error("cannot {action} at schema registry `{url}`: {reason}")]
+    Registry {
+        /// Where it is.
+        url: String,
+        /// What was asked.
+        action: String,
+        /// What came instead of an answer.
+        reason: String,
+    },
+
+    /// A schema registry refuses the credentials, or there are none.
+    #[error(
+        "schema registry `{url}` answers {status}: check `schema_registry_username` and `schema_registry_password`, or \
+         `schema_registry_token`"
+    )]
+    RegistryDenied {
+        /// Where it is.
+        url: String,
+        /// The status of HTTP.
+        status: u16,
+    },
+
     /// Records that should have been read are gone.
     #[error("partition {partition} of topic `{topic}` (source `{name}`): {reason}; {help}")]
     OffsetsLost {
@@ -310,10 +333,13 @@ impl Error {
             | Self::MemoryExhausted { .. }
             | Self::TopicMissing { .. }
             | Self::BrokerDenied { .. }
+            | Self::RegistryDenied { .. }
             | Self::Denied { .. } => ErrorKind::Invalid,
-            Self::Broker { .. } | Self::Store { .. } | Self::Disk { .. } | Self::Unstable { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::Broker { .. }
+            | Self::Registry { .. }
+            | Self::Store { .. }
+            | Self::Disk { .. }
+            | Self::Unstable { .. } => ErrorKind::Unavailable,
             Self::Delta { transient, .. } => {
                 if *transient {
                     ErrorKind::Unavailable

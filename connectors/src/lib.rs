@@ -5,13 +5,16 @@
 //!
 //! ```text
 //! Location ──► object_store (list, slice, scan) ──┬─► formats (frame, decode strictly) ──► batches + rejects
-//! brokers ───► kafka (ask, slice, scan) ──────────┘
+//! brokers ───► kafka (ask, slice, scan) ──────────┤
+//! registry ──► schema_registry (ask once, keep) ──┘
 //! batches ──► sink (Parquet, quarantine, Delta) ──► manifest_store (claim, put-if-absent, sweep)
 //! ```
 
 mod default_value;
 mod error;
 mod location;
+#[cfg(feature = "kafka")]
+mod schema_registry;
 mod source;
 #[cfg(test)]
 mod test_session;

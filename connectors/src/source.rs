@@ -12,7 +12,7 @@ use crate::default_value::default_value;
 #[cfg(feature = "kafka")]
 use crate::kafka::{KafkaSource, KafkaSourceOptions};
 use crate::object_store::{ObjectSource, ObjectSourceOptions};
-use crate::{Error, Result};
+use crate::{Error, Location, Result};
 
 /// Options of a source, by its connector.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ impl SourceOptions {
             }
             #[cfg(feature = "kafka")]
             "kafka" => {
-                let (options, diagnostics) = KafkaSourceOptions::parse(source);
+                let (options, diagnostics) = KafkaSourceOptions::parse(source, base);
                 (options.map(|options| Self::Kafka(Box::new(options))), diagnostics)
             }
             _ => {
@@ -79,12 +79,13 @@ fn unknown_connector(name: &str, owner: &str, span: Span) -> Diagnostic {
 }
 
 impl Source {
-    /// Opens a source. Touches the world only where columns have to be inferred from files.
-    pub async fn open(definition: &SourceDefinition, options: SourceOptions) -> Result<Self> {
+    /// Opens a source. Touches the world only where columns have to be inferred. What a schema registry says is kept below
+    /// `state`, the pipeline's.
+    pub async fn open(definition: &SourceDefinition, options: SourceOptions, state: Option<&Location>) -> Result<Self> {
         Ok(match options {
             SourceOptions::Objects(options) => Self::Objects(ObjectSource::open(definition, *options).await?),
             #[cfg(feature = "kafka")]
-            SourceOptions::Kafka(options) => Self::Kafka(KafkaSource::open(definition, *options)?),
+            SourceOptions::Kafka(options) => Self::Kafka(KafkaSource::open(definition, *options, state).await?),
         })
     }
 

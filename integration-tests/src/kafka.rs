@@ -40,9 +40,9 @@ impl KafkaCluster {
     }
 
     /// Sends records to a partition, in order; they are there when it returns.
-    pub fn send(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = String>) -> Result<()> {
+    pub fn send(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<()> {
         for value in values {
-            let record: BaseRecord<'_, (), str> = BaseRecord::to(topic).partition(partition).payload(&value);
+            let record: BaseRecord<'_, (), [u8]> = BaseRecord::to(topic).partition(partition).payload(value.as_ref());
             self.producer.send(record).map_err(|(error, _)| error)?;
         }
         self.producer.flush(FLUSH)?;

@@ -1,5 +1,5 @@
 //! What the tests and benchmarks of the whole system share: the program as a process, the example's data, committed rows
-//! as text, and an S3 server and Kafka brokers that can be told to misbehave.
+//! as text, and an S3 server, Kafka brokers and a schema registry that can be told to misbehave.
 //!
 //! Nothing here knows the inside of Bessemer: it is driven by its command line and judged by what it leaves on disk.
 
@@ -10,6 +10,7 @@ mod pinned;
 mod real_kafka;
 mod rows;
 mod s3_server;
+mod schema_registry;
 mod wait;
 
 pub use bessemer::{Bessemer, Outcome};
@@ -19,4 +20,5 @@ pub use pinned::Pinned;
 pub use real_kafka::{RealKafka, send, send_keyed};
 pub use rows::{Kind, Rows, parquet_files, read_set};
 pub use s3_server::{Answering, Fault, FaultPlan, S3Server};
+pub use schema_registry::{RegistryMood, SchemaRegistry};
 pub use wait::{pause, signal, wait_until};

@@ -197,7 +197,7 @@ fn stand_in(source: &SourceDefinition, base: &Path) -> Option<Source> {
     source.options = OptionMap::new(source.options.owner(), span, options);
     let options = SourceOptions::parse(&mut source, base).0?;
     // With declared columns nothing is waited for.
-    Source::open(&source, options).now_or_never()?.ok()
+    Source::open(&source, options, None).now_or_never()?.ok()
 }
 
 /// What the options of the sets ask of columns that are not there, or of the wrong type.
@@ -215,7 +215,7 @@ async fn open_sources(parsed: &Parsed) -> Result<(Vec<Source>, Vec<Diagnostic>)>
     let mut sources = Vec::new();
     let mut diagnostics = Vec::new();
     for (definition, options) in parsed.definition.sources.iter().zip(&parsed.sources) {
-        match Source::open(definition, options.clone()).await {
+        match Source::open(definition, options.clone(), Some(&parsed.settings.state)).await {
             Ok(source) => sources.push(source),
             Err(error) if error.kind() == ErrorKind::Invalid => {
                 diagnostics.push(Diagnostic::error(error_chain(&error), definition.name.span));

@@ -10,6 +10,16 @@ use serde::{Deserialize, Serialize};
 pub enum RejectReason {
     /// Not JSON, or not one JSON object on its line.
     InvalidJson,
+    /// Not a value of the Avro schema that it was written with.
+    InvalidAvro,
+    /// Not a Protocol Buffers message.
+    InvalidProtobuf,
+    /// Not in the wire format of schema registries: a zero byte, then the number of a schema.
+    InvalidFraming,
+    /// Written with a schema that the registry does not have; `schema_id` in quarantine says which.
+    UnknownSchemaId,
+    /// Written with a schema that contradicts the declared columns, where `on_error = 'quarantine'`.
+    SchemaMismatch,
     /// One key twice in one object.
     DuplicateKey,
     /// More or fewer fields than the header or the definition has.
@@ -43,6 +53,11 @@ impl RejectReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
+            Self::InvalidAvro => "invalid_avro",
+            Self::InvalidProtobuf => "invalid_protobuf",
+            Self::InvalidFraming => "invalid_framing",
+            Self::UnknownSchemaId => "unknown_schema_id",
+            Self::SchemaMismatch => "schema_mismatch",
             Self::DuplicateKey => "duplicate_key",
             Self::WrongFieldCount => "wrong_field_count",
             Self::InvalidQuoting => "invalid_quoting",

@@ -1,4 +1,4 @@
-//! Formats: framed records to Arrow, strictly.
+//! Formats: records to Arrow, strictly.
 
 pub mod compression;
 pub mod text;
@@ -6,6 +6,9 @@ pub mod text;
 pub(crate) mod avro;
 pub(crate) mod ipc;
 pub(crate) mod parquet;
+#[cfg(feature = "kafka")]
+pub(crate) mod rows;
+pub(crate) mod widening;
 
 use arrow::array::RecordBatch;
 use arrow_schema::{ArrowError, SchemaRef};

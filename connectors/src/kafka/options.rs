@@ -1,5 +1,6 @@
 //! The options of a Kafka source: text to typed options, no network touched.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bessemer_schemas::{
@@ -96,23 +97,25 @@ const DENIED: &[(&str, &str)] = &[
 ];
 
 impl KafkaSourceOptions {
-    /// Takes the options out of `source`. Options are there if no diagnostic is an error.
-    pub fn parse(source: &mut SourceDefinition) -> (Option<Self>, Vec<Diagnostic>) {
+    /// Takes the options out of `source`; the path of a schema file is relative to `base`. Options are there if no
+    /// diagnostic is an error.
+    pub fn parse(source: &mut SourceDefinition, base: &Path) -> (Option<Self>, Vec<Diagnostic>) {
         let owner = format!("source `{}`", source.name.value);
         let mut options = std::mem::replace(&mut source.options, OptionMap::new(owner, source.name.span, Vec::new()));
         // The caller has looked at it.
         options.take("connector");
-        let parsed = Self::take(&mut options, source);
+        let parsed = Self::take(&mut options, source, base);
         check_definition(source, &mut options);
         let diagnostics = options.finish("connector `kafka`");
         let is_sound = !diagnostics.iter().any(Diagnostic::is_error);
         (parsed.filter(|_| is_sound), diagnostics)
     }
 
-    fn take(options: &mut OptionMap, source: &SourceDefinition) -> Option<Self> {
+    fn take(options: &mut OptionMap, source: &SourceDefinition, base: &Path) -> Option<Self> {
         let bootstrap_servers = options.require_text("bootstrap_servers", "'localhost:9092'");
         let topics = take_topics(options);
-        let format = PayloadFormat::take(options, source);
+        let timeout = options.take_duration("broker_timeout").unwrap_or(BROKER_TIMEOUT);
+        let format = PayloadFormat::take(options, source, topics.as_ref(), base, timeout);
         let startup = take_startup(options);
         let isolation = options.take_choice(
             "isolation_level",
@@ -124,7 +127,6 @@ impl KafkaSourceOptions {
         let limits = DecodeLimits::take(options);
         let max_ahead = options.take_duration("max_ahead").unwrap_or(MAX_AHEAD);
         let bad_records = take_bad_records(options);
-        let timeout = options.take_duration("broker_timeout").unwrap_or(BROKER_TIMEOUT);
         let properties = take_properties(options);
         let mut parsed = Self {
             bootstrap_servers: bootstrap_servers?,
@@ -170,7 +172,8 @@ impl KafkaSourceOptions {
     /// Everything that changes what a record means, as text: what a later run compares.
     pub fn decoding_text(&self) -> String {
         let limit = self.limits.max_record_bytes;
-        format!("{:?}; {:?}; max_record_bytes {limit}; max_ahead {:?}", self.format, self.isolation, self.max_ahead)
+        let format = self.format.decoding_text();
+        format!("{format}; {:?}; max_record_bytes {limit}; max_ahead {:?}", self.isolation, self.max_ahead)
     }
 }
 

@@ -126,13 +126,20 @@ impl TakenParts {
     }
 
     /// Rows that were refused for their event time `column`, by [`reject_schema`]; everything was kept of them.
-    pub(super) fn rejected(&self, refused: &[Refusal], column: &str) -> Result<RecordBatch> {
+    pub(super) fn rejected(
+        &self,
+        refused: &[Refusal],
+        column: &str,
+        schema_id: impl Fn(&[u8]) -> Option<u32>,
+    ) -> Result<RecordBatch> {
         let rows = UInt64Array::from_iter_values(refused.iter().map(|refusal| refusal.row as u64));
         let taken = |array: &dyn Array| take(array, &rows, None);
         let missing = || Error::Internal { message: "a refused record was not kept".to_owned() };
         let values = taken(self.values.as_ref().ok_or_else(missing)?)?;
         let lengths: UInt64Array =
             values.as_binary::<i32>().iter().map(|value| value.map(|value| value.len() as u64)).collect();
+        let schema_id = |value: Option<&[u8]>| value.and_then(&schema_id).map(i64::from);
+        let schema_ids: Int64Array = values.as_binary::<i32>().iter().map(schema_id).collect();
         let cut = |value: &[u8]| value[..value.len().min(ORIGINAL_BYTES_MAX)].to_vec();
         let originals: BinaryArray = values.as_binary::<i32>().iter().map(|value| value.map(cut)).collect();
         let reasons = StringArray::from_iter_values(refused.iter().map(|refusal| refusal.reason.as_str()));
@@ -144,6 +151,7 @@ impl TakenParts {
             Arc::new(lengths),
             Arc::new(reasons),
             Arc::new(StringArray::from_iter_values(std::iter::repeat_n(column, refused.len()))),
+            Arc::new(schema_ids),
             Arc::new(originals),
         ];
         Ok(RecordBatch::try_new(reject_schema(), columns)?)
@@ -161,6 +169,7 @@ pub(super) struct Rejects {
     byte_lens: UInt64Builder,
     reasons: StringBuilder,
     columns: StringBuilder,
+    schema_ids: Vec<Option<i64>>,
     originals: BinaryBuilder,
 }
 
@@ -172,6 +181,7 @@ impl Rejects {
             byte_lens: UInt64Builder::new(),
             reasons: StringBuilder::new(),
             columns: StringBuilder::new(),
+            schema_ids: Vec::new(),
             originals: BinaryBuilder::new(),
         }
     }
@@ -180,12 +190,13 @@ impl Rejects {
         self.parts.rows()
     }
 
-    pub(super) fn push(&mut self, record: &Record<'_>, fault: &RecordFault) {
+    pub(super) fn push(&mut self, record: &Record<'_>, fault: &RecordFault, schema_id: Option<u32>) {
         self.parts.push(record);
         let value = record.value().unwrap_or_default();
         self.byte_lens.append_value(value.len() as u64);
         self.reasons.append_value(fault.reason.as_str());
         self.columns.append_option(fault.column.as_deref());
+        self.schema_ids.push(schema_id.map(i64::from));
         self.originals.append_value(&value[..value.len().min(ORIGINAL_BYTES_MAX)]);
     }
 
@@ -204,6 +215,7 @@ impl Rejects {
             Some(Arc::new(self.byte_lens.finish())),
             Some(Arc::new(self.reasons.finish())),
             Some(Arc::new(self.columns.finish())),
+            Some(Arc::new(Int64Array::from(std::mem::take(&mut self.schema_ids)))),
             Some(Arc::new(self.originals.finish())),
         ];
         Ok(Some(RecordBatch::try_new(reject_schema(), columns.into_iter().flatten().collect())?))

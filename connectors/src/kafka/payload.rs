@@ -1,68 +1,114 @@
 //! From the value of a record to a row: which format, and its decoder.
 
+mod written;
+
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, BinaryBuilder, StringBuilder};
-use arrow_schema::{DataType, SchemaRef};
+use arrow_schema::DataType;
 use bessemer_schemas::{Diagnostic, OptionMap, RejectReason, SourceDefinition};
 
+pub(super) use self::written::WrittenSchemas;
+use self::written::{WrittenFormat, WrittenRecords};
+use super::options::Topics;
+use super::source::KafkaSource;
 use crate::formats::text::{
     CsvOptions, DecodeLimits, FileFault, JsonOptions, RecordFault, TextDecoder, TextDecoderOptions, TextFormat,
 };
+use crate::schema_registry::{SchemaId, SchemaLanguage};
 use crate::{Error, Result};
 
 /// Bytes of a batch of raw values: keeps their offsets within 31 bits, and batches within memory.
 const RAW_BATCH_BYTES: usize = 16 << 20;
 
 /// How the value of a record is a row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) enum PayloadFormat {
     /// One JSON object, or one record of CSV.
     Text(TextFormat),
+    /// Data that was written with a schema, which says what it is.
+    Written(Box<WrittenFormat>),
     /// The bytes as they are, in the one column there is.
     Raw,
 }
 
 impl PayloadFormat {
-    /// Takes `format` and its options.
-    pub(super) fn take(options: &mut OptionMap, source: &SourceDefinition) -> Option<Self> {
+    /// Takes `format` and its options. A schema file is relative to `base`; a registry answers within `timeout`.
+    pub(super) fn take(
+        options: &mut OptionMap,
+        source: &SourceDefinition,
+        topics: Option<&Topics>,
+        base: &Path,
+        timeout: Duration,
+    ) -> Option<Self> {
         #[derive(Clone, Copy)]
         enum FormatName {
             Json,
             Csv,
+            Avro,
             Raw,
         }
-        const FORMATS: &[(&str, FormatName)] =
-            &[("json", FormatName::Json), ("csv", FormatName::Csv), ("raw", FormatName::Raw)];
+        const FORMATS: &[(&str, FormatName)] = &[
+            ("json", FormatName::Json),
+            ("csv", FormatName::Csv),
+            ("avro", FormatName::Avro),
+            ("raw", FormatName::Raw),
+        ];
         let is_written = options.entries().iter().any(|entry| entry.key == "format");
         let Some(name) = options.take_choice("format", FORMATS) else {
             if !is_written {
                 let message = format!("{} does not say its format", options.owner());
-                let help = "add `format = 'json'` (or `'csv'`, `'raw'`) to its `WITH (…)`";
+                let help = "add `format = 'json'` (or `'csv'`, `'avro'`, `'raw'`) to its `WITH (…)`";
                 options.report(Diagnostic::error(message, options.owner_span()).with_help(help));
             }
             return None;
         };
+        let mut written = |language| {
+            let format = WrittenFormat::take(options, source, language, topics, base, timeout)?;
+            Some(Self::Written(Box::new(format)))
+        };
+        match name {
+            FormatName::Avro => return written(SchemaLanguage::Avro),
+            FormatName::Json | FormatName::Csv | FormatName::Raw => {}
+        }
         if source.columns.is_none() {
             let message = format!("`{}` declares no columns", source.name.value);
             let help = "a topic carries no schema: write `CREATE SOURCE name (column TYPE, …) WITH (…)`";
             options.report(Diagnostic::error(message, source.name.span).with_help(help));
         }
         Some(match name {
-            FormatName::Json => Self::Text(TextFormat::Json(JsonOptions::take(options))),
             // A record of a topic has no header before it.
             FormatName::Csv => Self::Text(TextFormat::Csv(CsvOptions { header: false, ..CsvOptions::take(options) })),
             FormatName::Raw => {
                 check_raw(options, source);
                 Self::Raw
             }
+            FormatName::Json | FormatName::Avro => Self::Text(TextFormat::Json(JsonOptions::take(options))),
         })
+    }
+
+    /// What the bytes of a record mean, as text: what a later run compares.
+    pub(super) fn decoding_text(&self) -> String {
+        match self {
+            Self::Written(format) => format.decoding_text(),
+            Self::Text(_) | Self::Raw => format!("{self:?}"),
+        }
+    }
+
+    /// The number of the schema that a record was written with, where its format has one.
+    pub(super) fn schema_id(&self, value: &[u8]) -> Option<u32> {
+        match self {
+            Self::Written(format) if format.has_registry() => SchemaId::split(value).map(|(id, _)| id.0),
+            _ => None,
+        }
     }
 
     /// The columns that are decoded for a query that reads `wanted`.
     pub(super) fn columns(&self, wanted: Vec<usize>) -> Vec<usize> {
         match self {
-            Self::Text(_) => wanted,
+            Self::Text(_) | Self::Written(_) => wanted,
             // The one there is: its decoder leaves nothing out.
             Self::Raw => vec![0],
         }
@@ -83,6 +129,7 @@ fn check_raw(options: &mut OptionMap, source: &SourceDefinition) {
 #[derive(Debug)]
 pub(super) enum PayloadDecoder {
     Text { decoder: Box<TextDecoder>, length_max: usize },
+    Written { records: Box<WrittenRecords>, length_max: usize },
     Raw { values: RawValues, bytes: usize, rows: usize, rows_max: usize, length_max: usize },
 }
 
@@ -93,16 +140,11 @@ pub(super) enum RawValues {
 }
 
 impl PayloadDecoder {
-    /// A decoder for `columns` of `declared`.
-    pub(super) fn new(
-        format: &PayloadFormat,
-        declared: &SchemaRef,
-        columns: &[usize],
-        defaults: &[Option<ArrayRef>],
-        limits: DecodeLimits,
-    ) -> Result<Self> {
+    /// A decoder for `columns` of the source's.
+    pub(super) fn new(source: &Arc<KafkaSource>, columns: &[usize], limits: DecodeLimits) -> Result<Self> {
+        let (declared, defaults) = (source.declared(), source.defaults());
         let length_max = limits.max_record_bytes;
-        Ok(match format {
+        Ok(match &source.options().format {
             PayloadFormat::Text(format) => Self::Text {
                 decoder: Box::new(TextDecoder::new(TextDecoderOptions {
                     schema: Arc::clone(declared),
@@ -113,6 +155,9 @@ impl PayloadDecoder {
                 })?),
                 length_max,
             },
+            PayloadFormat::Written(_) => {
+                Self::Written { records: Box::new(WrittenRecords::new(source, columns, limits)?), length_max }
+            }
             PayloadFormat::Raw => {
                 let values = match declared.fields().first().map(|field| field.data_type()) {
                     Some(DataType::Utf8) => RawValues::Text(StringBuilder::new()),
@@ -127,10 +172,13 @@ impl PayloadDecoder {
     pub(super) fn push(&mut self, number: u64, value: &[u8]) -> Result<Result<(), RecordFault>> {
         let fault = |reason| Ok(Err(RecordFault { reason, column: None }));
         match self {
-            Self::Text { length_max, .. } | Self::Raw { length_max, .. } if value.len() > *length_max => {
+            Self::Text { length_max, .. } | Self::Written { length_max, .. } | Self::Raw { length_max, .. }
+                if value.len() > *length_max =>
+            {
                 fault(RejectReason::RecordTooLong)
             }
             Self::Text { decoder, .. } => decoder.decode_record(number, value).map_err(internal),
+            Self::Written { records, .. } => records.push(number, value),
             Self::Raw { values, rows, bytes, .. } => {
                 match values {
                     RawValues::Bytes(builder) => builder.append_value(value),
@@ -155,6 +203,7 @@ impl PayloadDecoder {
                 }
                 Ok(decoder.next_batch().map(|decoded| decoded.batch.columns().to_vec()))
             }
+            Self::Written { records, .. } => records.take(is_last),
             Self::Raw { values, rows, bytes, rows_max, .. } => {
                 if *rows == 0 || !(is_last || *rows >= *rows_max || *bytes >= RAW_BATCH_BYTES) {
                     return Ok(None);

@@ -284,7 +284,7 @@ impl<'a> RangeSink<'a> {
             range: offsets.range.clone(),
             is_new: offsets.is_new,
             next: offsets.range.start,
-            decoder: PayloadDecoder::new(&options.format, source.declared(), &plan.columns, source.defaults(), limits)?,
+            decoder: PayloadDecoder::new(source, &plan.columns, limits)?,
             parts: Parts::new(plan.wanted),
             rejects: Rejects::new(),
             breaker: offsets.is_new.then(|| Breaker::new(&read.context, &offsets.range)),
@@ -364,8 +364,13 @@ impl<'a> RangeSink<'a> {
         if !self.reports_rejects() {
             return Ok(());
         }
-        self.rejects.push(record, fault);
+        let schema_id = self.schema_id(record.value().unwrap_or_default());
+        self.rejects.push(record, fault, schema_id);
         if self.rejects.rows() >= REJECTS_HELD { self.report_rejects() } else { Ok(()) }
+    }
+
+    fn schema_id(&self, value: &[u8]) -> Option<u32> {
+        self.read.context.source.options().format.schema_id(value)
     }
 
     fn report_rejects(&mut self) -> Result<()> {
@@ -444,7 +449,7 @@ impl<'a> RangeSink<'a> {
     /// Rows whose event time is bad, as their records came.
     fn report_refused(&self, refused: &[Refusal], parts: &TakenParts) -> Result<()> {
         let name = self.read.context.plan.admission.event_time.as_ref().map_or("", |(_, name)| name);
-        self.report(parts.rejected(refused, name)?);
+        self.report(parts.rejected(refused, name, |value| self.schema_id(value))?);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use bessemer_schemas::IncludeKind;
 /// | `byte_len` | `UInt64` | length of the value |
 /// | `reason` | `Utf8` | code, [`bessemer_schemas::RejectReason::as_str`] |
 /// | `column` | `Utf8`, nullable | the column at fault |
+/// | `schema_id` | `Int64`, nullable | the schema that the value was written with, where it says so |
 /// | `original` | `Binary` | the first [`crate::formats::text::ORIGINAL_BYTES_MAX`] bytes of the value |
 pub fn reject_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -27,6 +28,7 @@ pub fn reject_schema() -> SchemaRef {
             Field::new("byte_len", DataType::UInt64, false),
             Field::new("reason", DataType::Utf8, false),
             Field::new("column", DataType::Utf8, true),
+            Field::new("schema_id", DataType::Int64, true),
             Field::new("original", DataType::Binary, false),
         ]))
     });

@@ -12,9 +12,10 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{Consumer, blocking, consumer, failed};
 use super::options::KafkaSourceOptions;
+use super::payload::{PayloadFormat, WrittenSchemas};
 use super::provider::KafkaTable;
 use crate::source::declared;
-use crate::{Error, Result};
+use crate::{Error, Location, Result};
 
 /// A source of connector `kafka`, with its columns.
 pub struct KafkaSource {
@@ -31,12 +32,29 @@ pub struct KafkaSource {
     /// The client that asks for what is new and publishes offsets; made when it is first needed, thrown away when it
     /// fails. It reads no record.
     asker: Mutex<Option<Arc<Consumer>>>,
+    /// The schemas of its records, where they are written with one.
+    written: Option<Arc<WrittenSchemas>>,
 }
 
 impl KafkaSource {
-    /// Opens a source; asks no broker.
-    pub fn open(definition: &SourceDefinition, options: KafkaSourceOptions) -> Result<Arc<Self>> {
-        let (declared, defaults) = declared(definition)?;
+    /// Opens a source; asks no broker, and a schema registry only where `definition` has no columns. What it answers is
+    /// kept below `state`.
+    pub async fn open(
+        definition: &SourceDefinition,
+        options: KafkaSourceOptions,
+        state: Option<&Location>,
+    ) -> Result<Arc<Self>> {
+        let mut written = match &options.format {
+            PayloadFormat::Written(format) => Some(WrittenSchemas::open(format, state)?),
+            PayloadFormat::Text(_) | PayloadFormat::Raw => None,
+        };
+        let (declared, defaults) = match (&definition.columns, &mut written) {
+            (None, Some(written)) => {
+                let inferred = written.infer().await?;
+                (Arc::new(Schema::new(inferred.fields)), inferred.defaults)
+            }
+            _ => declared(definition)?,
+        };
         let mut fields: Vec<Arc<Field>> = declared.fields().iter().cloned().collect();
         fields.extend(definition.includes.iter().map(|include| Arc::new(include.field())));
         let schema = Arc::new(Schema::new(fields));
@@ -57,6 +75,7 @@ impl KafkaSource {
             includes: definition.includes.iter().map(|include| include.kind).collect(),
             event_time,
             asker: Mutex::new(None),
+            written: written.map(Arc::new),
         }))
     }
 
@@ -126,6 +145,10 @@ impl KafkaSource {
 
     pub(super) fn defaults(&self) -> &[Option<ArrayRef>] {
         &self.defaults
+    }
+
+    pub(super) fn written(&self) -> Option<&Arc<WrittenSchemas>> {
+        self.written.as_ref()
     }
 
     pub(super) fn includes(&self) -> &[IncludeKind] {

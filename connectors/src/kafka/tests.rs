@@ -15,7 +15,7 @@ use bessemer_schemas::{
 use datafusion_catalog::Session;
 use datafusion_common::DataFusionError;
 use datafusion_execution::config::SessionConfig;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
@@ -94,9 +94,10 @@ impl Cluster {
 }
 
 fn open(definition: &mut SourceDefinition) -> Result<Arc<KafkaSource>, Vec<Diagnostic>> {
-    let (options, diagnostics) = KafkaSourceOptions::parse(definition);
+    let (options, diagnostics) = KafkaSourceOptions::parse(definition, std::path::Path::new("."));
     match options {
-        Some(options) => Ok(KafkaSource::open(definition, options).unwrap()),
+        // With declared columns nothing is waited for.
+        Some(options) => Ok(KafkaSource::open(definition, options, None).now_or_never().unwrap().unwrap()),
         None => Err(diagnostics),
     }
 }
@@ -540,6 +541,17 @@ fn problems_are_told_at_their_options() {
         (vec![("properties.enable.auto.commit", "true")], "is not for a pipeline to set"),
         (vec![("properties.no.such.setting", "1")], "No such configuration property"),
         (vec![("bootstrap_server", "x")], "unknown option `bootstrap_server`"),
+        (vec![("format", "avro")], "nothing says with which schema the records of source `flights` are written"),
+        (
+            vec![("format", "avro"), ("schema_registry", "http://x"), ("schema_file", "x.avsc")],
+            "has both `schema_registry` and `schema_file`",
+        ),
+        (
+            vec![("format", "avro"), ("schema_registry", "http://x"), ("subject", "x")],
+            "`subject` says from which schema of the registry undeclared columns are taken",
+        ),
+        (vec![("format", "avro"), ("schema_file", "x"), ("on_error", "drop")], "option `on_error` cannot be `drop`"),
+        (vec![("schema_registry", "http://x")], "unknown option `schema_registry`"),
     ] {
         let mut entries = options.clone();
         entries.push(("bootstrap_servers", "localhost:9092"));
@@ -552,6 +564,14 @@ fn problems_are_told_at_their_options() {
         );
         assert!(diagnostics.iter().all(|diagnostic| diagnostic.help.is_some()), "{options:?}");
     }
+    // Columns of one subject, for the records of many topics.
+    let options =
+        [("bootstrap_servers", "x:1"), ("format", "avro"), ("schema_registry", "http://x"), ("topic", "a, b")];
+    let mut undeclared = definition(&[], &options);
+    undeclared.columns = None;
+    let messages: Vec<_> = open(&mut undeclared).unwrap_err().into_iter().map(|problem| problem.message).collect();
+    assert_eq!(messages, ["source `flights` declares no columns, and reads more than one topic"]);
+
     let mut table = definition(&[IncludeKind::Path], &[("bootstrap_servers", "x:1")]);
     table.kind = SourceKind::Table;
     let messages: Vec<_> = open(&mut table).unwrap_err().into_iter().map(|problem| problem.message).collect();

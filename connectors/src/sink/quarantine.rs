@@ -100,6 +100,7 @@ pub fn message_schema() -> Schema {
         Field::new("byte_len", DataType::UInt64, false),
         Field::new("reason", DataType::Utf8, false),
         Field::new("column", DataType::Utf8, true),
+        Field::new("schema_id", DataType::Int64, true),
         Field::new("original", DataType::Binary, false),
     ])
 }

@@ -21,24 +21,26 @@ use crate::{Error, Result};
 
 mod finish;
 mod make;
+#[cfg(feature = "kafka")]
+mod push;
 
-pub(super) use make::ColumnMaker;
+pub(in crate::formats) use make::ColumnMaker;
 
 /// One declared column: checks every value, and builds an array of them if it is read.
 #[derive(Debug)]
-pub(super) struct Column {
-    pub(super) number: ColumnNumber,
+pub(in crate::formats) struct Column {
+    pub(in crate::formats) number: ColumnNumber,
     nullable: bool,
     /// Whether the query reads it; otherwise its values are checked and forgotten.
     is_built: bool,
     nulls: NullBufferBuilder,
-    pub(super) values: Values,
+    pub(in crate::formats) values: Values,
     default: Option<ArrayRef>,
 }
 
 /// The values of a column, by how they are held.
 #[derive(Debug)]
-pub(super) enum Values {
+pub(in crate::formats) enum Values {
     Bool(BooleanBufferBuilder),
     Int8(Vec<i8>),
     Int16(Vec<i16>),
@@ -62,7 +64,7 @@ pub(super) enum Values {
 
 /// What the bytes are, and which array they become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BytesForm {
+pub(in crate::formats) enum BytesForm {
     Utf8,
     LargeUtf8,
     Utf8View,
@@ -81,7 +83,7 @@ impl BytesForm {
 
 impl Column {
     /// The value where the field is missing: an array of one value.
-    pub(super) fn set_default(&mut self, default: ArrayRef, field: &Field) -> Result<()> {
+    pub(in crate::formats) fn set_default(&mut self, default: ArrayRef, field: &Field) -> Result<()> {
         let is_null = default.len() == 1 && default.is_null(0);
         let is_plain = default.len() == 1 && !default.data_type().is_nested();
         if !is_null && (!is_plain || default.data_type() != field.data_type()) {
@@ -93,25 +95,25 @@ impl Column {
     }
 
     /// Whether a missing field has a value.
-    pub(super) fn may_be_missing(&self) -> bool {
+    pub(in crate::formats) fn may_be_missing(&self) -> bool {
         self.nullable || self.default.is_some()
     }
 
-    pub(super) fn is_built(&self) -> bool {
+    pub(in crate::formats) fn is_built(&self) -> bool {
         self.is_built
     }
 
     /// Whether text is a value of its own, so that only an unquoted empty field is null in CSV.
-    pub(super) fn is_text(&self) -> bool {
+    pub(in crate::formats) fn is_text(&self) -> bool {
         matches!(&self.values, Values::Bytes { form, .. } if !form.is_binary())
     }
 
-    pub(super) fn fault(&self, reason: RejectReason) -> Fault {
+    pub(in crate::formats) fn fault(&self, reason: RejectReason) -> Fault {
         Fault::from(reason).at(self.number)
     }
 
     /// Appends what a missing field means; also says how many bytes that took.
-    pub(super) fn push_missing(&mut self) -> Result<usize, Fault> {
+    pub(in crate::formats) fn push_missing(&mut self) -> Result<usize, Fault> {
         let Some(default) = self.default.clone().filter(|default| default.is_valid(0)) else {
             return self.push_null().map(|()| 0);
         };
@@ -124,7 +126,7 @@ impl Column {
 
     /// Appends null, if the column may be null.
     #[inline]
-    pub(super) fn push_null(&mut self) -> Result<(), Fault> {
+    pub(in crate::formats) fn push_null(&mut self) -> Result<(), Fault> {
         if !self.nullable {
             return Err(self.fault(RejectReason::NullInNotNull));
         }
@@ -162,7 +164,7 @@ impl Column {
     }
 
     /// The time that was appended last, in the column's unit (days for a date); `None` if it is null.
-    pub(super) fn last_time(&self) -> Option<i64> {
+    pub(in crate::formats) fn last_time(&self) -> Option<i64> {
         let (count, last) = match &self.values {
             Values::Timestamp { values, .. } => (values.len(), values.last().copied()),
             Values::Date(values) => (values.len(), values.last().copied().map(i64::from)),
@@ -172,7 +174,7 @@ impl Column {
     }
 
     /// The last time in the column's unit that is not after `micros` (since 1970, UTC); `None` if it holds no times.
-    pub(super) fn last_time_until(&self, micros: i64) -> Option<i64> {
+    pub(in crate::formats) fn last_time_until(&self, micros: i64) -> Option<i64> {
         const MICROS_PER_DAY: i64 = 86_400_000_000;
         match &self.values {
             Values::Timestamp { unit, .. } => {
@@ -186,13 +188,13 @@ impl Column {
 
     /// Marks the value that was just appended as there.
     #[inline]
-    pub(super) fn note_value(&mut self) {
+    pub(in crate::formats) fn note_value(&mut self) {
         if self.is_built {
             self.nulls.append_non_null();
         }
     }
 
-    pub(super) fn push_bool(&mut self, value: bool) -> Result<(), RejectReason> {
+    pub(in crate::formats) fn push_bool(&mut self, value: bool) -> Result<(), RejectReason> {
         let Values::Bool(values) = &mut self.values else { return Err(RejectReason::WrongType) };
         if self.is_built {
             values.append(value);
@@ -235,7 +237,7 @@ impl Column {
 
     /// Appends what UTF-8 text stands for, where the column takes text.
     #[inline]
-    pub(super) fn push_text(&mut self, text: &[u8]) -> Result<(), RejectReason> {
+    pub(in crate::formats) fn push_text(&mut self, text: &[u8]) -> Result<(), RejectReason> {
         let is_built = self.is_built;
         match &mut self.values {
             Values::Bytes { bytes, offsets, form } => push_bytes(bytes, offsets, *form, text, is_built)?,
@@ -260,7 +262,7 @@ impl Column {
     }
 
     /// Appends a JSON value as its text, where the column takes any.
-    pub(super) fn push_raw(&mut self, text: &[u8]) -> Result<(), RejectReason> {
+    pub(in crate::formats) fn push_raw(&mut self, text: &[u8]) -> Result<(), RejectReason> {
         let Values::Bytes { bytes, offsets, form: BytesForm::Json } = &mut self.values else {
             return Err(RejectReason::WrongType);
         };
@@ -271,7 +273,7 @@ impl Column {
 
     /// Whether it takes any JSON value.
     #[inline]
-    pub(super) fn is_raw(&self) -> bool {
+    pub(in crate::formats) fn is_raw(&self) -> bool {
         matches!(self.values, Values::Bytes { form: BytesForm::Json, .. })
     }
 
@@ -314,7 +316,7 @@ impl Column {
     }
 
     /// Forgets everything after the first `rows` values.
-    pub(super) fn truncate(&mut self, rows: usize) {
+    pub(in crate::formats) fn truncate(&mut self, rows: usize) {
         if !self.is_built {
             return;
         }
@@ -359,7 +361,7 @@ fn cut(offsets: &mut Vec<i32>, rows: usize) -> usize {
 
 /// Appends the end of a value. Batches are cut long before 31 bits are full, save by a record that alone fills them.
 #[inline]
-pub(super) fn push_offset(offsets: &mut Vec<i32>, end: usize) -> Result<(), RejectReason> {
+pub(in crate::formats) fn push_offset(offsets: &mut Vec<i32>, end: usize) -> Result<(), RejectReason> {
     offsets.push(i32::try_from(end).map_err(|_| RejectReason::RecordTooLong)?);
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::json::JsonRecords;
 use super::options::{DecodeLimits, TextFormat};
 use super::record_numbers::RecordNumbers;
 use super::reject::{Place, Rejects};
-use super::rows::Rows;
+use super::rows::{Rows, RowsOptions};
 use crate::{Error, Result};
 
 /// What a decoder is made from.
@@ -268,7 +268,13 @@ impl Reader {
         };
         let format = options.format.name();
         let mut maker = ColumnMaker { timestamp_format, on_extra, is_nested, format, paths: Vec::new() };
-        let rows = Rows::new(&options, &mut maker)?;
+        let rows = RowsOptions {
+            schema: &options.schema,
+            projection: options.projection.as_deref(),
+            defaults: &options.defaults,
+            limits: options.limits,
+        };
+        let rows = Rows::new(rows, &mut maker)?;
 
         let records = match options.format {
             TextFormat::Json(json) => {

@@ -6,13 +6,13 @@ use crate::Error;
 
 /// Number of a declared column, nested ones included, for naming it in a reject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ColumnNumber(pub(super) u32);
+pub(in crate::formats) struct ColumnNumber(pub(in crate::formats) u32);
 
 /// Why a record is rejected, and for which column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) reason: RejectReason,
-    pub(super) column: Option<ColumnNumber>,
+pub(in crate::formats) struct Fault {
+    pub(in crate::formats) reason: RejectReason,
+    pub(in crate::formats) column: Option<ColumnNumber>,
 }
 
 impl From<RejectReason> for Fault {
@@ -23,9 +23,13 @@ impl From<RejectReason> for Fault {
 
 impl Fault {
     /// Names the column, unless a nested one is named already or the record as a whole is at fault.
-    pub(super) fn at(self, column: ColumnNumber) -> Self {
+    pub(in crate::formats) fn at(self, column: ColumnNumber) -> Self {
         match self.reason {
-            RejectReason::InvalidJson | RejectReason::DuplicateKey | RejectReason::UnknownField => self,
+            RejectReason::InvalidJson
+            | RejectReason::InvalidAvro
+            | RejectReason::InvalidProtobuf
+            | RejectReason::DuplicateKey
+            | RejectReason::UnknownField => self,
             _ => Self { reason: self.reason, column: self.column.or(Some(column)) },
         }
     }

@@ -243,7 +243,7 @@ fn read_colon(cursor: &mut Cursor<'_>) -> Result<(), Fault> {
 
 /// The keys of one kind of object: the declared ones, and undeclared ones once they were seen.
 #[derive(Debug)]
-pub(super) struct Names {
+pub(in crate::formats) struct Names {
     all: Vec<Name>,
     numbers: HashMap<Box<[u8]>, u32>,
     declared: u32,

@@ -31,20 +31,20 @@
 //! `DEFAULT` is for a field that is missing; a field that is null is null.
 
 mod base64;
-mod column;
+pub(super) mod column;
 mod csv;
 mod decoder;
-mod fault;
+pub(super) mod fault;
 mod frame;
 mod infer;
-mod json;
+pub(super) mod json;
 mod number;
-mod options;
+pub(super) mod options;
 mod record_numbers;
 mod reject;
-mod rows;
+pub(super) mod rows;
 mod scan;
-mod time;
+pub(super) mod time;
 
 #[cfg(test)]
 mod testing;

@@ -176,10 +176,10 @@ const WINDOWS_1252: [char; 32] = [
 
 /// How timestamps are written.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct TimestampFormat(pub(super) TimestampText);
+pub struct TimestampFormat(pub(in crate::formats) TimestampText);
 
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) enum TimestampText {
+pub(in crate::formats) enum TimestampText {
     #[default]
     Iso,
     /// A number since 1970, UTC, in this unit.
@@ -203,7 +203,13 @@ impl TimestampFormat {
         Pattern::parse(pattern).map(|pattern| Self(TimestampText::Pattern(pattern)))
     }
 
-    fn take(options: &mut OptionMap) -> Option<Self> {
+    /// Whether timestamps are numbers.
+    pub(crate) fn is_epoch(&self) -> bool {
+        matches!(self.0, TimestampText::Epoch(_))
+    }
+
+    /// Takes `timestamp_format` out of `options`; problems are reported there.
+    pub(crate) fn take(options: &mut OptionMap) -> Option<Self> {
         let entry = options.take("timestamp_format")?;
         let text = entry.value.to_string();
         let format = match text.as_str() {

@@ -12,7 +12,7 @@ const SECONDS_PER_DAY: i64 = 86_400;
 
 /// A `strftime` pattern, parsed once.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Pattern(Arc<[Item<'static>]>);
+pub(in crate::formats) struct Pattern(Arc<[Item<'static>]>);
 
 impl Pattern {
     /// Parses a pattern; `None` if it is none.

@@ -22,7 +22,7 @@ type Result<T> = std::result::Result<T, ArrowError>;
 
 impl Column {
     /// The values so far as an array; the column is empty afterwards.
-    pub(in super::super) fn finish(&mut self) -> Result<ArrayRef> {
+    pub(in crate::formats) fn finish(&mut self) -> Result<ArrayRef> {
         let nulls = self.nulls.finish();
         match &mut self.values {
             Values::Bool(values) => Ok(Arc::new(BooleanArray::new(values.finish(), nulls))),

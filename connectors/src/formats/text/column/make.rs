@@ -14,20 +14,20 @@ use crate::{Error, Result};
 
 /// What columns need to know beside their fields, and the names that they are given.
 #[derive(Debug)]
-pub(in super::super) struct ColumnMaker {
-    pub(in super::super) timestamp_format: TimestampFormat,
-    pub(in super::super) on_extra: OnExtra,
+pub(in crate::formats) struct ColumnMaker {
+    pub(in crate::formats) timestamp_format: TimestampFormat,
+    pub(in crate::formats) on_extra: OnExtra,
     /// Whether the format has lists, structs and maps.
-    pub(in super::super) is_nested: bool,
+    pub(in crate::formats) is_nested: bool,
     /// The format, for messages.
-    pub(in super::super) format: &'static str,
+    pub(in crate::formats) format: &'static str,
     /// Full names by [`ColumnNumber`].
-    pub(in super::super) paths: Vec<String>,
+    pub(in crate::formats) paths: Vec<String>,
 }
 
 impl ColumnMaker {
     /// Makes the column of `field`; its full name begins with `parent`.
-    pub(in super::super) fn make(&mut self, field: &Field, parent: &str, is_built: bool) -> Result<Column> {
+    pub(in crate::formats) fn make(&mut self, field: &Field, parent: &str, is_built: bool) -> Result<Column> {
         let path = if parent.is_empty() { field.name().clone() } else { format!("{parent}.{}", field.name()) };
         let number = ColumnNumber(u32::try_from(self.paths.len()).unwrap_or(u32::MAX));
         self.paths.push(path.clone());

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow_avro::reader::{Reader, ReaderBuilder};
 use arrow_schema::ArrowError;
 
-use super::Opened;
+use crate::formats::Opened;
 
 /// Opens an object container file.
 pub(crate) fn open(reader: impl Read + Send + 'static, batch_rows: usize) -> Result<Opened, ArrowError> {

@@ -1,0 +1,89 @@
+//! The columns of a schema, where a source declares none.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Float32Array, Float64Array, Int32Array, Int64Array, StringArray, new_null_array,
+};
+use arrow_schema::{DataType, Field, Fields};
+
+use super::resolve::arrow_type;
+use super::schema::{AvroField, AvroSchema, AvroType, TypeId};
+
+/// Columns, and for each what a missing field means.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct InferredColumns {
+    pub(crate) fields: Fields,
+    pub(crate) defaults: Vec<Option<ArrayRef>>,
+}
+
+/// The columns of a record's fields, all nullable: one version's guarantee is none for the next.
+///
+/// # Errors
+/// Says which field no column holds, and what to do.
+pub(crate) fn infer(schema: &AvroSchema) -> Result<InferredColumns, String> {
+    let AvroType::Record { fields, .. } = schema.get(schema.root) else {
+        return Err(format!("it is the schema of {}, not of a record", schema.describe(schema.root)));
+    };
+    let mut above = vec![schema.root];
+    let columns = fields_of(schema, fields, &mut above)?;
+    let defaults = fields.iter().zip(&columns).map(|(field, column)| default(field, column.data_type())).collect();
+    Ok(InferredColumns { fields: columns, defaults })
+}
+
+fn fields_of(schema: &AvroSchema, fields: &[AvroField], above: &mut Vec<TypeId>) -> Result<Fields, String> {
+    let columns = fields.iter().map(|field| {
+        let data_type = data_type(schema, field.type_id, &field.name, above)?;
+        Ok(Field::new(&field.name, data_type, true))
+    });
+    columns.collect::<Result<Vec<_>, String>>().map(Fields::from)
+}
+
+fn data_type(schema: &AvroSchema, id: TypeId, name: &str, above: &mut Vec<TypeId>) -> Result<DataType, String> {
+    let declare = "declare the columns of the source, without it or with a type that you choose";
+    match schema.get(id) {
+        AvroType::Null => Err(format!("field `{name}` is always null: {declare}")),
+        AvroType::Union { branches } => {
+            let mut others = branches.iter().filter(|branch| *schema.get(**branch) != AvroType::Null);
+            match (others.next(), others.next()) {
+                (Some(only), None) => data_type(schema, *only, name, above),
+                _ => Err(format!("field `{name}` is a {}, which no column holds: {declare}", schema.describe(id))),
+            }
+        }
+        AvroType::Array { items } => {
+            let item = data_type(schema, *items, name, above)?;
+            Ok(DataType::List(Arc::new(Field::new_list_field(item, true))))
+        }
+        AvroType::Map { values } => {
+            let value = Field::new("value", data_type(schema, *values, name, above)?, true);
+            let entries = vec![Field::new("key", DataType::Utf8, false), value];
+            Ok(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false))
+        }
+        AvroType::Record { name: record, fields } => {
+            if above.contains(&id) {
+                return Err(format!("field `{name}` is within itself (record `{record}`): {declare}"));
+            }
+            above.push(id);
+            let columns = fields_of(schema, fields, above);
+            above.pop();
+            Ok(DataType::Struct(columns?))
+        }
+        plain => arrow_type(plain).ok_or_else(|| format!("field `{name}` is no column: {declare}")),
+    }
+}
+
+/// The reader's default of a field, where it is a plain value.
+fn default(field: &AvroField, data_type: &DataType) -> Option<ArrayRef> {
+    let value = field.default.as_ref()?;
+    Some(match data_type {
+        _ if value.is_null() => new_null_array(data_type, 1),
+        DataType::Boolean => Arc::new(BooleanArray::from(vec![value.as_bool()?])),
+        DataType::Int32 => Arc::new(Int32Array::from(vec![i32::try_from(value.as_i64()?).ok()?])),
+        DataType::Int64 => Arc::new(Int64Array::from(vec![value.as_i64()?])),
+        #[expect(clippy::cast_possible_truncation, reason = "the nearest value of a 32-bit float is meant")]
+        DataType::Float32 => Arc::new(Float32Array::from(vec![value.as_f64()? as f32])),
+        DataType::Float64 => Arc::new(Float64Array::from(vec![value.as_f64()?])),
+        DataType::Utf8 => Arc::new(StringArray::from(vec![value.as_str()?])),
+        _ => return None,
+    })
+}

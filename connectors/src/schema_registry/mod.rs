@@ -1,0 +1,172 @@
+//! Schemas by their numbers, from a registry that speaks the protocol of Confluent's.
+//!
+//! A schema never changes under its number. So each is asked for once, kept in memory and beside the pipeline's state, and
+//! not asked for again, by this process or by later ones: what was read once can be read while the registry is away.
+//!
+//! ```text
+//! record: 0, number (4 bytes), data ─► number ─► memory ─► state/schemas/… ─► GET /schemas/ids/{number}
+//! ```
+
+mod client;
+mod kept;
+mod options;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use self::client::RegistryClient;
+use self::kept::KeptSchemas;
+pub(crate) use self::options::SchemaRegistryOptions;
+use crate::{Error, Location, Result};
+
+/// Number of a schema in its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SchemaId(pub(crate) u32);
+
+impl SchemaId {
+    /// The number before a record's data, and the data; `None` where a record has none.
+    pub(crate) fn split(value: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, data) = value.split_first_chunk::<5>()?;
+        let [0, number @ ..] = *head else { return None };
+        Some((Self(u32::from_be_bytes(number)), data))
+    }
+}
+
+/// A schema as the registry has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RegisteredSchema {
+    /// Its language.
+    #[serde(rename = "schemaType", default)]
+    pub(crate) language: SchemaLanguage,
+    /// Its text.
+    pub(crate) schema: String,
+    /// The schemas that it refers to, each before those that refer to it.
+    #[serde(default)]
+    pub(crate) references: Vec<ReferredSchema>,
+}
+
+/// A schema that another one refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReferredSchema {
+    /// What it is called there: the full name of a type (Avro), the path of an import (Protobuf).
+    pub(crate) name: String,
+    /// Its text.
+    pub(crate) schema: String,
+}
+
+/// What a schema is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum SchemaLanguage {
+    /// Registries leave it out.
+    #[default]
+    Avro,
+    Protobuf,
+    Json,
+}
+
+impl SchemaLanguage {
+    /// For messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Avro => "Avro",
+            Self::Protobuf => "Protobuf",
+            Self::Json => "JSON Schema",
+        }
+    }
+}
+
+/// A registry, with what is known of it.
+#[derive(Debug)]
+pub(crate) struct SchemaRegistry {
+    client: RegistryClient,
+    kept: Option<KeptSchemas>,
+    runtime: Handle,
+    /// Schemas that were asked for, those that there are none of too: within one process, a record is what it was.
+    known: Mutex<HashMap<SchemaId, Option<Arc<RegisteredSchema>>>>,
+}
+
+impl SchemaRegistry {
+    /// A registry; asks nothing. What it answers is kept below `state`. Must be called within a runtime.
+    pub(crate) fn new(options: &SchemaRegistryOptions, state: Option<&Location>) -> Result<Self> {
+        let runtime = Handle::try_current().map_err(|error| Error::Internal {
+            message: format!("a registry is opened outside of a runtime: {error}"),
+        })?;
+        let kept = state.map(|state| KeptSchemas::new(state, options.url()));
+        Ok(Self { client: RegistryClient::new(options)?, kept, runtime, known: Mutex::default() })
+    }
+
+    /// Where it is, for messages.
+    pub(crate) fn url(&self) -> &str {
+        self.client.url()
+    }
+
+    /// The schema of a number; `None` where the registry says that there is none. Blocks: not for tasks of the runtime.
+    pub(crate) fn schema(&self, id: SchemaId) -> Result<Option<Arc<RegisteredSchema>>> {
+        // Held while asking, so that scans side by side ask once.
+        let poisoned = |_| Error::Internal { message: "a question to the schema registry panicked".to_owned() };
+        let mut known = self.known.lock().map_err(poisoned)?;
+        if let Some(found) = known.get(&id) {
+            return Ok(found.clone());
+        }
+        let found = self.runtime.block_on(self.find(id))?.map(Arc::new);
+        known.insert(id, found.clone());
+        Ok(found)
+    }
+
+    async fn find(&self, id: SchemaId) -> Result<Option<RegisteredSchema>> {
+        let name = id.0.to_string();
+        if let Some(schema) = self.kept(&name).await? {
+            return Ok(Some(schema));
+        }
+        let found = self.client.schema(id).await?;
+        if let Some(schema) = &found {
+            self.keep(&name, schema).await?;
+        }
+        Ok(found)
+    }
+
+    /// The schema that the columns of a source are taken from: the newest of `subject`, or the one that was kept as
+    /// such, so that a source stays what it was.
+    pub(crate) async fn columns_of(&self, subject: &str) -> Result<RegisteredSchema> {
+        if let Some(schema) = self.kept(&subject_name(subject)).await? {
+            return Ok(schema);
+        }
+        self.client.newest(subject).await?.ok_or_else(|| Error::Invalid {
+            message: format!(
+                "schema registry `{}` has no subject `{subject}` to take the columns from; declare the columns, or name \
+                 the subject with `subject`",
+                self.url()
+            ),
+        })
+    }
+
+    /// Keeps the schema that the columns were taken from. Blocks: not for tasks of the runtime.
+    pub(crate) fn keep_columns(&self, subject: &str, schema: &RegisteredSchema) -> Result<()> {
+        self.runtime.block_on(self.keep(&subject_name(subject), schema))
+    }
+
+    async fn kept(&self, name: &str) -> Result<Option<RegisteredSchema>> {
+        match &self.kept {
+            Some(kept) => kept.read(name).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn keep(&self, name: &str, schema: &RegisteredSchema) -> Result<()> {
+        match &self.kept {
+            Some(kept) => kept.write(name, schema).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn subject_name(subject: &str) -> String {
+    format!("subject-{subject}")
+}
+
+#[cfg(test)]
+mod tests;

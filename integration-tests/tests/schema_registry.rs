@@ -1,0 +1,208 @@
+//! Topics whose records are written with schemas, through the whole program.
+
+use anyhow::Result;
+use bessemer_integration_tests::{Bessemer, KafkaCluster, Pipeline, RegistryMood, SchemaRegistry};
+use serde_json::Value;
+
+const ORDER_1: &str = r#"{"type": "record", "name": "Order", "fields": [
+    {"name": "id", "type": "int"}, {"name": "customer", "type": "string"}]}"#;
+const ORDER_2: &str = r#"{"type": "record", "name": "Order", "fields": [
+    {"name": "note", "type": ["null", "string"], "default": null}, {"name": "id", "type": "long"},
+    {"name": "customer", "type": ["null", "string"]}, {"name": "amount", "type": "float"}]}"#;
+const COLUMNS: &str = "(id BIGINT NOT NULL, customer VARCHAR, amount DOUBLE DEFAULT 9.5)";
+
+/// A whole number and a text as Avro writes them; both short.
+fn long(value: u8) -> Vec<u8> {
+    assert!(value < 64);
+    vec![value << 1]
+}
+
+fn text(value: &str) -> Vec<u8> {
+    [long(u8::try_from(value.len()).unwrap_or(u8::MAX)), value.as_bytes().to_vec()].concat()
+}
+
+fn framed(schema: u32, data: &[&[u8]]) -> Vec<u8> {
+    [&[0], &schema.to_be_bytes()[..], &data.concat()].concat()
+}
+
+/// An order as the first and as the second version of its schema writes it.
+fn order_1(id: u8, customer: &str) -> Vec<u8> {
+    framed(1, &[&long(id), &text(customer)])
+}
+
+fn order_2(id: u8, customer: Option<&str>, amount: f32) -> Vec<u8> {
+    let customer = customer.map_or_else(|| long(0), |customer| [long(1), text(customer)].concat());
+    framed(2, &[&[long(1), text("n")].concat(), &long(id), &customer, &amount.to_le_bytes()])
+}
+
+struct World {
+    cluster: KafkaCluster,
+    registry: SchemaRegistry,
+    bessemer: Bessemer,
+}
+
+impl World {
+    fn new() -> Result<Self> {
+        let (cluster, registry) = (KafkaCluster::start(1)?, SchemaRegistry::start()?);
+        cluster.create_topic("orders", 1)?;
+        Ok(Self { cluster, registry, bessemer: Bessemer::find()? })
+    }
+
+    fn send(&self, values: &[Vec<u8>]) -> Result<()> {
+        self.cluster.send("orders", 0, values)
+    }
+
+    /// A pipeline that selects `query` from the topic, whose source has `columns` and `options`.
+    fn pipeline(&self, columns: &str, options: &str, query: &str) -> Result<Pipeline> {
+        Pipeline::new(&format!(
+            "CREATE PIPELINE orders;
+             CREATE SOURCE orders {columns} INCLUDE OFFSET AS at
+             WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'orders', {options});
+             CREATE FEATURE SET seen WITH (path = 'features/seen') AS SELECT {query} FROM orders;",
+            self.cluster.bootstrap_servers()
+        ))
+    }
+
+    fn of_registry(&self, format: &str) -> String {
+        format!("format = '{format}', schema_registry = '{}'", self.registry.url())
+    }
+
+    fn run(&self, pipeline: &Pipeline) -> Result<Value> {
+        self.bessemer.json(["run", &pipeline.path(), "--json"])
+    }
+
+    /// What is in quarantine of the source: offset, reason, column and number of schema of each record.
+    fn quarantined(&self, pipeline: &Pipeline) -> Result<Vec<String>> {
+        let outcome = self.bessemer.call(["quarantine", &pipeline.path(), "orders", "--json"])?;
+        outcome.expect_code(0)?;
+        let told = |line: &str| -> Result<String> {
+            let row: Value = serde_json::from_str(line)?;
+            let part = |name: &str| row[name].to_string().replace('"', "");
+            Ok(format!("{} {} {} {}", part("offset"), part("reason"), part("column"), part("schema_id")))
+        };
+        outcome.stdout.lines().map(told).collect()
+    }
+
+    fn check_balance(&self, pipeline: &Pipeline, records: usize, undecodable: usize) -> Result<()> {
+        let ledger = self.bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+        assert_eq!(ledger["balanced"], true);
+        let source = &ledger["sources"][0];
+        assert_eq!((&source["records"], &source["undecodable"]), (&records.into(), &undecodable.into()));
+        Ok(())
+    }
+}
+
+fn rows(pipeline: &Pipeline) -> Result<Vec<String>> {
+    Ok(pipeline.rows("seen")?.sorted().rows.into_iter().map(|row| row.join(" ")).collect())
+}
+
+#[test]
+fn avro_of_several_versions_is_read_and_what_cannot_be_is_in_quarantine() -> Result<()> {
+    let world = World::new()?;
+    world.registry.register(1, "orders-value", "AVRO", ORDER_1);
+    world.registry.register(2, "orders-value", "AVRO", ORDER_2);
+    let pipeline = world.pipeline(COLUMNS, &world.of_registry("avro"), "at, id, customer, amount")?;
+    world.send(&[
+        order_1(1, "ann"),
+        order_2(2, None, 1.5),
+        framed(99, &[&long(3)]),
+        b"{\"id\": 4}".to_vec(),
+        order_1(5, "bob")[..8].to_vec(),
+        order_1(6, "eve"),
+    ])?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["0 1 ann 9.5", "1 2 \\N 1.5", "5 6 eve 9.5"]);
+    let expected = ["2 unknown_schema_id null 99", "3 invalid_framing null null", "4 invalid_avro null 1"];
+    assert_eq!(world.quarantined(&pipeline)?, expected);
+    world.check_balance(&pipeline, 6, 3)?;
+    assert_eq!(world.registry.asked(), 3, "each schema is asked for once");
+    Ok(())
+}
+
+#[test]
+fn what_was_asked_once_is_read_while_the_registry_is_away() -> Result<()> {
+    let world = World::new()?;
+    world.registry.register(1, "orders-value", "AVRO", ORDER_1);
+    let pipeline = world.pipeline(COLUMNS, &world.of_registry("avro"), "at, id, customer")?;
+    world.send(&[order_1(1, "ann")])?;
+    world.run(&pipeline)?;
+
+    world.registry.set_mood(RegistryMood::Away);
+    world.send(&[order_1(2, "bob")])?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["0 1 ann", "1 2 bob"]);
+
+    // A new schema needs the registry: nothing is committed, and nothing is lost.
+    world.registry.register(2, "orders-value", "AVRO", ORDER_2);
+    world.send(&[order_1(3, "eve"), order_2(4, Some("dan"), 0.5)])?;
+    let outcome = world.bessemer.call(["run", &pipeline.path()])?;
+    outcome.expect_code(3)?;
+    assert!(outcome.stderr.contains("cannot ask for schema 2 at schema registry"), "{}", outcome.stderr);
+    assert_eq!(rows(&pipeline)?.len(), 2);
+
+    world.registry.set_mood(RegistryMood::Well);
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["0 1 ann", "1 2 bob", "2 3 eve", "3 4 dan"]);
+    world.check_balance(&pipeline, 4, 0)
+}
+
+#[test]
+fn columns_may_come_from_the_registry_and_stay_what_they_were() -> Result<()> {
+    let world = World::new()?;
+    world.registry.register(1, "orders-value", "AVRO", ORDER_1);
+    let pipeline = world.pipeline("", &world.of_registry("avro"), "*")?;
+    world.send(&[order_1(1, "ann")])?;
+    world.run(&pipeline)?;
+    world.registry.set_mood(RegistryMood::Away);
+    world.send(&[order_1(2, "bob")])?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["1 ann 0", "2 bob 1"]);
+
+    // A new version that the columns still hold.
+    world.registry.set_mood(RegistryMood::Well);
+    let evolved = ORDER_1.replace(r#""string"}"#, r#""string"}, {"name": "more", "type": "int"}"#);
+    world.registry.register(3, "orders-value", "AVRO", &evolved);
+    world.send(&[framed(3, &[&long(3), &text("eve"), &long(7)])])?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["1 ann 0", "2 bob 1", "3 eve 2"]);
+    Ok(())
+}
+
+#[test]
+fn a_schema_that_contradicts_the_columns_stops_the_run_or_costs_its_records() -> Result<()> {
+    let world = World::new()?;
+    world.registry.register(1, "orders-value", "AVRO", ORDER_1);
+    world.registry.register(2, "orders-value", "AVRO", ORDER_2);
+    world.registry.register(7, "orders-value", "JSON", "{}");
+    world.send(&[order_1(1, "ann"), order_2(2, None, 0.5), framed(7, &[])])?;
+    let columns = "(id INT NOT NULL, customer VARCHAR)";
+    let stops = world.pipeline(columns, &world.of_registry("avro"), "id, customer")?;
+    let outcome = world.bessemer.call(["run", &stops.path()])?;
+    outcome.expect_code(4)?;
+    let words = "does not fit source `orders`: column `id` is Int32 in the definition and long as it is written";
+    assert!(outcome.stderr.contains("schema 2 of") && outcome.stderr.contains(words), "{}", outcome.stderr);
+
+    let options = format!("{}, on_error = 'quarantine'", world.of_registry("avro"));
+    let goes_on = world.pipeline(columns, &options, "id, customer")?;
+    world.run(&goes_on)?;
+    assert_eq!(rows(&goes_on)?, ["1 ann"]);
+    assert_eq!(world.quarantined(&goes_on)?, ["1 schema_mismatch id 2", "2 schema_mismatch null 7"]);
+    Ok(())
+}
+
+#[test]
+fn avro_without_a_registry_is_read_by_the_schema_of_a_file() -> Result<()> {
+    let world = World::new()?;
+    let pipeline = world.pipeline("", "format = 'avro', schema_file = 'schemas/order.avsc'", "at, id, customer")?;
+    world.send(&[order_1(1, "ann")[5..].to_vec(), order_1(2, "bob"), Vec::new()])?;
+    let outcome = world.bessemer.call(["run", &pipeline.path()])?;
+    outcome.expect_code(2)?;
+    assert!(outcome.stderr.contains("cannot read schema file"), "{}", outcome.stderr);
+
+    std::fs::create_dir(pipeline.folder().join("schemas"))?;
+    std::fs::write(pipeline.folder().join("schemas/order.avsc"), ORDER_1)?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["0 1 ann"]);
+    assert_eq!(world.quarantined(&pipeline)?, ["1 invalid_avro null null", "2 invalid_avro null null"]);
+    Ok(())
+}
