@@ -29,4 +29,6 @@ pub mod sink;
 
 pub use error::{Error, Result, TooManyBad};
 pub use location::{Location, StoreOptions};
+#[cfg(feature = "kafka")]
+pub use source::OffsetLog;
 pub use source::{Source, SourceOptions};

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow_schema::{Field, Schema, SchemaRef};
+#[cfg(feature = "kafka")]
+use bessemer_schemas::OffsetRange;
 use bessemer_schemas::{Diagnostic, OptionMap, SourceDefinition, SourceKind, Span, nearest};
 use datafusion_catalog::TableProvider;
 
 use crate::default_value::default_value;
 #[cfg(feature = "kafka")]
-use crate::kafka::{KafkaSource, KafkaSourceOptions};
+use crate::kafka::{Backlog, KafkaSource, KafkaSourceOptions};
 use crate::object_store::{ObjectSource, ObjectSourceOptions};
 use crate::{Error, Location, Result};
 
@@ -32,6 +34,26 @@ pub enum Source {
     /// Topics of Kafka.
     #[cfg(feature = "kafka")]
     Kafka(Arc<KafkaSource>),
+    /// A log of offsets that was made elsewhere.
+    #[cfg(feature = "kafka")]
+    Log(Arc<dyn OffsetLog>),
+}
+
+/// A log of offsets that is made elsewhere, as the store of [`crate::Location::in_store`] is: in memory, by a script.
+#[cfg(feature = "kafka")]
+#[async_trait::async_trait]
+pub trait OffsetLog: std::fmt::Debug + Send + Sync {
+    /// Its name.
+    fn name(&self) -> &str;
+    /// Its columns.
+    fn schema(&self) -> &SchemaRef;
+    /// The log as a table of DataFusion, with row identity as its last column or without. What it reads comes from the
+    /// session's [`crate::scan::EpochScans`], which it reports to.
+    fn table_provider(&self, with_origin: bool) -> Arc<dyn TableProvider>;
+    /// What is there beyond `read`: the offsets that were read so far.
+    async fn backlog(&self, read: Vec<OffsetRange>) -> Result<Backlog>;
+    /// Learns what was committed. Nothing depends on it.
+    async fn acknowledge(&self, read: Vec<OffsetRange>) -> Result<()>;
 }
 
 /// Names of connectors that people try, with what to write instead.
@@ -95,6 +117,8 @@ impl Source {
             Self::Objects(source) => source.name(),
             #[cfg(feature = "kafka")]
             Self::Kafka(source) => source.name(),
+            #[cfg(feature = "kafka")]
+            Self::Log(log) => log.name(),
         }
     }
 
@@ -103,7 +127,7 @@ impl Source {
         match self {
             Self::Objects(source) => source.kind(),
             #[cfg(feature = "kafka")]
-            Self::Kafka(_) => SourceKind::Log,
+            Self::Kafka(_) | Self::Log(_) => SourceKind::Log,
         }
     }
 
@@ -113,6 +137,8 @@ impl Source {
             Self::Objects(source) => source.schema(),
             #[cfg(feature = "kafka")]
             Self::Kafka(source) => source.schema(),
+            #[cfg(feature = "kafka")]
+            Self::Log(log) => log.schema(),
         }
     }
 
@@ -122,6 +148,8 @@ impl Source {
             Self::Objects(source) => source.table_provider(with_origin),
             #[cfg(feature = "kafka")]
             Self::Kafka(source) => source.table_provider(with_origin),
+            #[cfg(feature = "kafka")]
+            Self::Log(log) => log.table_provider(with_origin),
         }
     }
 
@@ -133,6 +161,8 @@ impl Source {
             }
             #[cfg(feature = "kafka")]
             Self::Kafka(source) => format!("kafka {}", source.options().topics_text()),
+            #[cfg(feature = "kafka")]
+            Self::Log(log) => format!("log {}", log.name()),
         }
     }
 
@@ -142,6 +172,8 @@ impl Source {
             Self::Objects(source) => source.options().decoding_text(),
             #[cfg(feature = "kafka")]
             Self::Kafka(source) => source.options().decoding_text(),
+            #[cfg(feature = "kafka")]
+            Self::Log(_) => String::new(),
         }
     }
 }

@@ -113,6 +113,12 @@ pub(crate) fn parse(paths: &[PathBuf]) -> Result<Parsed> {
 /// Opens the sources and plans the queries. `partitions` is that of the last manifest, if there is one.
 pub(crate) async fn load(mut parsed: Parsed, partitions: Option<u32>) -> Result<Loaded> {
     let (sources, diagnostics) = open_sources(&parsed).await?;
+    parsed.warnings.extend(diagnostics);
+    plan_over(parsed, sources, partitions)
+}
+
+/// Plans the queries over sources that are open.
+pub(crate) fn plan_over(mut parsed: Parsed, sources: Vec<Source>, partitions: Option<u32>) -> Result<Loaded> {
     let session = bessemer_transforms::session(&SessionOptions {
         partitions: partitions_of(&parsed.settings, partitions),
         memory_bytes: usize::try_from(parsed.settings.memory_bytes).unwrap_or(usize::MAX),
@@ -122,7 +128,7 @@ pub(crate) async fn load(mut parsed: Parsed, partitions: Option<u32>) -> Result<
     })?;
     let sets: Vec<_> = parsed.sets.iter().map(Some).collect();
     let (plan, problems) = plan(&parsed.definition, &sources, &sets, &session);
-    parsed.warnings.extend(diagnostics.into_iter().chain(problems));
+    parsed.warnings.extend(problems);
     parsed.warnings.sort_by_key(|diagnostic| diagnostic.span);
     if parsed.warnings.iter().any(Diagnostic::is_error) {
         return Err(Error::Definition { files: parsed.definition.files, diagnostics: parsed.warnings });

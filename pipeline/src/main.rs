@@ -14,6 +14,7 @@ mod daemon;
 #[cfg(feature = "kafka")]
 mod demo;
 mod error;
+mod host;
 mod load;
 mod output;
 mod progress;

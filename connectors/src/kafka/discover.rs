@@ -43,6 +43,11 @@ pub struct Backlog {
 }
 
 impl Backlog {
+    /// What is left of each partition, from where it was read to its end.
+    pub fn new(left: impl IntoIterator<Item = OffsetRange>) -> Self {
+        Self { left: left.into_iter().collect() }
+    }
+
     /// The next slice: as much of every partition as of the others, so that none runs ahead. Partitions that were just
     /// found are in it even if they are empty. Empty when nothing is left.
     pub fn next_slice(&mut self, limits: &mut SliceLimits) -> Vec<OffsetRange> {
@@ -91,7 +96,7 @@ impl KafkaSource {
         let options = self.options();
         let described = describe(options, consumer)?;
         let is_first = read.is_empty();
-        let mut left = VecDeque::new();
+        let mut left = Vec::new();
         let starts = if is_first { starts(options, consumer, &described)? } else { vec![None; described.len()] };
         for (partition, start) in described.iter().zip(starts) {
             let so_far = read
@@ -106,10 +111,10 @@ impl KafkaSource {
                 continue;
             }
             let Described { topic, partition, end, topic_id, .. } = partition.clone();
-            left.push_back(OffsetRange { topic, partition, start, end, topic_id });
+            left.push(OffsetRange { topic, partition, start, end, topic_id });
         }
         self.check_gone(read, &described)?;
-        Ok(Backlog { left })
+        Ok(Backlog::new(left))
     }
 
     /// Where reading goes on; an error where it cannot.

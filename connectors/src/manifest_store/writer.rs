@@ -73,8 +73,8 @@ pub struct ReplacedFiles {
 }
 
 impl ManifestStore {
-    /// Takes the pipeline over: takes the lock on local disk, and commits an epoch with an empty slice and a random
-    /// claim, after which every older writer's next commit fails.
+    /// Takes the pipeline over: takes the lock on local disk, and commits an epoch with an empty slice and `claim`, after
+    /// which every older writer's next commit fails. The claim is drawn at random: no other writer has the same.
     ///
     /// `define` says what epochs are made under from here, or refuses, in view of exactly the history that this writer
     /// will follow: it is asked again whenever another writer comes first.
@@ -82,15 +82,6 @@ impl ManifestStore {
     /// # Cancel safety
     /// Cancelled, the pipeline may be taken over all the same.
     pub async fn open_for_writing<E: From<Error>>(
-        &self,
-        info: WriterInfo,
-        define: impl FnMut(&History) -> Result<DefinitionDigest, E>,
-        now_micros: i64,
-    ) -> Result<EpochWriter, E> {
-        self.open_with_claim(Claim(rand::random()), info, define, now_micros).await
-    }
-
-    pub(super) async fn open_with_claim<E: From<Error>>(
         &self,
         claim: Claim,
         info: WriterInfo,

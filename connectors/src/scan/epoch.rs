@@ -209,9 +209,8 @@ impl EpochScans {
         }
     }
 
-    /// Ranges and number of a Kafka source; nothing of it is read where it has none.
-    #[cfg(feature = "kafka")]
-    pub(crate) fn offsets(&self, source: &str) -> (Arc<[ScanOffsets]>, u64) {
+    /// Ranges of a log of offsets, and the source's number in row identity; nothing of it is read where it has none.
+    pub fn offsets(&self, source: &str) -> (Arc<[ScanOffsets]>, u64) {
         match self.sources.get(source) {
             Some(SourceScans { input: ScanInput::Offsets(ranges), number, .. }) => (Arc::clone(ranges), *number),
             _ => (Arc::from([]), 0),
@@ -225,7 +224,7 @@ impl EpochScans {
     }
 
     /// Where a scan of `source` that is being planned reports: the first one in an epoch does it for all.
-    pub(crate) fn reporter(&self, source: &str) -> Reporter {
+    pub fn reporter(&self, source: &str) -> Reporter {
         let is_first = |scans: &SourceScans| !scans.has_reporter.swap(true, Ordering::AcqRel);
         let reports_objects = self.reports.is_some() && self.sources.get(source).is_some_and(is_first);
         Reporter { reports: self.reports.clone(), reports_objects }
@@ -234,7 +233,7 @@ impl EpochScans {
 
 /// Where one scan reports, and what.
 #[derive(Debug, Clone)]
-pub(crate) struct Reporter {
+pub struct Reporter {
     reports: Option<mpsc::Sender<ScanReport>>,
     reports_objects: bool,
 }
@@ -246,7 +245,7 @@ impl Reporter {
     }
 
     /// Sends rejects or a ledger, waiting for room. Where the epoch is gone already there is nobody to wait for.
-    pub(crate) async fn send(&self, report: ScanReport) {
+    pub async fn send(&self, report: ScanReport) {
         if let (true, Some(reports)) = (self.reports_objects, &self.reports) {
             // A closed queue means that the epoch was abandoned; the plan is about to be dropped.
             drop(reports.send(report).await);

@@ -6,5 +6,4 @@ mod epoch;
 
 pub(crate) use admit::{Admission, Latest, Refusal};
 pub(crate) use emit::{Emitter, stream_of};
-pub(crate) use epoch::Reporter;
-pub use epoch::{EpochScans, ScanInput, ScanObject, ScanOffsets, ScanReport};
+pub use epoch::{EpochScans, Reporter, ScanInput, ScanObject, ScanOffsets, ScanReport};

@@ -85,6 +85,8 @@ impl Discovered {
                 }
                 #[cfg(feature = "kafka")]
                 Source::Kafka(source) => Arrival::Offsets(source.backlog(history.offsets_read(name)).await?),
+                #[cfg(feature = "kafka")]
+                Source::Log(log) => Arrival::Offsets(log.backlog(history.offsets_read(name)).await?),
             };
             let appended = readers().any(|set| set.kind == SetKind::Append);
             logs.push(Log { name: name.to_owned(), arrival, appended });

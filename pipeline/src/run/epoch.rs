@@ -14,9 +14,9 @@ use bessemer_transforms::{LedgerShape, PlannedSet, SetKind};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::Run;
 use super::intake::{Intake, Taken};
 use super::set::{self, Attempt, SetOutcome};
-use super::{Run, now_micros};
 use crate::error::{Error, Result};
 
 /// What one epoch is to do.
@@ -211,7 +211,7 @@ impl Run<'_> {
             sets,
             quarantine: taken.quarantine,
             bad_records: taken.bad_records,
-            committed_at: now_micros(),
+            committed_at: self.host.now_micros(),
             ..self.writer.draft(ManifestKind::Data, started_at)
         })
     }
@@ -239,7 +239,7 @@ impl Run<'_> {
     async fn fail(&mut self, failure: Failure, started_at: i64) -> Result<()> {
         let manifest = Manifest {
             failure: Some(failure.clone()),
-            committed_at: now_micros(),
+            committed_at: self.host.now_micros(),
             ..self.writer.draft(ManifestKind::Failed, started_at)
         };
         self.writer.commit(manifest, &[]).await.map_err(|error| self.commit_error(error))?;

@@ -24,13 +24,16 @@ mod summary;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bessemer_connectors::manifest_store::{EpochWriter, ManifestStore, ReplacedFiles};
 use bessemer_schemas::{Epoch, ErrorKind};
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::error::{Error, Result};
+use crate::host::{Host, Machine};
 use crate::load::{self, Loaded, Parsed};
 use crate::output::plural;
 use crate::progress::Progress;
@@ -49,6 +52,14 @@ pub(crate) struct RunOptions {
     pub(crate) from_now: bool,
 }
 
+/// What a run is given by the process that it is in.
+#[derive(Debug, Clone, Copy)]
+struct Surroundings<'a> {
+    progress: &'a Progress,
+    cancel: &'a CancellationToken,
+    host: &'a dyn Host,
+}
+
 /// A run in progress: the one owner of the pipeline.
 #[derive(Debug)]
 struct Run<'a> {
@@ -57,6 +68,7 @@ struct Run<'a> {
     writer: EpochWriter,
     progress: &'a Progress,
     cancel: &'a CancellationToken,
+    host: &'a dyn Host,
     tally: Tally,
     /// Files that commits of this run put out of force; they go when the run ends.
     replaced: Vec<ReplacedFiles>,
@@ -73,24 +85,26 @@ pub(crate) async fn run(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<RunSummary> {
-    let started_at = now_micros();
+    let started_at = Machine.now_micros();
     for warning in &parsed.warnings {
         progress.say(&bessemer_sql::render(warning, &parsed.definition.files));
     }
     let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
     progress.phase("planning");
     let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
-    let mut run = Run::open(loaded, store, options, progress, cancel).await?;
+    let mut run = Run::open(loaded, store, options, Surroundings { progress, cancel, host: &Machine }).await?;
     let worked = run.work().await;
     run.close(worked).await?;
-    run.tally.into_summary(&run.loaded, run.writer.history(), started_at).await
+    let duration_micros = Machine.now_micros() - started_at;
+    run.tally.into_summary(&run.loaded, run.writer.history(), duration_micros).await
 }
 
 /// Runs a pipeline until the user stops it: what is new, again and again, at the pace of its `epoch_age_max`.
 pub(crate) async fn follow(parsed: Parsed, progress: &Progress, cancel: &CancellationToken) -> Result<()> {
     let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
     let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
-    let mut run = Run::open(loaded, store, RunOptions { from_now: false }, progress, cancel).await?;
+    let surroundings = Surroundings { progress, cancel, host: &Machine };
+    let mut run = Run::open(loaded, store, RunOptions { from_now: false }, surroundings).await?;
     let worked = run.work_on().await;
     run.close(worked).await
 }
@@ -115,20 +129,16 @@ impl Run<'_> {
     async fn work_on(&mut self) -> Result<()> {
         let cancel = self.cancel;
         unless_cancelled(cancel, self.recover()).await?;
-        let mut clock = tokio::time::interval(self.loaded.parsed.settings.epoch_age);
-        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let tick = async {
-                clock.tick().await;
-                Ok(())
-            };
-            unless_cancelled(cancel, tick).await?;
+            // It runs while the epochs do: they begin at an even pace, unless they take longer than that.
+            let pace = self.host.sleep(self.loaded.parsed.settings.epoch_age);
             let before = self.tally.epochs();
             let discovered = unless_cancelled(cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
             self.drain(discovered).await?;
             if self.tally.epochs() > before {
                 self.publish().await?;
             }
+            unless_cancelled(cancel, pace.map(Ok)).await?;
         }
     }
 
@@ -146,7 +156,7 @@ impl Run<'_> {
 
     /// Makes one epoch exist, trying again where the world may come back.
     async fn commit_epoch(&mut self, assignment: &Assignment) -> Result<()> {
-        let started_at = now_micros();
+        let started_at = self.host.now_micros();
         let mut attempt = 0;
         loop {
             match self.attempt(assignment, attempt, started_at).await {
@@ -154,7 +164,7 @@ impl Run<'_> {
                     warn!(attempt, %error, "epoch abandoned, trying again");
                     self.progress.say(&format!("the epoch failed and is tried again: {error}"));
                     attempt += 1;
-                    unless_cancelled(self.cancel, back_off(attempt)).await?;
+                    unless_cancelled(self.cancel, self.host.sleep(back_off(attempt)).map(Ok)).await?;
                 }
                 result => return result,
             }
@@ -208,18 +218,9 @@ async fn unless_cancelled<T>(cancel: &CancellationToken, work: impl Future<Outpu
     }
 }
 
-/// Waits a little longer before each attempt.
-async fn back_off(attempt: u32) -> Result<()> {
-    #[expect(clippy::disallowed_methods, reason = "the one retry loop of a run")]
-    tokio::time::sleep(std::time::Duration::from_millis(500) * 2_u32.pow(attempt)).await;
-    Ok(())
-}
-
-/// Microseconds since 1970, UTC: for people who read manifests; nothing depends on it.
-#[expect(clippy::disallowed_methods, reason = "the epoch loop is where the time is taken")]
-pub(crate) fn now_micros() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+/// How long to wait before an attempt: a little longer each time.
+fn back_off(attempt: u32) -> Duration {
+    Duration::from_millis(500) * 2_u32.pow(attempt)
 }
 
 /// The error of a run that the user stopped before it had opened the pipeline; [`Run::told`] says more of a later one.

@@ -44,6 +44,13 @@ fn names_read(query: &LogicalPlan) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
+#[cfg(feature = "kafka")]
+fn all_offsets(mut backlog: bessemer_connectors::kafka::Backlog) -> ScanInput {
+    let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
+    let ranges = backlog.next_slice(&mut unbounded);
+    ScanInput::Offsets(ranges.into_iter().map(|range| ScanOffsets { range, is_new: true }).collect())
+}
+
 async fn everything(loaded: &Loaded, names: &BTreeSet<String>) -> Result<BTreeMap<String, ScanInput>> {
     let mut scans = BTreeMap::new();
     for source in loaded.sources.iter().filter(|source| names.contains(source.name())) {
@@ -59,10 +66,9 @@ async fn everything(loaded: &Loaded, names: &BTreeSet<String>) -> Result<BTreeMa
                 ScanInput::Objects(objects.into_iter().map(|version| ScanObject { version, is_new: true }).collect())
             }
             #[cfg(feature = "kafka")]
-            Source::Kafka(source) => {
-                let ranges = source.backlog(Vec::new()).await?.next_slice(&mut unbounded);
-                ScanInput::Offsets(ranges.into_iter().map(|range| ScanOffsets { range, is_new: true }).collect())
-            }
+            Source::Kafka(source) => all_offsets(source.backlog(Vec::new()).await?),
+            #[cfg(feature = "kafka")]
+            Source::Log(log) => all_offsets(log.backlog(Vec::new()).await?),
         };
         scans.insert(source.name().to_owned(), input);
     }

@@ -6,11 +6,10 @@ use bessemer_connectors::manifest_store::{EpochWriter, FileOwner, History, Manif
 use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
 use bessemer_schemas::{DefinitionDigest, WriterInfo};
 use bessemer_transforms::SetKind;
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::summary::Tally;
-use super::{Run, RunOptions, fingerprint, interrupted, now_micros};
+use super::{Run, RunOptions, Surroundings, fingerprint, interrupted};
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 use crate::progress::Progress;
@@ -22,9 +21,9 @@ impl<'a> Run<'a> {
         loaded: Arc<Loaded>,
         store: ManifestStore,
         options: RunOptions,
-        progress: &'a Progress,
-        cancel: &'a CancellationToken,
+        surroundings: Surroundings<'a>,
     ) -> Result<Self> {
+        let Surroundings { progress, cancel, host } = surroundings;
         let definition = fingerprint::definition(&loaded);
         let define = |history: &History| {
             check_follows(history, &definition, &loaded, options)?;
@@ -36,10 +35,10 @@ impl<'a> Run<'a> {
             datafusion: datafusion::DATAFUSION_VERSION.to_owned(),
             partitions: u32::try_from(loaded.session.config().target_partitions()).unwrap_or(u32::MAX),
         };
-        let writer = store.open_for_writing(info, define, now_micros()).await?;
+        let writer = store.open_for_writing(host.claim(), info, define, host.now_micros()).await?;
         say_changes(&writer, &definition, progress);
         let (tally, replaced) = (Tally::default(), Vec::new());
-        Ok(Self { loaded, store, writer, progress, cancel, tally, replaced, given_up: None, is_untidy: false })
+        Ok(Self { loaded, store, writer, progress, cancel, host, tally, replaced, given_up: None, is_untidy: false })
     }
 
     /// Brings the Delta logs up to the manifests, and removes what no manifest names: in this order, because readers of
@@ -88,10 +87,16 @@ impl<'a> Run<'a> {
     /// Tells brokers how far their topics were read, for tools that show lag. Nothing depends on it.
     #[cfg(feature = "kafka")]
     async fn acknowledge(&self) {
+        use bessemer_connectors::Source;
+
         for source in &self.loaded.sources {
-            let bessemer_connectors::Source::Kafka(source) = source else { continue };
             let read = self.writer.history().offsets_read(source.name());
-            if let Err(error) = source.acknowledge(read).await {
+            let acknowledged = match source {
+                Source::Kafka(source) => source.acknowledge(read).await,
+                Source::Log(log) => log.acknowledge(read).await,
+                Source::Objects(_) => Ok(()),
+            };
+            if let Err(error) = acknowledged {
                 warn!(source = source.name(), %error, "could not publish offsets");
             }
         }

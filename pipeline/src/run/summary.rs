@@ -7,7 +7,6 @@ use bessemer_schemas::{Manifest, SetLedger, SourceLedger};
 use futures::TryStreamExt;
 use serde::Serialize;
 
-use super::now_micros;
 use crate::error::Result;
 use crate::load::Loaded;
 use crate::output::count;
@@ -86,7 +85,12 @@ impl Tally {
     }
 
     /// The summary, in the order of the definition.
-    pub(super) async fn into_summary(self, loaded: &Loaded, history: &History, started_at: i64) -> Result<RunSummary> {
+    pub(super) async fn into_summary(
+        self,
+        loaded: &Loaded,
+        history: &History,
+        duration_micros: i64,
+    ) -> Result<RunSummary> {
         let sources = loaded.sources.iter().filter_map(|source| {
             let ignored = self.ignored.get(source.name()).copied().unwrap_or(0);
             let ledger = self.sources.get(source.name()).copied();
@@ -113,7 +117,7 @@ impl Tally {
             epochs: self.epochs,
             last_epoch: history.newest().map_or(0, |manifest| manifest.epoch.0),
             objects: sources.iter().map(|source| source.ledger.objects).sum(),
-            duration_micros: now_micros() - started_at,
+            duration_micros,
             sources,
             sets,
             expectations: expectations.collect(),

@@ -54,15 +54,19 @@ impl World {
 
     async fn loaded(&self) -> (Arc<Loaded>, ManifestStore) {
         let parsed = self.parsed();
-        let retries = PutRetries { attempts: 2, first_pause: std::time::Duration::ZERO };
+        let retries = PutRetries { attempts: 2, first_pause: Duration::ZERO };
         let limits = ManifestLimits { retries, ..ManifestLimits::default() };
         let store = ManifestStore::with_limits(parsed.settings.state.clone(), parsed.name(), limits);
         (Arc::new(load::load(parsed, None).await.unwrap()), store)
     }
 
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings { progress: &self.progress, cancel: &self.cancel, host: &Machine }
+    }
+
     async fn open(&self) -> Run<'_> {
         let (loaded, store) = self.loaded().await;
-        let mut run = Run::open(loaded, store, NOW, &self.progress, &self.cancel).await.unwrap();
+        let mut run = Run::open(loaded, store, NOW, self.surroundings()).await.unwrap();
         run.recover().await.unwrap();
         run
     }
@@ -252,7 +256,7 @@ async fn of_two_first_runs_with_different_definitions_one_is_refused() {
     let (late, store) = world.loaded().await;
     world.define("CREATE FEATURE SET s WITH (path = 'features/s') AS SELECT id + 1 AS id FROM a;");
     world.run().await.unwrap();
-    let error = Run::open(late, store.clone(), NOW, &world.progress, &world.cancel).await.unwrap_err();
+    let error = Run::open(late, store.clone(), NOW, world.surroundings()).await.unwrap_err();
     assert!(matches!(error, Error::Incompatible { .. }), "{error}");
     assert_eq!(store.newest().await.unwrap().unwrap().epoch, Epoch(2), "what was refused is not recorded");
     world.run().await.unwrap();

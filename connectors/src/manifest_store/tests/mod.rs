@@ -37,7 +37,7 @@ pub(super) fn info() -> WriterInfo {
 }
 
 pub(super) async fn open(store: &ManifestStore) -> Result<EpochWriter> {
-    store.open_for_writing(info(), any_definition, 1).await
+    store.open_for_writing(Claim(rand::random()), info(), any_definition, 1).await
 }
 
 /// The answer of a writer to which every history is right.

@@ -120,7 +120,8 @@ async fn the_definition_before_opening_is_known_to_the_writer() {
         decoding: Digest::of(b""),
     };
     old.sources.insert("flights".to_owned(), digest);
-    let writer = store.open_for_writing(info(), |_| Ok::<_, Error>(old.clone()), 1).await.unwrap();
+    let writer =
+        store.open_for_writing(Claim(rand::random()), info(), |_| Ok::<_, Error>(old.clone()), 1).await.unwrap();
     assert_eq!(writer.opened_on(), None);
     let writer = open(&store).await.unwrap();
     assert_eq!(writer.opened_on(), Some(&old));
@@ -139,7 +140,7 @@ async fn a_definition_is_judged_by_the_history_that_it_will_follow() {
         // Another writer comes first. Nothing waits for a store in memory.
         open(&store).now_or_never().unwrap().map(|_| DefinitionDigest::default())
     };
-    let refused = store.open_for_writing(info(), define, 1).await.unwrap_err();
+    let refused = store.open_for_writing(Claim(rand::random()), info(), define, 1).await.unwrap_err();
     assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
     assert_eq!(asked, [Epoch(1), Epoch(2)]);
     assert_eq!(store.newest().await.unwrap().unwrap().epoch, Epoch(1), "nothing was recorded of what was refused");

@@ -142,7 +142,7 @@ impl Session {
         let location = World::location(&self.connection, "state");
         let store = ManifestStore::with_limits(location, "flights", small_limits());
         let claim = Claim(self.random.random());
-        let Ok(mut writer) = store.open_with_claim(claim, info(), any_definition, 1).await else {
+        let Ok(mut writer) = store.open_for_writing(claim, info(), any_definition, 1).await else {
             return self.world.count("open failed");
         };
         let opened = store_digest(&self.world, writer.opened()).await;
