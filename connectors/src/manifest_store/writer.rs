@@ -171,6 +171,16 @@ impl EpochWriter {
         }
     }
 
+    /// An error as what it is: to a writer that was overtaken, the blocks that its successor has swept are missing.
+    pub async fn explain(&self, error: Error) -> Error {
+        if matches!(error, Error::Damaged { .. })
+            && let Err(fenced @ Error::Fenced { .. }) = self.check_not_fenced().await
+        {
+            return fenced;
+        }
+        error
+    }
+
     /// What the pipeline has read and written, with all that this writer committed.
     pub fn history(&self) -> &History {
         &self.history
@@ -232,7 +242,10 @@ impl EpochWriter {
         manifest.previous = self.history.digest().cloned();
         let blocks = self.blocks(epoch);
         move_long_slices(&mut manifest.slice, self.store.limits.objects_inline, &blocks).await?;
-        manifest.base = self.next_base(epoch, &blocks).await?;
+        manifest.base = match self.next_base(epoch, &blocks).await {
+            Ok(base) => base,
+            Err(error) => return Err(self.explain(error).await),
+        };
 
         let bytes = encode(&manifest)?;
         // Until the outcome is known, and for good if it never is: the put may arrive late.

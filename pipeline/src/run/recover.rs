@@ -61,6 +61,10 @@ impl<'a> Run<'a> {
             // Too late to give anything up, but the user is told that the wish was heard.
             return if self.cancel.is_cancelled() { Err(self.told(interrupted())) } else { Ok(()) };
         };
+        let error = match error {
+            Error::Connector(error) => self.writer.explain(error).await.into(),
+            other => other,
+        };
         // One that may commit no more knows too little of what is committed.
         if self.writer.may_commit()
             && let Err(error) = self.publish().await

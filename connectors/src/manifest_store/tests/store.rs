@@ -70,6 +70,31 @@ async fn the_later_of_two_writers_fences_the_earlier() {
 }
 
 #[tokio::test]
+async fn a_writer_whose_blocks_its_successor_has_swept_is_fenced_and_finds_no_damage() {
+    let store = ManifestStore::with_limits(memory(), "flights", small_limits());
+    let mut number = 0;
+    let mut commit = async |writer: &mut EpochWriter| {
+        number += 1;
+        let objects = (0..4_u64).map(|at| object(&format!("{}-{number}", at), 1)).collect();
+        let manifest = reading(writer, number, objects);
+        writer.commit(manifest, &[]).await
+    };
+    let mut first = open(&store).await.unwrap();
+    let epochs = small_limits().epochs_per_base;
+    // The next one would fold what is in blocks already.
+    while first.history().base().through.0 + epochs + 1 > first.next_epoch().0 || first.next_epoch().0 < 3 * epochs {
+        commit(&mut first).await.unwrap();
+    }
+    let mut second = open(&store).await.unwrap();
+    for _ in 0..=epochs {
+        commit(&mut second).await.unwrap();
+    }
+    second.sweep(&[]).await.unwrap();
+    let error = commit(&mut first).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[tokio::test]
 async fn long_slices_and_tables_go_to_blocks_and_keep_their_order() {
     let location = memory();
     let store = ManifestStore::with_limits(location.clone(), "flights", small_limits());
