@@ -16,6 +16,10 @@ use crate::{Error, Result};
 const PREFETCH_BYTES: u64 = 64 << 20;
 /// The least of them for each partition.
 const PREFETCH_PARTITION_BYTES: u64 = 1 << 20;
+/// Records that it keeps ahead: each costs the client some 400 bytes beside its own, which it does not count.
+const PREFETCH_RECORDS: u64 = 256 << 10;
+/// The least of them for each partition.
+const PREFETCH_PARTITION_RECORDS: u64 = 1 << 10;
 
 /// A consumer that is assigned offsets, never subscribed.
 pub(super) type Consumer = BaseConsumer<Context>;
@@ -53,16 +57,18 @@ impl ConsumerContext for Context {}
 
 /// Makes a consumer for about `partitions` partitions. Connects to nobody yet.
 pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Result<Arc<Consumer>> {
-    let prefetch = (PREFETCH_BYTES / partitions.max(1) as u64).max(PREFETCH_PARTITION_BYTES);
+    let partitions = partitions.max(1) as u64;
+    let prefetch_bytes = (PREFETCH_BYTES / partitions).max(PREFETCH_PARTITION_BYTES);
+    let prefetch_records = (PREFETCH_RECORDS / partitions).max(PREFETCH_PARTITION_RECORDS);
     let isolation = match options.isolation {
         Isolation::ReadCommitted => "read_committed",
         Isolation::ReadUncommitted => "read_uncommitted",
     };
     let mut config = ClientConfig::new();
     config
-        .set("queued.max.messages.kbytes", (prefetch >> 10).to_string())
-        // Records are small: the bound is the one in bytes.
-        .set("queued.min.messages", "1000000")
+        .set("queued.max.messages.kbytes", (prefetch_bytes >> 10).to_string())
+        // Below it more is fetched.
+        .set("queued.min.messages", prefetch_records.to_string())
         // The end of a partition is told by an empty answer, which the broker holds back this long.
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100");

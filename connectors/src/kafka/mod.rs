@@ -15,6 +15,7 @@
 
 mod breaker;
 mod client;
+mod consumers;
 mod demo;
 mod discover;
 mod native;

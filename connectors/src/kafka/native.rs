@@ -8,6 +8,10 @@ pub(super) struct Owned<T> {
     destroy: unsafe extern "C" fn(*mut T),
 }
 
+// SAFETY: librdkafka takes its objects from any thread, one at a time.
+#[expect(unsafe_code, reason = "a consumer is read by another thread in each epoch")]
+unsafe impl<T> Send for Owned<T> {}
+
 impl<T> Owned<T> {
     /// Takes what a call returned; nothing where that was nothing.
     ///

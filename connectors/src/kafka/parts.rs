@@ -71,7 +71,7 @@ impl Parts {
         self.offsets.len()
     }
 
-    pub(super) fn push(&mut self, record: &Record<'_>) {
+    pub(super) fn push(&mut self, record: Record<'_>) {
         self.offsets.push(record.offset());
         self.timestamps.push(record.timestamp().map(|millis| millis.saturating_mul(1_000)));
         if self.wanted.key {
@@ -190,7 +190,7 @@ impl Rejects {
         self.parts.rows()
     }
 
-    pub(super) fn push(&mut self, record: &Record<'_>, fault: &RecordFault, schema_id: Option<u32>) {
+    pub(super) fn push(&mut self, record: Record<'_>, fault: &RecordFault, schema_id: Option<u32>) {
         self.parts.push(record);
         let value = record.value().unwrap_or_default();
         self.byte_lens.append_value(value.len() as u64);
@@ -234,7 +234,7 @@ fn headers_builder() -> ListBuilder<StructBuilder> {
     ListBuilder::new(StructBuilder::from_fields(fields, 0)).with_field(item)
 }
 
-fn append_headers(builder: &mut ListBuilder<StructBuilder>, record: &Record<'_>) {
+fn append_headers(builder: &mut ListBuilder<StructBuilder>, record: Record<'_>) {
     for (name, value) in record.headers() {
         let values = builder.values();
         if let Some(keys) = values.field_builder::<StringBuilder>(0) {

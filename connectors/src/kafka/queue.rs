@@ -18,14 +18,21 @@ use rdkafka::error::{IsError as _, KafkaError};
 use super::client::Consumer;
 use super::native::Owned;
 
+/// Records that are taken from the client at once: what a call costs is then nothing beside them.
+const BATCH: usize = 1_024;
+
 /// Where a consumer puts the records of one of its partitions.
 pub(super) struct RecordQueue {
+    /// What was taken and is not used up. It is a part of the queue, and is destroyed before.
+    batch: Vec<Owned<raw::rd_kafka_message_t>>,
+    /// The first of them that was not taken off.
+    next: usize,
     queue: Owned<raw::rd_kafka_queue_t>,
     /// The queue is a part of it, and is destroyed before.
     _consumer: Arc<Consumer>,
 }
 
-/// What came.
+/// What comes next.
 pub(super) enum Polled<'a> {
     Record(Record<'a>),
     /// There is no record at or after this offset, as far as the broker knows; all before it came.
@@ -48,79 +55,86 @@ impl RecordQueue {
             raw::rd_kafka_queue_forward(queue.pointer(), ptr::null_mut());
             queue
         };
-        Some(Self { queue, _consumer: Arc::clone(consumer) })
+        Some(Self { batch: Vec::with_capacity(BATCH), next: 0, queue, _consumer: Arc::clone(consumer) })
     }
 
-    /// What comes next; nothing where nothing comes within `patience`.
+    /// What comes next, and stays there until it is taken off; nothing where nothing comes within `patience`.
+    pub(super) fn peek(&mut self, patience: Duration) -> Option<Polled<'_>> {
+        if self.next == self.batch.len() {
+            self.fetch(patience);
+        }
+        let message = NonNull::new(self.batch.get(self.next)?.pointer())?;
+        let record = Record { message, queue: PhantomData };
+        let code = record.message().err;
+        Some(match code {
+            raw::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => Polled::End(record.offset()),
+            _ if code.is_error() => Polled::Refused(KafkaError::MessageConsumption(code.into())),
+            _ => Polled::Record(record),
+        })
+    }
+
+    /// Takes off what [`Self::peek`] gave.
+    pub(super) fn advance(&mut self) {
+        self.next += 1;
+    }
+
+    /// Takes what is there; waits for the first of it.
     #[expect(unsafe_code, reason = "rdkafka's own queue does not tell where a partition ends")]
-    pub(super) fn poll(&self, patience: Duration) -> Option<Polled<'_>> {
-        let millis = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: the queue lives as long as `self`. The event that it gives is ours to destroy; a message and an error
-        // are parts of it and are read while it lives. A topic partition is a copy, ours to destroy.
-        unsafe {
-            let event = raw::rd_kafka_queue_poll(self.queue.pointer(), millis);
-            let event = Owned::new(event, raw::rd_kafka_event_destroy)?;
-            match raw::rd_kafka_event_type(event.pointer()) {
-                raw::RD_KAFKA_EVENT_FETCH => {
-                    let message = raw::rd_kafka_event_message_next(event.pointer());
-                    let message = NonNull::new(message.cast_mut())?;
-                    let code = message.as_ref().err;
-                    if code.is_error() {
-                        return Some(Polled::Refused(KafkaError::MessageConsumption(code.into())));
-                    }
-                    Some(Polled::Record(Record { message, _event: event, queue: PhantomData }))
-                }
-                raw::RD_KAFKA_EVENT_ERROR => {
-                    let code = raw::rd_kafka_event_error(event.pointer());
-                    if code != raw::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF {
-                        return Some(Polled::Refused(KafkaError::MessageConsumption(code.into())));
-                    }
-                    let place = raw::rd_kafka_event_topic_partition(event.pointer());
-                    let place = Owned::new(place, raw::rd_kafka_topic_partition_destroy)?;
-                    Some(Polled::End((*place.pointer()).offset))
-                }
-                // Nothing else goes to the queue of a partition.
-                _ => None,
+    fn fetch(&mut self, patience: Duration) {
+        self.batch.clear();
+        self.next = 0;
+        let mut messages = [ptr::null_mut(); BATCH];
+        // A call that waits does so until it has as many as it was asked for.
+        for (size, patience) in [(BATCH, Duration::ZERO), (1, patience)] {
+            let millis = c_int::try_from(patience.as_millis()).unwrap_or(c_int::MAX);
+            // SAFETY: the queue lives as long as `self`; there is room for `size` messages. Those that come are ours to
+            // destroy.
+            let came =
+                unsafe { raw::rd_kafka_consume_batch_queue(self.queue.pointer(), millis, messages.as_mut_ptr(), size) };
+            let came = messages.iter().take(usize::try_from(came).unwrap_or(0));
+            // SAFETY: as above.
+            self.batch.extend(came.filter_map(|it| unsafe { Owned::new(*it, raw::rd_kafka_message_destroy) }));
+            if !self.batch.is_empty() {
+                return;
             }
         }
     }
 }
 
 /// A record as it was fetched.
+#[derive(Clone, Copy)]
 pub(super) struct Record<'a> {
     message: NonNull<raw::rd_kafka_message_t>,
-    /// The message is a part of it.
-    _event: Owned<raw::rd_kafka_event_t>,
     queue: PhantomData<&'a RecordQueue>,
 }
 
 #[expect(unsafe_code, reason = "the parts of a record lie where librdkafka put them")]
-impl Record<'_> {
-    pub(super) fn offset(&self) -> i64 {
+impl<'a> Record<'a> {
+    pub(super) fn offset(self) -> i64 {
         self.message().offset
     }
 
-    pub(super) fn key(&self) -> Option<&[u8]> {
+    pub(super) fn key(self) -> Option<&'a [u8]> {
         let message = self.message();
         // SAFETY: librdkafka says where the key is and how long; it is there as long as the message.
         unsafe { bytes(message.key.cast(), message.key_len) }
     }
 
-    pub(super) fn value(&self) -> Option<&[u8]> {
+    pub(super) fn value(self) -> Option<&'a [u8]> {
         let message = self.message();
         // SAFETY: librdkafka says where the value is and how long; it is there as long as the message.
         unsafe { bytes(message.payload.cast(), message.len) }
     }
 
     /// Milliseconds since 1970, UTC.
-    pub(super) fn timestamp(&self) -> Option<i64> {
+    pub(super) fn timestamp(self) -> Option<i64> {
         // SAFETY: the message lives as long as `self`; whose clock it is may be left out.
         let millis = unsafe { raw::rd_kafka_message_timestamp(self.message.as_ptr(), ptr::null_mut()) };
         (millis != -1).then_some(millis)
     }
 
     /// Names and values of the headers, in order.
-    pub(super) fn headers(&self) -> impl Iterator<Item = (Cow<'_, str>, Option<&[u8]>)> {
+    pub(super) fn headers(self) -> impl Iterator<Item = (Cow<'a, str>, Option<&'a [u8]>)> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message lives as long as `self`, and the headers as long as it.
         let found = unsafe { raw::rd_kafka_message_headers(self.message.as_ptr(), &raw mut headers) };
@@ -140,8 +154,8 @@ impl Record<'_> {
         })
     }
 
-    fn message(&self) -> &raw::rd_kafka_message_t {
-        // SAFETY: the message is a part of the event, which lives as long as `self`; nobody writes to it.
+    fn message(self) -> &'a raw::rd_kafka_message_t {
+        // SAFETY: the message is ours as long as its place in the batch, which is borrowed for `'a`; nobody writes to it.
         unsafe { self.message.as_ref() }
     }
 }

@@ -1,6 +1,5 @@
 //! Reading ranges of offsets: poll, decode in place, judge, count, give on. Runs on a thread that may block.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,15 +10,15 @@ use bessemer_schemas::{OffsetRange, RejectReason, SourceLedger, pack_origin};
 use datafusion_physical_plan::metrics::Count;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::breaker::Breaker;
-use super::client::{Consumer, consumer, failed, patience};
+use super::client::{Consumer, failed, patience};
+use super::consumers::{Lane, Taken};
 use super::discover::GO_ON;
 use super::options::OnDataLoss;
 use super::parts::{Parts, Rejects, TakenParts};
 use super::payload::PayloadDecoder;
-use super::queue::{Polled, Record, RecordQueue};
+use super::queue::{Polled, Record};
 use super::scan::{OutputColumn, ScanContext};
 use crate::formats::text::{DecodeLimits, RecordFault};
 use crate::scan::{Latest, Refusal, ScanReport};
@@ -43,16 +42,29 @@ pub(super) struct RangeRead {
 impl RangeRead {
     /// Reads the ranges of one plan partition, in order.
     pub(super) fn run(self, mut ranges: Range<usize>) -> Result<()> {
+        let context = &self.context;
+        let consumers = context.source.consumers();
         let mut begun = None;
         while ranges.start < ranges.end {
-            let client = Client::assigned(&self.context, ranges.clone(), begun.as_ref().map(RangeSink::next))?;
-            match client.read_ranges(&self, &mut ranges, &mut begun)? {
-                Ended::Read => {}
-                Ended::Unwanted => return Ok(()),
-                // A consumer that was refused an offset reads no more of the partition: another one goes on.
-                Ended::Deleted => {
-                    let Some(sink) = &mut begun else { return Err(self.context.source.internal("no range was begun")) };
-                    client.skip_deleted(sink)?;
+            let next = begun.as_ref().map(RangeSink::next);
+            let (left, partitions) = (&context.ranges[ranges.clone()], context.ranges.len());
+            let taken = consumers.take(context.source.options(), left, ranges.start, next, partitions)?;
+            let mut client = Client { context, taken };
+            match client.read_ranges(&self, &mut ranges, &mut begun) {
+                Ok(Ended::Read) => consumers.give_back(client.taken, &context.ranges),
+                ended => {
+                    consumers.discard(&client.taken.consumer);
+                    match ended? {
+                        Ended::Read | Ended::Unwanted => return Ok(()),
+                        // A consumer that was refused an offset reads no more of the partition: another one goes on.
+                        Ended::Deleted => {
+                            let Some(sink) = &mut begun else {
+                                return Err(context.source.internal("no range was begun"));
+                            };
+                            let reading = Reading { context, consumer: &client.taken.consumer };
+                            reading.skip_deleted(sink)?;
+                        }
+                    }
                 }
             }
         }
@@ -69,105 +81,77 @@ enum Ended {
     Deleted,
 }
 
-/// What was learned at the end of a range about what comes after it.
-#[derive(Default)]
-struct Tail<'a> {
-    /// The first record beyond the range.
-    record: Option<Record<'a>>,
-    /// All records before this offset came.
-    end: i64,
-}
-
-/// A consumer that is assigned the ranges of one plan partition.
+/// A consumer whose lanes lead through the ranges of one plan partition.
 struct Client<'a> {
     context: &'a ScanContext,
-    consumer: Arc<Consumer>,
-    /// By the first of the ranges that follow one another in a partition of a topic.
-    queues: BTreeMap<usize, RecordQueue>,
+    taken: Taken,
 }
 
-impl<'a> Client<'a> {
-    /// Takes up `ranges`, the first of them from `begun` if that was begun.
-    fn assigned(context: &'a ScanContext, ranges: Range<usize>, begun: Option<i64>) -> Result<Self> {
-        let consumer = consumer(context.source.options(), ranges.len())?;
-        let mut client = Self { context, consumer, queues: BTreeMap::new() };
-        let mut list = TopicPartitionList::with_capacity(ranges.len());
-        for at in ranges.clone() {
-            let range = &context.ranges[at].range;
-            let before = at.checked_sub(1).filter(|before| ranges.contains(before)).map(|at| &context.ranges[at].range);
-            if before.is_some_and(|before| follows(before, range)) {
-                continue;
-            }
-            let start = begun.filter(|_| at == ranges.start).unwrap_or(range.start);
-            list.add_partition_offset(&range.topic, range.partition, Offset::Offset(start))
-                .map_err(|error| client.failed("name a partition", &error))?;
-            let queue = RecordQueue::split(&client.consumer, &range.topic, range.partition);
-            let queue = queue.ok_or_else(|| context.source.internal("the client makes no queue for a partition"))?;
-            client.queues.insert(at, queue);
-        }
-        client.consumer.assign(&list).map_err(|error| client.failed("take up partitions", &error))?;
-        Ok(client)
-    }
-
+impl Client<'_> {
     /// Reads ranges to their ends and takes them off `ranges`; `begun` is one that was not read to its end.
     fn read_ranges<'r>(
-        &self,
+        &mut self,
         read: &'r RangeRead,
         ranges: &mut Range<usize>,
         begun: &mut Option<RangeSink<'r>>,
     ) -> Result<Ended> {
-        let mut tail = Tail::default();
         while ranges.start < ranges.end {
-            if self.queues.contains_key(&ranges.start) {
-                tail = Tail::default();
-            }
             let sink = match begun {
                 Some(sink) => sink,
                 None => begun.insert(RangeSink::new(read, ranges.start)?),
             };
-            match self.read(sink, &mut tail)? {
-                Ended::Read => begun.take().map_or(Ok(()), RangeSink::done)?,
+            let Some((_, lane)) = self.taken.lanes.range_mut(..=sink.at).next_back() else {
+                return Err(self.context.source.internal("a range has no lane"));
+            };
+            let reading = Reading { context: self.context, consumer: &self.taken.consumer };
+            match reading.read(sink, lane)? {
+                Ended::Read => lane.next = sink.range.end,
                 ended => return Ok(ended),
             }
+            begun.take().map_or(Ok(()), RangeSink::done)?;
             ranges.start += 1;
         }
         Ok(Ended::Read)
     }
+}
 
+/// A client, where one of its lanes is read.
+struct Reading<'a> {
+    context: &'a ScanContext,
+    consumer: &'a Consumer,
+}
+
+impl Reading<'_> {
     /// Reads one range to its end.
     ///
     /// Its end is certain by a record at or beyond it, or by the end of the partition, told by a broker. An end before
     /// that of the range is not the last word: whoever sealed the range was told of more.
-    fn read<'c>(&'c self, sink: &mut RangeSink<'_>, tail: &mut Tail<'c>) -> Result<Ended> {
-        let Some((_, queue)) = self.queues.range(..=sink.at).next_back() else {
-            return Err(self.context.source.internal("a range has no queue"));
-        };
-        let mut quiet_since = Instant::now();
-        while sink.next < sink.range.end && tail.end < sink.range.end {
-            let polled = tail.record.take().map(Polled::Record).or_else(|| queue.poll(POLL));
-            match polled {
-                Some(Polled::Record(record)) if record.offset() >= sink.range.end => {
-                    tail.record = Some(record);
-                    break;
-                }
+    fn read(&self, sink: &mut RangeSink<'_>, lane: &mut Lane) -> Result<Ended> {
+        let mut quiet_since = None;
+        while sink.next < sink.range.end && lane.end < sink.range.end {
+            match lane.queue.peek(POLL) {
+                Some(Polled::Record(record)) if record.offset() >= sink.range.end => break,
                 Some(Polled::Record(record)) => {
-                    sink.take(&record)?;
-                    quiet_since = Instant::now();
+                    sink.take(record)?;
+                    quiet_since = None;
                 }
-                Some(Polled::End(end)) => tail.end = end,
+                Some(Polled::End(end)) => lane.end = end,
                 Some(Polled::Refused(error)) if is_out_of_range(&error) => return Ok(Ended::Deleted),
                 Some(Polled::Refused(error)) => return Err(self.refused(&sink.range, sink.next, &error)),
                 None => {
                     self.serve()?;
                     sink.is_unwanted |= sink.read.batches.is_closed();
-                    if quiet_since.elapsed() > patience(self.context.source.options()) {
+                    let since = quiet_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > patience(self.context.source.options()) {
                         return Err(self.silent(&sink.range, sink.next));
                     }
+                    continue;
                 }
             }
             if sink.is_unwanted {
                 return Ok(Ended::Unwanted);
             }
+            lane.queue.advance();
         }
         Ok(Ended::Read)
     }
@@ -247,11 +231,6 @@ fn is_out_of_range(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(OffsetOutOfRange | AutoOffsetReset))
 }
 
-/// Whether `range` begins where `before` ends, in the same partition: one queue then serves both.
-fn follows(before: &OffsetRange, range: &OffsetRange) -> bool {
-    before.topic == range.topic && before.partition == range.partition && before.end == range.start
-}
-
 /// Takes the records of one range.
 struct RangeSink<'a> {
     read: &'a RangeRead,
@@ -306,7 +285,7 @@ impl<'a> RangeSink<'a> {
         self.next = self.next.max(low);
     }
 
-    fn take(&mut self, record: &Record<'_>) -> Result<()> {
+    fn take(&mut self, record: Record<'_>) -> Result<()> {
         let offset = record.offset();
         if offset < self.next {
             return Err(self.read.context.source.internal("a record came twice"));
@@ -360,7 +339,7 @@ impl<'a> RangeSink<'a> {
         self.is_new && self.read.context.reporter.reports_objects()
     }
 
-    fn reject(&mut self, record: &Record<'_>, fault: &RecordFault) -> Result<()> {
+    fn reject(&mut self, record: Record<'_>, fault: &RecordFault) -> Result<()> {
         if !self.reports_rejects() {
             return Ok(());
         }

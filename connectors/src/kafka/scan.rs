@@ -106,7 +106,7 @@ pub(super) struct ScanContext {
 /// Reads exactly the offsets of one epoch's slice.
 ///
 /// Partition *n* reads the *n*-th run of ranges, one after another, so the partitions drained in order give the rows in
-/// the order of their identity. It holds the source and the epoch's ranges; its consumers are its own.
+/// the order of their identity. It holds the source, whose consumers read, and the epoch's ranges.
 #[derive(Debug)]
 pub struct KafkaScanExec {
     context: Arc<ScanContext>,

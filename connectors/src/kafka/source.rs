@@ -11,6 +11,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{Consumer, blocking, consumer, failed};
+use super::consumers::Consumers;
 use super::options::KafkaSourceOptions;
 use super::payload::{PayloadFormat, WrittenSchemas};
 use super::provider::KafkaTable;
@@ -34,6 +35,8 @@ pub struct KafkaSource {
     asker: Mutex<Option<Arc<Consumer>>>,
     /// The schemas of its records, where they are written with one.
     written: Option<Arc<WrittenSchemas>>,
+    /// The clients that read.
+    consumers: Consumers,
 }
 
 impl KafkaSource {
@@ -76,6 +79,7 @@ impl KafkaSource {
             event_time,
             asker: Mutex::new(None),
             written: written.map(Arc::new),
+            consumers: Consumers::default(),
         }))
     }
 
@@ -133,6 +137,10 @@ impl KafkaSource {
         let answer = ask(&client)?;
         *self.asker.lock().map_err(poisoned)? = Some(client);
         Ok(answer)
+    }
+
+    pub(super) fn consumers(&self) -> &Consumers {
+        &self.consumers
     }
 
     pub(super) fn shared_name(&self) -> &Arc<str> {

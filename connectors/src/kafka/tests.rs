@@ -339,6 +339,33 @@ async fn any_cut_into_slices_reads_every_record_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_stays_where_its_last_scan_ended() {
+    let cluster = Cluster::with_partitions(2);
+    for (partition, ids) in [(0, 0..300), (1, 300..600)] {
+        cluster.send_values(partition, values(ids).iter().map(String::as_str));
+    }
+    let source = cluster.source(&[]);
+    let range =
+        |partition, start, end| OffsetRange { topic: "flights".to_owned(), partition, start, end, topic_id: None };
+    let mut ids = Vec::new();
+    let slices = [vec![range(0, 0, 10)], vec![range(0, 10, 20), range(1, 0, 200)], vec![range(0, 20, 300)]];
+    for (partitions, ranges) in (1..).zip(&slices) {
+        ids.extend(scan(&source, ranges, partitions).await.unwrap().ids());
+        // The second one has taken up another partition, too.
+        assert_eq!(source.consumers().kept(), 1);
+    }
+    ids.extend(scan(&source, &[range(1, 200, 300)], 1).await.unwrap().ids());
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..600));
+    assert_eq!(source.consumers().kept(), 1);
+
+    // An epoch that did not become one is taken again, from its beginning.
+    let again = scan(&source, &[range(1, 200, 300)], 1).await.unwrap();
+    assert!(again.ids().into_iter().eq(500..600), "{} rows", again.ids().len());
+    assert_eq!(source.consumers().kept(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ranges_that_follow_one_another_are_read_in_one_scan() {
     let cluster = Cluster::with_partitions(2);
     for (partition, ids) in [(0, 0..300), (1, 300..600)] {

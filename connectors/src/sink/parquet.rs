@@ -12,8 +12,11 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::arrow::arrow_writer::ArrowRowGroupWriterFactory;
+use parquet::basic::{Encoding, PageType};
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterPropertiesPtr;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::metadata::PageEncodingStats;
+use parquet::file::properties::{WriterPropertiesBuilder, WriterPropertiesPtr};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{SchemaDescriptor, TypePtr};
 
@@ -57,6 +60,26 @@ impl FileShape {
         let root = descriptor.root_schema_ptr();
         Ok(Self { schema, properties, row_group_rows, file_bytes, encoders, root, leaves })
     }
+
+    /// The writer of a file, and what makes the encoders of its row groups.
+    fn begin(
+        &self,
+        properties: WriterPropertiesPtr,
+    ) -> Result<(SerializedFileWriter<Vec<u8>>, ArrowRowGroupWriterFactory), ParquetError> {
+        let writer = SerializedFileWriter::new(Vec::new(), Arc::clone(&self.root), properties)?;
+        let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&self.schema));
+        Ok((writer, factory))
+    }
+}
+
+/// Whether the values of a column were too many for its dictionary.
+fn overflowed(column: &ColumnChunkMetaData) -> bool {
+    let is_plain = |page: &PageEncodingStats| {
+        let is_data = matches!(page.page_type, PageType::DATA_PAGE | PageType::DATA_PAGE_V2);
+        is_data && !matches!(page.encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY)
+    };
+    column.dictionary_page_offset().is_some()
+        && column.page_encoding_stats().is_some_and(|pages| pages.iter().any(is_plain))
 }
 
 fn leaf_counts(descriptor: &SchemaDescriptor, columns: usize) -> Vec<usize> {
@@ -75,6 +98,8 @@ pub(crate) struct ParquetFile {
     shape: Arc<FileShape>,
     writer: SerializedFileWriter<Vec<u8>>,
     factory: ArrowRowGroupWriterFactory,
+    /// Those of the next row group.
+    properties: WriterPropertiesPtr,
     row_group: Option<RowGroup>,
     waiting: Vec<RecordBatch>,
     waiting_rows: usize,
@@ -93,18 +118,15 @@ pub(crate) struct FinishedFile {
 impl ParquetFile {
     /// Begins the file at `path` in `location`.
     pub(crate) fn create(location: &Location, path: String, shape: &Arc<FileShape>) -> Result<Self> {
-        let begin = || {
-            let writer = SerializedFileWriter::new(Vec::new(), Arc::clone(&shape.root), Arc::clone(&shape.properties))?;
-            let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&shape.schema));
-            Ok((writer, factory))
-        };
-        let (writer, factory) = begin().map_err(|source| Error::Parquet { path: path.clone(), source })?;
+        let begun = shape.begin(Arc::clone(&shape.properties));
+        let (writer, factory) = begun.map_err(|source| Error::Parquet { path: path.clone(), source })?;
         let upload = Upload::new(location, &path);
         Ok(Self {
             path,
             shape: Arc::clone(shape),
             writer,
             factory,
+            properties: Arc::clone(&shape.properties),
             row_group: None,
             waiting: Vec::new(),
             waiting_rows: 0,
@@ -205,7 +227,25 @@ impl ParquetFile {
             Ok(())
         };
         append().map_err(|source| self.error(source))?;
+        self.give_up_dictionaries().map_err(|source| self.error(source))?;
         self.send_bytes().await
+    }
+
+    /// A column whose dictionary was too small for one row group is written without one from the next on: to fill it and
+    /// to throw it away again costs as much as all the rest.
+    fn give_up_dictionaries(&mut self) -> Result<(), ParquetError> {
+        let Some(last) = self.writer.flushed_row_groups().last() else { return Ok(()) };
+        let columns = last.columns().iter().filter(|column| overflowed(column));
+        let given_up: Vec<_> = columns.map(|column| column.column_path().clone()).collect();
+        if given_up.is_empty() {
+            return Ok(());
+        }
+        let plain =
+            |properties: WriterPropertiesBuilder, column| properties.set_column_dictionary_enabled(column, false);
+        let properties = WriterPropertiesBuilder::from((*self.properties).clone());
+        self.properties = Arc::new(given_up.into_iter().fold(properties, plain).build());
+        (_, self.factory) = self.shape.begin(Arc::clone(&self.properties))?;
+        Ok(())
     }
 
     async fn send_bytes(&mut self) -> Result<()> {

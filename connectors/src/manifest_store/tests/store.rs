@@ -75,7 +75,7 @@ async fn a_writer_whose_blocks_its_successor_has_swept_is_fenced_and_finds_no_da
     let mut number = 0;
     let mut commit = async |writer: &mut EpochWriter| {
         number += 1;
-        let objects = (0..4_u64).map(|at| object(&format!("{}-{number}", at), 1)).collect();
+        let objects = (0..4_u64).map(|at| object(&format!("{at}-{number}"), 1)).collect();
         let manifest = reading(writer, number, objects);
         writer.commit(manifest, &[]).await
     };

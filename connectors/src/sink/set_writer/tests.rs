@@ -1,6 +1,7 @@
 //! What the module `set_writer` promises, tested.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, ListArray, StringArray,
@@ -204,6 +205,26 @@ async fn row_groups_are_cut_by_rows_and_files_by_bytes_at_their_ends() {
     assert_eq!(cuts.concat(), [1_000, 1_000, 1_000, 1_000, 1_000, 500]);
     assert!(files.len() > 1, "{cuts:?}");
     assert!(files[..files.len() - 1].iter().all(|file| file.bytes >= 10_000), "{files:?}");
+}
+
+#[tokio::test]
+async fn a_dictionary_that_was_too_small_is_not_tried_again_in_the_file() {
+    let location = in_memory();
+    let mut options = options(&location, "");
+    options.row_group_rows = NonZeroUsize::new(200_000).unwrap();
+    let few = Int64Array::from_iter_values((0..500_000).map(|row| row % 7));
+    let rows = batch([("id", Arc::new(Int64Array::from_iter_values(0..500_000)) as ArrayRef), ("few", Arc::new(few))]);
+    write(&options, set(), std::slice::from_ref(&rows)).await.unwrap();
+    let contents = contents(&location).await;
+    let file = contents.values().next().unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file.clone()).unwrap();
+    let groups = reader.metadata().row_groups();
+    let has_dictionary: Vec<Vec<bool>> = groups
+        .iter()
+        .map(|group| group.columns().iter().map(|column| column.dictionary_page_offset().is_some()).collect())
+        .collect();
+    assert_eq!(has_dictionary, [[true, true], [false, true], [false, true]]);
+    assert!(read(file).columns() == rows.columns());
 }
 
 #[tokio::test]
