@@ -462,13 +462,14 @@ fn the_folder_of_the_manifests_is_on_disk_before_the_first_manifest_is() -> Resu
         println!("skipped: no strace, or it may not trace");
         return Ok(());
     }
-    let first = |what: &str, of: &str| {
-        let at = calls.lines().position(|call| call.contains(what) && call.contains(of));
-        at.with_context(|| format!("no {what} of {of} in\n{calls}"))
+    let first = |what: &str, of: &str, after: usize| {
+        let mut calls = calls.lines().enumerate().skip(after);
+        let found = calls.find(|(_, call)| call.contains(what) && call.contains(of));
+        found.map(|(at, _)| at).with_context(|| format!("no {what} of {of} after line {after} of\n{}", trace.display()))
     };
-    let made = first("mkdir", ".bessemer/p/manifests\"")?;
-    let synced = first("fsync", ".bessemer/p>")?;
-    let named = first("link", "manifests/00000000000000000001.json\"")?;
-    assert!(made < synced && synced < named, "{calls}");
+    let made = first("mkdir", ".bessemer/p/manifests\"", 0)?;
+    let synced = first("fsync", ".bessemer/p>", made)?;
+    let named = first("link", "manifests/00000000000000000001.json\"", 0)?;
+    assert!(made < synced && synced < named, "{made} {synced} {named}");
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The command line: what can be asked, with an example for each.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bessemer_schemas::{ByteSize, parse_duration};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -54,17 +56,28 @@ pub(crate) enum Command {
     )]
     Run(RunArgs),
     /// Run the pipelines of a folder until a signal: each `.sql` file is one, and so is each folder that has some.
-    #[command(after_help = "Example:\n  bessemer daemon pipelines/")]
+    #[command(after_help = "Example:\n  bessemer daemon pipelines/\n  bessemer daemon pipelines/ --memory-bytes 4GiB")]
     Daemon(DaemonArgs),
+    /// Ask the daemon to begin no epoch of a pipeline; one that has begun is committed. It stays so until `resume`.
+    #[command(after_help = "Example:\n  bessemer pause pipelines/departures.sql")]
+    Pause(PipelineArgs),
+    /// Take back a `pause` or a `drain`: the daemon goes on with the pipeline.
+    #[command(after_help = "Example:\n  bessemer resume pipelines/departures.sql")]
+    Resume(PipelineArgs),
+    /// Ask the daemon to commit what is there now, and then to pause the pipeline.
+    #[command(after_help = "Example:\n  bessemer drain pipelines/departures.sql")]
+    Drain(PipelineArgs),
     /// See it all at once, with nothing to install: a Kafka cluster in this process, real flights with some broken records
     /// replayed onto a topic, a pipeline that follows it, and at the end the tables and the ledger.
     #[cfg(feature = "kafka")]
     #[command(after_help = "Example:\n  bessemer demo\n  bessemer demo --records-per-second 5000")]
     Demo(DemoArgs),
-    /// Show where a pipeline stands: last epoch, what each feature set holds, what stopped it.
+    /// Show where a pipeline stands: last epoch, what each feature set holds, what stopped it, its last and next run.
     Status(PipelineArgs),
-    /// List the epochs: what each read and wrote, and how long it took.
-    #[command(after_help = "Example:\n  bessemer log examples/flights --last 20")]
+    /// List the epochs, or the runs: what each read and wrote, and how long it took.
+    #[command(
+        after_help = "Example:\n  bessemer log examples/flights --last 20\n  bessemer log examples/flights --runs"
+    )]
     Log(LogArgs),
     /// Show what became of every record and row, and whether it balances.
     #[command(after_help = "Example:\n  bessemer ledger examples/flights\n  bessemer ledger examples/flights --epochs")]
@@ -140,6 +153,12 @@ pub(crate) struct DaemonArgs {
     /// A folder of pipelines; it is watched.
     #[arg(default_value = ".")]
     pub(crate) folder: PathBuf,
+    /// Memory for the operators of all pipelines together; beyond it they spill to disk.
+    #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = str::parse::<ByteSize>)]
+    pub(crate) memory_bytes: ByteSize,
+    /// How long pipelines may take after a signal to commit or give up their epochs; then the daemon ends without them.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    pub(crate) shutdown_timeout: Duration,
 }
 
 /// `demo`.
@@ -159,9 +178,12 @@ pub(crate) struct DemoArgs {
 pub(crate) struct LogArgs {
     #[command(flatten)]
     pub(crate) pipeline: PipelineArgs,
-    /// Only the last N epochs.
+    /// Only the last N.
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) last: u64,
+    /// The runs instead: what began each, how it ended, and why it failed.
+    #[arg(long)]
+    pub(crate) runs: bool,
 }
 
 /// `ledger`.

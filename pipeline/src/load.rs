@@ -78,7 +78,11 @@ pub(crate) fn unknown(what: &str, name: &str, names: &[&str]) -> Error {
 
 /// Reads and understands a pipeline.
 pub(crate) fn parse(paths: &[PathBuf]) -> Result<Parsed> {
-    let files = read(paths)?;
+    understand(read(paths)?)
+}
+
+/// Understands a pipeline whose files are read already.
+pub(crate) fn understand(files: Vec<SourceFile>) -> Result<Parsed> {
     let base = base_folder(&files)?;
     let sources = SourceFiles(files.clone());
     let (definition, mut diagnostics) = bessemer_sql::parse(files, &environment);
@@ -122,6 +126,7 @@ pub(crate) fn plan_over(mut parsed: Parsed, sources: Vec<Source>, partitions: Op
     let session = bessemer_transforms::session(&SessionOptions {
         partitions: partitions_of(&parsed.settings, partitions),
         memory_bytes: usize::try_from(parsed.settings.memory_bytes).unwrap_or(usize::MAX),
+        process_memory: parsed.settings.process_memory.clone(),
         spill_dir: std::env::temp_dir(),
         spill_bytes_max: SPILL_BYTES_MAX,
         batch_rows: BATCH_ROWS,
@@ -174,6 +179,7 @@ fn problems_of_the_rest(
         partitions: NonZeroUsize::MIN,
         // Nothing is run.
         memory_bytes: 0,
+        process_memory: None,
         spill_dir: std::env::temp_dir(),
         spill_bytes_max: 0,
         batch_rows: BATCH_ROWS,

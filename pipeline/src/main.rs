@@ -19,6 +19,7 @@ mod load;
 mod output;
 mod progress;
 mod run;
+mod schedule;
 mod settings;
 
 use std::process::ExitCode;
@@ -45,7 +46,13 @@ fn main() -> ExitCode {
         }
     };
     trace(cli.verbose);
-    match runtime().and_then(|runtime| runtime.block_on(Box::pin(command::execute(cli.command)))) {
+    let done = runtime().and_then(|runtime| {
+        let done = runtime.block_on(Box::pin(command::execute(cli.command)));
+        // What a daemon was told not to wait for any longer must not be waited for here: it is as safe as a crash.
+        runtime.shutdown_background();
+        done
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);

@@ -26,6 +26,7 @@ mod file_name;
 mod layout;
 mod ledger;
 mod manifest;
+mod run_record;
 mod slice;
 
 pub use bad_records::{BadRecordLimit, BadRecordWindow, BadRecords};
@@ -48,5 +49,6 @@ pub use manifest::{
 pub use option::{OptionEntry, OptionMap, OptionValue};
 pub use quantity::{ByteSize, Secret, parse_duration};
 pub use reject::RejectReason;
+pub use run_record::{Control, DaemonRecord, RunOutcome, RunRecord, RunTrigger, Wish};
 pub use slice::{ObjectVersion, OffsetRange, Slice, SliceLimits, SourceSlice};
 pub use span::{FileId, Position, SourceFile, SourceFiles, Span};

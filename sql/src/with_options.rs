@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bessemer_schemas::{Diagnostic, OptionEntry, OptionValue, Position, Secret, Span, nearest};
-use sqlparser::tokenizer::{Token, Word};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
 use crate::context::Context;
 use crate::cursor::Cursor;
@@ -96,6 +96,14 @@ fn value(ctx: &Context<'_>, item: &mut Cursor<'_>, key: &str) -> Result<(OptionV
                 .with_help(format!("write `{key} = '{}'`", word.value)));
         }
         Some(Token::Word(_)) if item.is_words(&["SECRET"]) => return secret(ctx, item),
+        Some(Token::Word(_)) if item.is_words(&["INTERVAL"]) => match (item.peek_nth(1), item.peek_nth(2)) {
+            // A duration as SQL writes it.
+            (Some(TokenWithSpan { token: Token::SingleQuotedString(text), .. }), None) => {
+                item.next();
+                OptionValue::Text(text.clone())
+            }
+            _ => return Err(unquoted(ctx, item, key)),
+        },
         Some(Token::Word(word)) if word.value.eq_ignore_ascii_case("true") => OptionValue::Bool(true),
         Some(Token::Word(word)) if word.value.eq_ignore_ascii_case("false") => OptionValue::Bool(false),
         None => return Err(item.expected("a value", format!("write `{key} = 'value'`"))),
@@ -155,9 +163,7 @@ fn unquoted(ctx: &Context<'_>, item: &Cursor<'_>, key: &str) -> Diagnostic {
     let near = item.word().filter(|_| item.rest().len() == 1).and_then(|word| nearest(word, ["true", "false"]));
     let help = match near {
         _ if item.is_words(&["NULL"]) => format!("leave `{key}` out, or write a text in single quotes"),
-        _ if item.is_words(&["INTERVAL"]) && text.ends_with('\'') => {
-            format!("write `{key} = {}`", text.split_at("INTERVAL".len()).1.trim())
-        }
+        _ if item.is_words(&["INTERVAL"]) => format!("write `{key} = '1 hour'`, or `{key} = INTERVAL '1 hour'`"),
         Some(near) => format!("did you mean `{near}`? a text stands in single quotes: `{key} = '{text}'`"),
         None => format!("put it in single quotes: `{key} = '{text}'`"),
     };

@@ -11,6 +11,7 @@
 
 mod error;
 mod exchange;
+mod memory;
 mod session;
 mod type_name;
 
@@ -43,6 +44,7 @@ pub use catalog::Relation;
 pub use classify::SetKind;
 pub use error::{Error, Result};
 pub use gate::{Expectations, Gate, GateReport, Judged, VIOLATIONS_COLUMN};
+pub use memory::ProcessMemory;
 pub use plan::{LedgerShape, Plan, PlannedSet, Reason, plan};
 pub use session::{SessionOptions, session, with_extension};
 pub use source::default_values;

@@ -11,6 +11,7 @@ use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
 use crate::exchange::InOrder;
+use crate::memory::{Both, ProcessMemory};
 use crate::{Error, Result};
 
 /// How many of the largest consumers an out-of-memory error names.
@@ -24,6 +25,8 @@ pub struct SessionOptions {
     pub partitions: NonZeroUsize,
     /// Bytes of the memory pool.
     pub memory_bytes: usize,
+    /// What all sessions of the process may use together; `None` where there is only one.
+    pub process_memory: Option<ProcessMemory>,
     /// Where operators spill.
     pub spill_dir: PathBuf,
     /// Bytes that may be spilled at one time.
@@ -55,11 +58,18 @@ pub fn with_extension<T: Send + Sync + 'static>(base: &SessionState, extension: 
 }
 
 fn runtime(options: &SessionOptions) -> datafusion::error::Result<RuntimeEnv> {
-    let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes), CONSUMERS_NAMED);
+    let own = FairSpillPool::new(memory_bytes(options));
+    let process = options.process_memory.as_ref().map(|process| Arc::clone(&process.pool));
+    let pool = TrackConsumersPool::new(Both { own, process }, CONSUMERS_NAMED);
     let disk = DiskManagerBuilder::default()
         .with_mode(DiskManagerMode::Directories(vec![options.spill_dir.clone()]))
         .with_max_temp_directory_size(options.spill_bytes_max);
     RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build()
+}
+
+/// A session never gets more than the process has.
+fn memory_bytes(options: &SessionOptions) -> usize {
+    options.process_memory.as_ref().map_or(options.memory_bytes, |process| options.memory_bytes.min(process.bytes))
 }
 
 fn config(options: &SessionOptions) -> SessionConfig {
@@ -87,7 +97,7 @@ fn config(options: &SessionOptions) -> SessionConfig {
     settings.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
 
     // Every sort keeps back memory for merging its spills; ten megabytes each would use up a small pool.
-    let share = options.memory_bytes / options.partitions.get() / 8;
+    let share = memory_bytes(options) / options.partitions.get() / 8;
     settings.execution.sort_spill_reservation_bytes = share.clamp(64 << 10, 10 << 20);
     config
 }

@@ -11,6 +11,12 @@ pub(super) const MANIFESTS: &str = "manifests";
 pub(super) const BLOCKS: &str = "blocks";
 /// Folder of the blocks of slices that are too long for their manifest.
 pub(super) const SLICES: &str = "slices";
+/// Folder of the records of runs.
+pub(super) const RUNS: &str = "runs";
+/// What users ask of the daemon.
+pub(super) const CONTROL: &str = "control.json";
+/// What the daemon remembers.
+pub(super) const DAEMON: &str = "daemon.json";
 /// The hint: the number of a recent epoch.
 pub(super) const LATEST: &str = "latest";
 /// The advisory lock of local disk.
@@ -29,6 +35,17 @@ fn manifest_name(epoch: Epoch) -> String {
 pub(super) fn manifest_epoch(name: &str) -> Option<Epoch> {
     let epoch = Epoch(name.strip_suffix(".json")?.parse().ok()?);
     (manifest_name(epoch) == name).then_some(epoch)
+}
+
+/// Path of the record of a run. Twenty digits, so that the order of names is that of time.
+pub(super) fn run_path(started_at: i64, id: Claim) -> String {
+    format!("{RUNS}/{:020}-{id}.json", started_at.max(0))
+}
+
+/// Whether a file name is that of a run's record.
+pub(super) fn is_run(name: &str) -> bool {
+    let parts = name.strip_suffix(".json").and_then(|name| name.split_once('-'));
+    parts.is_some_and(|(time, id)| time.len() == 20 && time.parse::<u64>().is_ok() && id.parse::<Claim>().is_ok())
 }
 
 /// Name of a block: who wrote it makes it sweepable, the digest makes it checkable.
@@ -87,6 +104,10 @@ mod tests {
         let name = BlockName { epoch: Epoch(7), claim: Claim(9), digest: Digest::of(b"x") };
         assert_eq!(name.to_string().parse(), Ok(name));
         assert!("7-x-y.jsonl.zst".parse::<BlockName>().is_err());
+
+        let run = run_path(7, Claim(9));
+        assert!(is_run(run.strip_prefix("runs/").unwrap()), "{run}");
+        assert!(!is_run("notes.json") && !is_run("7-0000000000000009.json"));
 
         assert_eq!(staged_for("latest#12"), Some("latest"));
         assert_eq!(staged_for("a#b"), None);

@@ -16,6 +16,7 @@ mod history;
 mod layout;
 mod local_sweep;
 mod put;
+mod runs;
 mod sweep;
 mod writer;
 

@@ -13,7 +13,7 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::history::FileOwner;
-use super::layout::{self, BLOCKS, BlockName, LATEST, MANIFESTS, SLICES};
+use super::layout::{self, BLOCKS, BlockName, CONTROL, DAEMON, LATEST, MANIFESTS, RUNS, SLICES};
 use super::local_sweep::{self, Staged};
 use super::{EpochWriter, ManifestStore, ReplacedFiles, put};
 use crate::{Error, Location, Result};
@@ -253,7 +253,8 @@ impl<'a> Judge<'a> {
         Ok(swept)
     }
 
-    /// What writers of decided epochs left half-written in the state folder; a hint may always go.
+    /// What writers of decided epochs left half-written in the state folder; a hint and what lies beside the manifests may
+    /// always go: whoever loses it writes it again, or does without.
     async fn sweep_staged_state(&self) -> Result<Swept> {
         let Some(folder) = self.writer.store.location.local_folder() else { return Ok(Swept::default()) };
         let is_decided = |name: &str| {
@@ -266,7 +267,8 @@ impl<'a> Judge<'a> {
             dead.extend(staged.into_iter().filter(|staged| is_decided(&staged.name)));
         }
         let hints = local_sweep::staged_files(folder.to_owned(), false).await?;
-        dead.extend(hints.into_iter().filter(|staged| staged.name == LATEST));
+        dead.extend(hints.into_iter().filter(|staged| [LATEST, CONTROL, DAEMON].contains(&staged.name.as_str())));
+        dead.extend(local_sweep::staged_files(folder.join(RUNS), false).await?);
         local_sweep::remove(dead).await
     }
 }

@@ -1,15 +1,18 @@
 //! `daemon`: run the pipelines of a folder until a signal.
 
+use bessemer_transforms::ProcessMemory;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::DaemonArgs;
-use crate::daemon;
+use crate::daemon::{self, DaemonOptions};
 use crate::error::Result;
 use crate::output;
 
 /// Runs the pipelines of a folder.
 pub(crate) async fn daemon(args: &DaemonArgs) -> Result<()> {
-    daemon::serve(&args.folder, cancel_on_signals()?).await
+    let memory = ProcessMemory::new(usize::try_from(args.memory_bytes.0).unwrap_or(usize::MAX));
+    let options = DaemonOptions { folder: args.folder.clone(), memory, shutdown_timeout: args.shutdown_timeout };
+    daemon::serve(&options, cancel_on_signals()?).await
 }
 
 /// The first SIGTERM or Ctrl-C asks the pipelines to stop, the second ends the process at once, which is safe, too.

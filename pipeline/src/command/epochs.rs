@@ -1,12 +1,15 @@
 //! `status`, `log` and `inspect`: what the manifests say.
 
+use bessemer_connectors::manifest_store::ManifestStore;
 use bessemer_schemas::{DataFile, Epoch, Failure, Manifest, ManifestKind, SourceSlice};
 use futures::TryStreamExt;
 use serde::Serialize;
 
 use crate::cli::{InspectArgs, LogArgs, PipelineArgs};
 use crate::command::history;
-use crate::error::Result;
+use crate::command::runs::Runs;
+use crate::error::{Error, Result};
+use crate::load;
 use crate::output::{self, count};
 
 #[derive(Debug, Serialize)]
@@ -14,8 +17,10 @@ struct Status {
     pipeline: String,
     state: &'static str,
     epoch: u64,
-    committed_at: String,
+    committed_at: Option<String>,
     failure: Option<Failure>,
+    #[serde(flatten)]
+    runs: Runs,
     feature_sets: Vec<SetStatus>,
 }
 
@@ -31,8 +36,13 @@ struct SetStatus {
 
 /// Shows where a pipeline stands.
 pub(crate) async fn status(args: &PipelineArgs) -> Result<()> {
-    let (parsed, _, history) = history(&args.paths).await?;
-    let Some(newest) = history.newest() else { return Ok(()) };
+    let parsed = load::parse(&args.paths)?;
+    let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
+    let (history, runs) = (store.history().await?, Runs::of(&parsed, &store).await?);
+    let newest = history.newest();
+    if newest.is_none() && runs.is_nothing() {
+        return Err(Error::NoEpoch { pipeline: parsed.name().to_owned() });
+    }
     let failure = history.last_failure().cloned();
     let mut sets = Vec::new();
     for (set, options) in parsed.definition.feature_sets.iter().zip(&parsed.sets) {
@@ -50,10 +60,15 @@ pub(crate) async fn status(args: &PipelineArgs) -> Result<()> {
     }
     let status = Status {
         pipeline: parsed.name().to_owned(),
-        state: if failure.is_some() { "failed" } else { "ok" },
-        epoch: newest.epoch.0,
-        committed_at: output::instant(newest.committed_at),
+        state: match newest {
+            None => "new",
+            Some(_) if failure.is_some() => "failed",
+            Some(_) => "ok",
+        },
+        epoch: newest.map_or(0, |newest| newest.epoch.0),
+        committed_at: newest.map(|newest| output::instant(newest.committed_at)),
         failure,
+        runs,
         feature_sets: sets,
     };
     if args.json { output::json(&status) } else { status.print() }
@@ -61,7 +76,11 @@ pub(crate) async fn status(args: &PipelineArgs) -> Result<()> {
 
 impl Status {
     fn print(&self) -> Result<()> {
-        output::line(format!("{}: {}, epoch {} at {}", self.pipeline, self.state, self.epoch, self.committed_at))?;
+        output::line(match &self.committed_at {
+            Some(at) => format!("{}: {}, epoch {} at {at}", self.pipeline, self.state, self.epoch),
+            None => format!("{}: no epoch yet", self.pipeline),
+        })?;
+        self.runs.print()?;
         if let Some(failure) = &self.failure {
             output::line(format!(
                 "failed: expectation `{}` of feature set `{}`, {}",

@@ -1,6 +1,7 @@
 //! The commands: one module each, or one for a family that answers from manifests alone.
 
 mod check;
+mod control;
 mod daemon;
 mod epochs;
 mod explain;
@@ -9,10 +10,12 @@ mod ledger;
 mod preview;
 mod quarantine;
 mod run;
+mod runs;
 
 use std::path::PathBuf;
 
 use bessemer_connectors::manifest_store::{History, ManifestStore};
+use bessemer_schemas::Wish;
 use clap::CommandFactory;
 
 use crate::cli::{Cli, Command};
@@ -30,7 +33,11 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
         Command::Daemon(args) => daemon::daemon(&args).await,
         #[cfg(feature = "kafka")]
         Command::Demo(args) => crate::demo::demo(&args, &daemon::cancel_on_signals()?).await,
+        Command::Pause(args) => control::ask(&args, Some(Wish::Pause)).await,
+        Command::Resume(args) => control::ask(&args, None).await,
+        Command::Drain(args) => control::ask(&args, Some(Wish::Drain)).await,
         Command::Status(args) => epochs::status(&args).await,
+        Command::Log(args) if args.runs => runs::log(&args).await,
         Command::Log(args) => epochs::log(&args).await,
         Command::Inspect(args) => epochs::inspect(&args).await,
         Command::Ledger(args) => ledger(&args).await,

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! folder ──► what there is now: one pipeline a file ──► start, restart, stop      (folder.rs, here)
-//! each pipeline ──► a task that runs it, and decides what its errors mean         (supervise.rs)
+//! each pipeline ──► a task that owns it: it listens, and carries out              (supervise.rs)
+//!                   what its agenda orders: times, attempts, pauses               (agenda.rs)
 //! ```
 //!
 //! A pipeline that stops for a reason that will not go away leaves the others running. One task owns the list; it is
 //! told what happens by the folder's clock and by the tasks that end.
 
+mod agenda;
 mod folder;
 mod supervise;
 
@@ -15,12 +17,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bessemer_transforms::ProcessMemory;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::folder::{Fingerprint, Found};
+use self::supervise::Supervised;
 use crate::error::{Error, Result};
-use crate::load;
+use crate::load::{self, Parsed};
 use crate::output;
 use crate::progress::Progress;
 
@@ -38,9 +42,20 @@ struct Running {
     cancel: CancellationToken,
 }
 
+/// How the daemon is run.
+#[derive(Debug, Clone)]
+pub(crate) struct DaemonOptions {
+    /// A folder of pipelines, or one of them.
+    pub(crate) folder: PathBuf,
+    /// Memory for the operators of all pipelines together.
+    pub(crate) memory: ProcessMemory,
+    /// How long pipelines may take to end after a signal.
+    pub(crate) shutdown_timeout: Duration,
+}
+
 /// The daemon's one owner.
 struct Daemon<'a> {
-    folder: &'a Path,
+    options: &'a DaemonOptions,
     cancel: CancellationToken,
     running: BTreeMap<PathBuf, Running>,
     /// Files that cannot be run as they are, so that each is told once.
@@ -48,11 +63,11 @@ struct Daemon<'a> {
     tasks: JoinSet<Result<()>>,
 }
 
-/// Runs the pipelines of `folder` until `cancel`. Fails at once if there is none that can run; later faults stop the
+/// Runs the pipelines of a folder until `cancel`. Fails at once if there is none that can run; later faults stop the
 /// pipeline that has them, and are said.
-pub(crate) async fn serve(folder: &Path, cancel: CancellationToken) -> Result<()> {
+pub(crate) async fn serve(options: &DaemonOptions, cancel: CancellationToken) -> Result<()> {
     let (running, refused) = Default::default();
-    let mut daemon = Daemon { folder, cancel, running, refused, tasks: JoinSet::new() };
+    let mut daemon = Daemon { options, cancel, running, refused, tasks: JoinSet::new() };
     daemon.begin()?;
     let mut clock = tokio::time::interval(FOLDER_PERIOD);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -64,15 +79,16 @@ pub(crate) async fn serve(folder: &Path, cancel: CancellationToken) -> Result<()
             _ = clock.tick() => daemon.look(),
         }
     }
-    daemon.stop().await
+    daemon.stop().await;
+    Ok(())
 }
 
 impl Daemon<'_> {
     /// The first look: everything that is wrong is told together, and nothing starts unless all is well.
     fn begin(&mut self) -> Result<()> {
-        let found = folder::find(self.folder)?;
+        let found = folder::find(&self.options.folder)?;
         if found.is_empty() {
-            return Err(Error::NoPipeline { path: self.folder.to_owned() });
+            return Err(Error::NoPipeline { path: self.options.folder.clone() });
         }
         let mut parsed = Vec::new();
         let mut first_error = None;
@@ -96,7 +112,7 @@ impl Daemon<'_> {
                 );
                 return Err(Error::Unknown { message });
             }
-            self.start(found, pipeline.name().to_owned());
+            self.start(found, &pipeline);
         }
         Ok(())
     }
@@ -104,7 +120,7 @@ impl Daemon<'_> {
     /// Looks at the folder again: what is new starts, what is gone stops, what changed is checked and then restarted.
     fn look(&mut self) {
         // A folder that cannot be read for a moment is no reason to stop what runs.
-        let Ok(found) = folder::find(self.folder) else { return };
+        let Ok(found) = folder::find(&self.options.folder) else { return };
         for (path, running) in &self.running {
             if !found.iter().any(|found| found.path == *path) && !running.cancel.is_cancelled() {
                 output::note(format!("{}: `{}` is gone, stopping", running.name, path.display()));
@@ -148,7 +164,7 @@ impl Daemon<'_> {
                     true
                 }
                 None => {
-                    self.start(found.clone(), pipeline.name().to_owned());
+                    self.start(found.clone(), &pipeline);
                     false
                 }
             },
@@ -166,11 +182,14 @@ impl Daemon<'_> {
         self.running.iter().find(|(_, running)| running.name == name).map(|(path, _)| path.as_path())
     }
 
-    fn start(&mut self, found: Found, name: String) {
+    fn start(&mut self, found: Found, pipeline: &Parsed) {
+        let name = pipeline.name().to_owned();
         let cancel = self.cancel.child_token();
         let progress = Progress::lines(&name);
         progress.say(&format!("started from `{}`", found.path.display()));
-        let task = self.tasks.spawn(supervise::supervise(found.paths, progress, cancel.clone())).id();
+        let files = pipeline.definition.files.0.clone();
+        let supervised = Supervised { files, progress, memory: self.options.memory.clone(), cancel: cancel.clone() };
+        let task = self.tasks.spawn(supervise::supervise(supervised)).id();
         let (started_from, seen) = (found.fingerprint.clone(), found.fingerprint);
         self.running.insert(found.path, Running { name, started_from, seen, task, cancel });
     }
@@ -193,18 +212,33 @@ impl Daemon<'_> {
             Ok(()) => output::note(format!("{}: stopped", running.name)),
             Err(error) => {
                 say(&path, &error);
-                output::note(format!("{}: stopped; it starts again when `{}` changes", running.name, path.display()));
+                if !running.cancel.is_cancelled() {
+                    let path = path.display();
+                    output::note(format!("{}: stopped; it starts again when `{path}` changes", running.name));
+                }
                 self.refused.insert(path, running.seen);
             }
         }
     }
 
-    /// Waits until every pipeline has given up or committed its epoch.
-    async fn stop(mut self) -> Result<()> {
-        while let Some(ended) = self.tasks.join_next_with_id().await {
-            self.ended(ended);
+    /// Waits until every pipeline has given up or committed its epoch, but no longer than it was told. One that is left
+    /// behind is left as by a crash: what it has not committed is swept and read again by the next run.
+    async fn stop(mut self) {
+        let ended = tokio::time::timeout(self.options.shutdown_timeout, async {
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                self.ended(ended);
+            }
+        })
+        .await;
+        if ended.is_err() {
+            for running in self.running.values() {
+                output::note(format!(
+                    "{}: did not end within {:?}, and is left as it is: nothing is lost, the next run goes on from its \
+                     last epoch",
+                    running.name, self.options.shutdown_timeout
+                ));
+            }
         }
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bessemer_connectors::formats::compression::Compression;
 use bessemer_connectors::kafka::{DemoCluster, DemoProducer};
 use bessemer_connectors::manifest_store::ManifestStore;
-use bessemer_schemas::OffsetRange;
+use bessemer_schemas::{OffsetRange, RunTrigger};
 use futures::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::load;
 use crate::output::{self, count, plural};
 use crate::progress::Progress;
-use crate::run;
+use crate::run::{self, RunOptions};
 
 const PIPELINE: &str = include_str!("pipeline.sql");
 /// The first week of 2013: 6,099 flights out of New York (`examples/flights/README.md` has source and licence).
@@ -53,7 +53,8 @@ pub(crate) async fn demo(args: &DemoArgs, cancel: &CancellationToken) -> Result<
     let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
     let follower = {
         let stop = stop.clone();
-        tokio::spawn(async move { run::follow(parsed, &Progress::lines("demo"), &stop).await })
+        let options = RunOptions { trigger: RunTrigger::Daemon, ..RunOptions::default() };
+        tokio::spawn(async move { run::follow(parsed, options, &Progress::lines("demo"), &stop).await })
     };
     let total = records.len() as u64;
     let sent = send(cluster.producer()?, records, args.records_per_second.get(), stop.clone());

@@ -17,6 +17,7 @@ mod epoch;
 mod fingerprint;
 mod intake;
 pub(crate) mod preview;
+mod record;
 mod recover;
 mod set;
 mod summary;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bessemer_connectors::manifest_store::{EpochWriter, ManifestStore, ReplacedFiles};
-use bessemer_schemas::{Epoch, ErrorKind};
+use bessemer_schemas::{Epoch, ErrorKind, RunTrigger};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -39,17 +40,26 @@ use crate::output::plural;
 use crate::progress::Progress;
 use discovery::Discovered;
 use epoch::Assignment;
+use record::Entry;
 pub(crate) use summary::RunSummary;
 use summary::Tally;
 
 /// Attempts at one epoch where the world does not answer; the clients of the stores have retried before that.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// What the command line says about a run.
-#[derive(Debug, Clone, Copy)]
+/// What whoever starts a run says about it.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct RunOptions {
     /// A new append set leaves out what its source has already given.
     pub(crate) from_now: bool,
+    /// What began it, for its record.
+    pub(crate) trigger: RunTrigger,
+    /// How often it failed before, for its record.
+    pub(crate) failures: u32,
+    /// Asks it to end well once the epoch in hand is committed.
+    pub(crate) pause: CancellationToken,
+    /// Cancelled where it is stopped for having taken too long, for its record.
+    pub(crate) timeout: CancellationToken,
 }
 
 /// What a run is given by the process that it is in.
@@ -69,6 +79,7 @@ struct Run<'a> {
     progress: &'a Progress,
     cancel: &'a CancellationToken,
     host: &'a dyn Host,
+    pause: CancellationToken,
     tally: Tally,
     /// Files that commits of this run put out of force; they go when the run ends.
     replaced: Vec<ReplacedFiles>,
@@ -90,23 +101,48 @@ pub(crate) async fn run(
         progress.say(&bessemer_sql::render(warning, &parsed.definition.files));
     }
     let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
-    progress.phase("planning");
-    let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
-    let mut run = Run::open(loaded, store, options, Surroundings { progress, cancel, host: &Machine }).await?;
-    let worked = run.work().await;
-    run.close(worked).await?;
-    let duration_micros = Machine.now_micros() - started_at;
-    run.tally.into_summary(&run.loaded, run.writer.history(), duration_micros).await
+    let mut entry = Entry::new(&store, parsed.name(), &options, started_at);
+    let mut tally = Tally::default();
+    let ran = Box::pin(async {
+        progress.phase("planning");
+        let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
+        unless_cancelled(cancel, entry.begin()).await?;
+        let surroundings = Surroundings { progress, cancel, host: &Machine };
+        let mut run = Run::open(loaded, store.clone(), &options, surroundings).await?;
+        let worked = run.work().await;
+        let closed = run.close(worked).await;
+        tally = std::mem::take(&mut run.tally);
+        closed?;
+        tally.summary(&run.loaded, run.writer.history(), Machine.now_micros() - started_at).await
+    })
+    .await;
+    entry.end(&tally, &ran).await;
+    ran
 }
 
 /// Runs a pipeline until the user stops it: what is new, again and again, at the pace of its `epoch_age_max`.
-pub(crate) async fn follow(parsed: Parsed, progress: &Progress, cancel: &CancellationToken) -> Result<()> {
+pub(crate) async fn follow(
+    parsed: Parsed,
+    options: RunOptions,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<()> {
     let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
-    let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
-    let surroundings = Surroundings { progress, cancel, host: &Machine };
-    let mut run = Run::open(loaded, store, RunOptions { from_now: false }, surroundings).await?;
-    let worked = run.work_on().await;
-    run.close(worked).await
+    let mut entry = Entry::new(&store, parsed.name(), &options, Machine.now_micros());
+    let mut tally = Tally::default();
+    let ran = Box::pin(async {
+        let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
+        unless_cancelled(cancel, entry.begin()).await?;
+        let surroundings = Surroundings { progress, cancel, host: &Machine };
+        let mut run = Run::open(loaded, store.clone(), &options, surroundings).await?;
+        let worked = run.work_on().await;
+        let closed = run.close(worked).await;
+        tally = std::mem::take(&mut run.tally);
+        closed
+    })
+    .await;
+    entry.end(&tally, &ran).await;
+    ran
 }
 
 /// Plans the pipeline for as many partitions as its last epoch had.
@@ -125,7 +161,7 @@ impl Run<'_> {
         self.drain(discovered).await
     }
 
-    /// The same for ever: it ends by an error, and being stopped is one.
+    /// The same until it is asked to pause; any other end is an error, and being stopped is one.
     async fn work_on(&mut self) -> Result<()> {
         let cancel = self.cancel;
         unless_cancelled(cancel, self.recover()).await?;
@@ -138,13 +174,29 @@ impl Run<'_> {
             if self.tally.epochs() > before {
                 self.publish().await?;
             }
-            unless_cancelled(cancel, pace.map(Ok)).await?;
+            let paced = async {
+                tokio::select! {
+                    biased;
+                    () = self.pause.cancelled() => {}
+                    () = pace => {}
+                }
+                Ok(())
+            };
+            unless_cancelled(cancel, paced).await?;
+            if self.pause.is_cancelled() {
+                return Ok(());
+            }
         }
     }
 
-    /// Takes one epoch after another, then the snapshot sets.
+    /// Takes one epoch after another, then the snapshot sets; asked to pause, it begins no more.
     async fn drain(&mut self, mut discovered: Discovered) -> Result<()> {
-        while let Some(assignment) = unless_cancelled(self.cancel, discovered.next_append(&self.loaded)).await? {
+        loop {
+            if self.pause.is_cancelled() {
+                return Ok(());
+            }
+            let next = unless_cancelled(self.cancel, discovered.next_append(&self.loaded)).await?;
+            let Some(assignment) = next else { break };
             self.commit_epoch(&assignment).await?;
         }
         let snapshot = discovered.snapshot(&self.loaded, self.writer.history());
@@ -225,5 +277,5 @@ fn back_off(attempt: u32) -> Duration {
 
 /// The error of a run that the user stopped before it had opened the pipeline; [`Run::told`] says more of a later one.
 fn interrupted() -> Error {
-    Error::Interrupted { what: "nothing was read and nothing was written".to_owned() }
+    Error::Interrupted { what: "nothing was read and no row was written".to_owned() }
 }

@@ -9,7 +9,7 @@ use bessemer_transforms::SetKind;
 use tracing::warn;
 
 use super::summary::Tally;
-use super::{Run, RunOptions, Surroundings, fingerprint, interrupted};
+use super::{Run, RunOptions, Surroundings, fingerprint, interrupted, unless_cancelled};
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 use crate::progress::Progress;
@@ -20,7 +20,7 @@ impl<'a> Run<'a> {
     pub(super) async fn open(
         loaded: Arc<Loaded>,
         store: ManifestStore,
-        options: RunOptions,
+        options: &RunOptions,
         surroundings: Surroundings<'a>,
     ) -> Result<Self> {
         let Surroundings { progress, cancel, host } = surroundings;
@@ -35,10 +35,23 @@ impl<'a> Run<'a> {
             datafusion: datafusion::DATAFUSION_VERSION.to_owned(),
             partitions: u32::try_from(loaded.session.config().target_partitions()).unwrap_or(u32::MAX),
         };
-        let writer = store.open_for_writing(host.claim(), info, define, host.now_micros()).await?;
+        let claim = async { Ok(store.open_for_writing(host.claim(), info, define, host.now_micros()).await) };
+        // Stopped in the middle, the claim may have been made: that is an empty epoch, and nothing else.
+        let writer = unless_cancelled(cancel, claim).await??;
         say_changes(&writer, &definition, progress);
-        let (tally, replaced) = (Tally::default(), Vec::new());
-        Ok(Self { loaded, store, writer, progress, cancel, host, tally, replaced, given_up: None, is_untidy: false })
+        Ok(Self {
+            loaded,
+            store,
+            writer,
+            progress,
+            cancel,
+            host,
+            pause: options.pause.clone(),
+            tally: Tally::default(),
+            replaced: Vec::new(),
+            given_up: None,
+            is_untidy: false,
+        })
     }
 
     /// Brings the Delta logs up to the manifests, and removes what no manifest names: in this order, because readers of
@@ -136,7 +149,12 @@ fn say_changes(writer: &EpochWriter, definition: &DefinitionDigest, progress: &P
 }
 
 /// Refuses a definition that the committed rows cannot follow.
-fn check_follows(history: &History, definition: &DefinitionDigest, loaded: &Loaded, options: RunOptions) -> Result<()> {
+fn check_follows(
+    history: &History,
+    definition: &DefinitionDigest,
+    loaded: &Loaded,
+    options: &RunOptions,
+) -> Result<()> {
     let Some(newest) = history.newest() else { return Ok(()) };
     let changes = newest.definition.changes(definition).into_iter().filter(|change| !change.compatible);
     let lines: Vec<_> = changes.map(|change| format!("  {}: {}", change.of, change.what)).collect();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_schemas::{Manifest, SetLedger, SourceLedger};
+use bessemer_schemas::{Manifest, RunRecord, SetLedger, SourceLedger};
 use futures::TryStreamExt;
 use serde::Serialize;
 
@@ -64,6 +64,16 @@ impl Tally {
         self.epochs
     }
 
+    /// Puts the sums into the record of a run.
+    pub(super) fn fill(&self, record: &mut RunRecord) {
+        let of_sources = |of: fn(&SourceLedger) -> u64| self.sources.values().map(of).sum::<u64>();
+        let of_sets = |of: fn(&SetLedger) -> u64| self.sets.values().map(of).sum::<u64>();
+        record.epochs = self.epochs;
+        record.records = of_sources(|ledger| ledger.records);
+        record.rows = of_sets(|ledger| ledger.written);
+        record.quarantined = of_sources(|ledger| ledger.quarantined) + of_sets(|ledger| ledger.quarantined);
+    }
+
     /// Adds a committed epoch.
     pub(super) fn add(&mut self, manifest: &Manifest) {
         self.epochs += 1;
@@ -85,12 +95,7 @@ impl Tally {
     }
 
     /// The summary, in the order of the definition.
-    pub(super) async fn into_summary(
-        self,
-        loaded: &Loaded,
-        history: &History,
-        duration_micros: i64,
-    ) -> Result<RunSummary> {
+    pub(super) async fn summary(&self, loaded: &Loaded, history: &History, duration_micros: i64) -> Result<RunSummary> {
         let sources = loaded.sources.iter().filter_map(|source| {
             let ignored = self.ignored.get(source.name()).copied().unwrap_or(0);
             let ledger = self.sources.get(source.name()).copied();

@@ -9,7 +9,10 @@ use tempfile::TempDir;
 
 use super::*;
 
-const NOW: RunOptions = RunOptions { from_now: false };
+/// What a person who runs it says.
+fn plainly() -> RunOptions {
+    RunOptions::default()
+}
 
 /// A pipeline in a folder of its own, with what a run of it borrows.
 struct World {
@@ -66,14 +69,14 @@ impl World {
 
     async fn open(&self) -> Run<'_> {
         let (loaded, store) = self.loaded().await;
-        let mut run = Run::open(loaded, store, NOW, self.surroundings()).await.unwrap();
+        let mut run = Run::open(loaded, store, &plainly(), self.surroundings()).await.unwrap();
         run.recover().await.unwrap();
         run
     }
 
     /// A run that nothing interferes with.
     async fn run(&self) -> Result<RunSummary> {
-        run(self.parsed(), NOW, &Progress::new(true), &CancellationToken::new()).await
+        run(self.parsed(), plainly(), &Progress::new(true), &CancellationToken::new()).await
     }
 
     /// Every file of the sets, the Delta logs apart.
@@ -245,7 +248,7 @@ async fn a_run_that_is_stopped_when_all_is_committed_says_so() {
 async fn a_run_that_is_stopped_while_it_plans_touches_nothing() {
     let world = World::new(TWO_SETS);
     world.cancel.cancel();
-    let error = run(world.parsed(), NOW, &world.progress, &world.cancel).await.unwrap_err();
+    let error = run(world.parsed(), plainly(), &world.progress, &world.cancel).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
     assert!(!world.path(".bessemer").exists());
 }
@@ -256,7 +259,7 @@ async fn of_two_first_runs_with_different_definitions_one_is_refused() {
     let (late, store) = world.loaded().await;
     world.define("CREATE FEATURE SET s WITH (path = 'features/s') AS SELECT id + 1 AS id FROM a;");
     world.run().await.unwrap();
-    let error = Run::open(late, store.clone(), NOW, world.surroundings()).await.unwrap_err();
+    let error = Run::open(late, store.clone(), &plainly(), world.surroundings()).await.unwrap_err();
     assert!(matches!(error, Error::Incompatible { .. }), "{error}");
     assert_eq!(store.newest().await.unwrap().unwrap().epoch, Epoch(2), "what was refused is not recorded");
     world.run().await.unwrap();

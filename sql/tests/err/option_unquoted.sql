@@ -4,7 +4,7 @@ CREATE SOURCE flights WITH (
     size = 64MiB,
     header = ture,
     file = "x.csv",
-    age = INTERVAL '1 hour',
+    age = INTERVAL '1' HOUR,
     none = NULL,
     day = 2013-01-01
 );

@@ -1,5 +1,5 @@
 -- A whole pipeline, as a newcomer would write it.
-CREATE PIPELINE departures WITH (owner = 'flights-team', retries = 3, verbose = TRUE);
+CREATE PIPELINE departures WITH (owner = 'flights-team', retries = 3, verbose = TRUE, timeout = INTERVAL '30 minutes');
 
 SET target_partitions = 4;
 SET memory.limit = '1GiB';

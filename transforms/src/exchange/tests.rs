@@ -158,6 +158,7 @@ async fn an_output_that_is_read_late_spills_and_has_the_same_rows() {
     let small = crate::session(&SessionOptions {
         partitions: NonZeroUsize::new(2).unwrap(),
         memory_bytes: 400 << 10,
+        process_memory: None,
         spill_dir: std::env::temp_dir(),
         spill_bytes_max: 1 << 30,
         batch_rows: NonZeroUsize::new(8192).unwrap(),

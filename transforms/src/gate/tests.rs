@@ -269,6 +269,7 @@ fn what_accumulators_hold_is_taken_from_the_pool() {
     let state = crate::session(&crate::SessionOptions {
         partitions: std::num::NonZeroUsize::MIN,
         memory_bytes: 100 << 10,
+        process_memory: None,
         spill_dir: std::env::temp_dir(),
         spill_bytes_max: 0,
         batch_rows: std::num::NonZeroUsize::MIN,

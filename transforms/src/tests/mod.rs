@@ -37,6 +37,7 @@ pub(crate) fn state(partitions: usize) -> SessionState {
     session(&SessionOptions {
         partitions: NonZeroUsize::new(partitions).unwrap(),
         memory_bytes: 256 << 20,
+        process_memory: None,
         spill_dir: std::env::temp_dir(),
         spill_bytes_max: 1 << 30,
         batch_rows: NonZeroUsize::new(8192).unwrap(),

@@ -3,6 +3,7 @@
 mod ambiguous_put;
 mod disk;
 mod faulty;
+mod runs;
 mod simulation;
 mod store;
 mod world;
