@@ -206,3 +206,91 @@ fn avro_without_a_registry_is_read_by_the_schema_of_a_file() -> Result<()> {
     assert_eq!(world.quarantined(&pipeline)?, ["1 invalid_avro null null", "2 invalid_avro null null"]);
     Ok(())
 }
+
+const SALE_1: &str = r#"syntax = "proto3"; package shop;
+message Refund { int64 id = 1; }
+message Sale { int64 id = 1; string customer = 2; }"#;
+const SALE_2: &str = r#"syntax = "proto3"; package shop; import "money.proto";
+message Refund { int64 id = 1; }
+message Sale { int64 id = 1; optional string customer = 2; Money amount = 3; repeated string tags = 4; }"#;
+const MONEY: &str = r#"syntax = "proto3"; package shop; message Money { sint32 cents = 1; }"#;
+
+/// A field that is a number or a text as Protobuf writes it; both short.
+fn field(number: u8, value: u8) -> Vec<u8> {
+    vec![number << 3, value]
+}
+
+fn field_text(number: u8, value: &[u8]) -> Vec<u8> {
+    [vec![number << 3 | 2, u8::try_from(value.len()).unwrap_or(u8::MAX)], value.to_vec()].concat()
+}
+
+/// `Sale` is the second message of its schema.
+const SALE: [u8; 2] = [2, 2];
+
+#[test]
+fn protobuf_of_several_versions_is_read_and_what_cannot_be_is_in_quarantine() -> Result<()> {
+    let world = World::new()?;
+    let references = serde_json::json!([{ "name": "money.proto", "subject": "money", "version": 1 }]);
+    world.registry.register(10, "money", "PROTOBUF", MONEY);
+    world.registry.register(1, "orders-value", "PROTOBUF", SALE_1);
+    world.registry.register_with(2, "orders-value", "PROTOBUF", SALE_2, &references);
+    let columns = "(id BIGINT NOT NULL, customer VARCHAR, amount STRUCT<cents INT>, tags VARCHAR[])";
+    let options = format!("{}, message = 'shop.Sale', on_error = 'quarantine'", world.of_registry("protobuf"));
+    let query = "at, id, customer, amount['cents'] AS cents, array_length(tags) AS tags";
+    let pipeline = world.pipeline(columns, &options, query)?;
+    let amount = field_text(3, &field(1, 3));
+    world.send(&[
+        framed(1, &[&SALE, &field(1, 1), &field_text(2, b"ann")]),
+        framed(2, &[&SALE, &field_text(4, b"new"), &amount, &field(1, 2)]),
+        framed(2, &[&[0], &field(1, 3)]),
+        framed(2, &[&[2, 8], &field(1, 4)]),
+        framed(2, &[&SALE, &field_text(1, b"5")]),
+        framed(2, &[&SALE, &[0xff]]),
+        framed(99, &[&SALE]),
+        framed(1, &[&SALE, &field(1, 8)]),
+    ])?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["0 1 ann \\N \\N", "1 2 \\N -2 1", "7 8  \\N \\N"]);
+    let expected = [
+        "2 schema_mismatch null 2",
+        "3 invalid_framing null 2",
+        "4 wrong_type id 2",
+        "5 invalid_protobuf null 2",
+        "6 unknown_schema_id null 99",
+    ];
+    assert_eq!(world.quarantined(&pipeline)?, expected);
+    world.check_balance(&pipeline, 8, 5)?;
+
+    // After a restart, with the registry away.
+    world.registry.set_mood(RegistryMood::Failing);
+    world.send(&[framed(2, &[&SALE, &field(1, 9)])])?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?.len(), 4);
+    Ok(())
+}
+
+#[test]
+fn columns_of_protobuf_may_come_from_the_registry_or_from_a_file() -> Result<()> {
+    let world = World::new()?;
+    world.registry.register(1, "sales", "PROTOBUF", SALE_1);
+    world.send(&[framed(1, &[&SALE, &field(1, 1), &field_text(2, b"ann")])])?;
+    let options = format!("{}, message = 'shop.Sale', subject = 'sales'", world.of_registry("protobuf"));
+    let pipeline = world.pipeline("", &options, "*")?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["1 ann 0"]);
+
+    let options = "format = 'protobuf', schema_file = 'sale.proto', scan_startup_mode = 'offsets', \
+        scan_startup_offsets = '0:1'";
+    let several = world.pipeline("", options, "*")?;
+    std::fs::write(several.folder().join("sale.proto"), SALE_1)?;
+    let outcome = world.bessemer.call(["check", &several.path()])?;
+    outcome.expect_code(2)?;
+    assert!(outcome.stderr.contains("several messages: say `message = '…'`"), "{}", outcome.stderr);
+
+    world.send(&[[field(1, 2), field_text(2, b"bob")].concat()])?;
+    let pipeline = world.pipeline("", &format!("{options}, message = 'shop.Sale'"), "*")?;
+    std::fs::write(pipeline.folder().join("sale.proto"), SALE_1)?;
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["2 bob 1"]);
+    Ok(())
+}

@@ -7,6 +7,8 @@ pub(crate) mod avro;
 pub(crate) mod ipc;
 pub(crate) mod parquet;
 #[cfg(feature = "kafka")]
+pub(crate) mod protobuf;
+#[cfg(feature = "kafka")]
 pub(crate) mod rows;
 pub(crate) mod widening;
 

@@ -1,8 +1,7 @@
 //! Rows out of records of binary formats: columns that grow by a record at a time, and are cut back where it is at fault.
 
 use arrow::array::{ArrayRef, RecordBatch};
-use arrow_schema::{DataType, Field, SchemaRef};
-use bessemer_schemas::RejectReason;
+use arrow_schema::{DataType, Field, Fields, SchemaRef};
 
 use super::text::column::{Column, ColumnMaker};
 use super::text::fault::Fault;
@@ -78,6 +77,13 @@ impl RowBuilder {
     }
 }
 
+/// Columns, and for each what a missing field means.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct InferredColumns {
+    pub(crate) fields: Fields,
+    pub(crate) defaults: Vec<Option<ArrayRef>>,
+}
+
 /// A written schema that does not fit the declared columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Contradiction {
@@ -85,13 +91,6 @@ pub(crate) struct Contradiction {
     pub(crate) column: String,
     /// Column, declared and written type, and what to do.
     pub(crate) reason: String,
-}
-
-impl Contradiction {
-    /// The fault of every record that was written so.
-    pub(crate) fn as_fault(&self) -> RecordFault {
-        RecordFault { reason: RejectReason::SchemaMismatch, column: Some(self.column.clone()) }
-    }
 }
 
 /// A column that cannot hold what is written.

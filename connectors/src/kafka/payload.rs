@@ -1,5 +1,7 @@
 //! From the value of a record to a row: which format, and its decoder.
 
+mod records;
+mod schemas;
 mod written;
 
 use std::path::Path;
@@ -10,8 +12,9 @@ use arrow::array::{ArrayRef, BinaryBuilder, StringBuilder};
 use arrow_schema::DataType;
 use bessemer_schemas::{Diagnostic, OptionMap, RejectReason, SourceDefinition};
 
-pub(super) use self::written::WrittenSchemas;
-use self::written::{WrittenFormat, WrittenRecords};
+use self::records::WrittenRecords;
+pub(super) use self::schemas::WrittenSchemas;
+use self::written::WrittenFormat;
 use super::options::Topics;
 use super::source::KafkaSource;
 use crate::formats::text::{
@@ -48,30 +51,33 @@ impl PayloadFormat {
             Json,
             Csv,
             Avro,
+            Protobuf,
             Raw,
         }
         const FORMATS: &[(&str, FormatName)] = &[
             ("json", FormatName::Json),
             ("csv", FormatName::Csv),
             ("avro", FormatName::Avro),
+            ("protobuf", FormatName::Protobuf),
             ("raw", FormatName::Raw),
         ];
         let is_written = options.entries().iter().any(|entry| entry.key == "format");
         let Some(name) = options.take_choice("format", FORMATS) else {
             if !is_written {
                 let message = format!("{} does not say its format", options.owner());
-                let help = "add `format = 'json'` (or `'csv'`, `'avro'`, `'raw'`) to its `WITH (…)`";
+                let help = "add `format = 'json'` (or `'csv'`, `'avro'`, `'protobuf'`, `'raw'`) to its `WITH (…)`";
                 options.report(Diagnostic::error(message, options.owner_span()).with_help(help));
             }
             return None;
         };
-        let mut written = |language| {
-            let format = WrittenFormat::take(options, source, language, topics, base, timeout)?;
-            Some(Self::Written(Box::new(format)))
+        let language = match name {
+            FormatName::Avro => Some(SchemaLanguage::Avro),
+            FormatName::Protobuf => Some(SchemaLanguage::Protobuf),
+            FormatName::Json | FormatName::Csv | FormatName::Raw => None,
         };
-        match name {
-            FormatName::Avro => return written(SchemaLanguage::Avro),
-            FormatName::Json | FormatName::Csv | FormatName::Raw => {}
+        if let Some(language) = language {
+            let format = WrittenFormat::take(options, source, language, topics, base, timeout)?;
+            return Some(Self::Written(Box::new(format)));
         }
         if source.columns.is_none() {
             let message = format!("`{}` declares no columns", source.name.value);
@@ -85,7 +91,7 @@ impl PayloadFormat {
                 check_raw(options, source);
                 Self::Raw
             }
-            FormatName::Json | FormatName::Avro => Self::Text(TextFormat::Json(JsonOptions::take(options))),
+            _ => Self::Text(TextFormat::Json(JsonOptions::take(options))),
         })
     }
 

@@ -9,13 +9,7 @@ use arrow_schema::{DataType, Field, Fields};
 
 use super::resolve::arrow_type;
 use super::schema::{AvroField, AvroSchema, AvroType, TypeId};
-
-/// Columns, and for each what a missing field means.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct InferredColumns {
-    pub(crate) fields: Fields,
-    pub(crate) defaults: Vec<Option<ArrayRef>>,
-}
+use crate::formats::rows::InferredColumns;
 
 /// The columns of a record's fields, all nullable: one version's guarantee is none for the next.
 ///

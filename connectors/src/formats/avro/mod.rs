@@ -17,7 +17,7 @@ mod schema;
 
 pub(crate) use container::open;
 #[cfg(feature = "kafka")]
-pub(crate) use infer::{InferredColumns, infer};
+pub(crate) use infer::infer;
 #[cfg(feature = "kafka")]
 pub(crate) use read::AvroReader;
 #[cfg(feature = "kafka")]

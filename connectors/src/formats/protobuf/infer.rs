@@ -1,0 +1,70 @@
+//! The columns of a message, where a source declares none.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Fields, TimeUnit};
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
+use super::resolve::{arrow_type, describe, is_wrapper};
+use crate::formats::rows::InferredColumns;
+
+/// The columns of a message's fields, all nullable: one version's guarantee is none for the next.
+///
+/// # Errors
+/// Says which field no column holds, and what to do.
+pub(crate) fn infer(message: &MessageDescriptor) -> Result<InferredColumns, String> {
+    let fields = fields_of(message, &mut vec![message.full_name().to_owned()])?;
+    Ok(InferredColumns { fields, defaults: Vec::new() })
+}
+
+fn fields_of(message: &MessageDescriptor, above: &mut Vec<String>) -> Result<Fields, String> {
+    let columns = message.fields().map(|field| {
+        let data_type = data_type(&field, above)?;
+        Ok(Field::new(field.name(), data_type, true))
+    });
+    columns.collect::<Result<Vec<_>, String>>().map(Fields::from)
+}
+
+fn data_type(field: &FieldDescriptor, above: &mut Vec<String>) -> Result<DataType, String> {
+    if let Kind::Message(entry) = field.kind()
+        && field.is_map()
+    {
+        let value = one(&entry.map_entry_value_field(), above)?;
+        let entries = vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)];
+        let entries = Field::new("entries", DataType::Struct(entries.into()), false);
+        return Ok(DataType::Map(Arc::new(entries), false));
+    }
+    let plain = one(field, above)?;
+    Ok(if field.is_list() { DataType::List(Arc::new(Field::new_list_field(plain, true))) } else { plain })
+}
+
+fn one(field: &FieldDescriptor, above: &mut Vec<String>) -> Result<DataType, String> {
+    let refused = |why: &str| {
+        let (name, kind) = (field.name(), describe(field));
+        Err(format!("field `{name}` is {kind}, {why}: declare the columns of the source, without it"))
+    };
+    let Kind::Message(inner) = field.kind() else {
+        return arrow_type(&field.kind()).map_or_else(|| refused("which is no column"), Ok);
+    };
+    let name = inner.full_name().to_owned();
+    if name == "google.protobuf.Timestamp" {
+        return Ok(DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())));
+    }
+    if is_wrapper(&name) {
+        let value = inner.get_field(1).and_then(|value| arrow_type(&value.kind()));
+        return value.map_or_else(|| refused("which is no column"), Ok);
+    }
+    if field.is_group() {
+        return refused("which is no column");
+    }
+    if above.contains(&name) {
+        return refused("which is within itself");
+    }
+    if inner.fields().len() == 0 {
+        return refused("which has no fields");
+    }
+    above.push(name);
+    let columns = fields_of(&inner, above);
+    above.pop();
+    Ok(DataType::Struct(columns?))
+}
