@@ -204,7 +204,9 @@ fn stand_in(source: &SourceDefinition, base: &Path) -> Option<Source> {
         vec![option("path", "."), option("format", "json")]
     } else {
         let topic = [option("connector", "kafka"), option("bootstrap_servers", "."), option("topic", "any")];
-        topic.into_iter().chain([option("format", "json")]).collect()
+        let is_change = source.includes.iter().any(|include| include.kind.is_of_changes());
+        let format = if is_change { "debezium_json" } else { "json" };
+        topic.into_iter().chain([option("format", format)]).collect()
     };
     source.options = OptionMap::new(source.options.owner(), span, options);
     let options = SourceOptions::parse(&mut source, base).0?;

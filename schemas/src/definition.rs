@@ -120,11 +120,15 @@ pub enum IncludeKind {
     Offset,
     /// Headers of the record, `ARRAY<STRUCT<key VARCHAR, value BINARY>>`.
     Headers,
+    /// What happened to the row of a change: `c`, `r`, `u` or `d`, `VARCHAR`.
+    Operation,
+    /// When the database made a change, `TIMESTAMPTZ`.
+    SourceTimestamp,
 }
 
 impl IncludeKind {
     /// All of them, as SQL spells them.
-    pub const ALL: [(&'static str, Self); 10] = [
+    pub const ALL: [(&'static str, Self); 12] = [
         ("PATH", Self::Path),
         ("ROW", Self::Row),
         ("MODIFIED", Self::Modified),
@@ -135,6 +139,8 @@ impl IncludeKind {
         ("PARTITION", Self::Partition),
         ("OFFSET", Self::Offset),
         ("HEADERS", Self::Headers),
+        ("OP", Self::Operation),
+        ("SOURCE_TIMESTAMP", Self::SourceTimestamp),
     ];
 
     /// As SQL spells it.
@@ -145,10 +151,12 @@ impl IncludeKind {
     /// Type of the column.
     pub fn data_type(self) -> DataType {
         match self {
-            Self::Path | Self::Topic => DataType::Utf8,
+            Self::Path | Self::Topic | Self::Operation => DataType::Utf8,
             Self::Row | Self::Offset => DataType::Int64,
             Self::Partition => DataType::Int32,
-            Self::Modified | Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Modified | Self::Timestamp | Self::SourceTimestamp => {
+                DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+            }
             Self::Key | Self::Value => DataType::Binary,
             Self::Headers => {
                 let key = Field::new("key", DataType::Utf8, false);
@@ -160,7 +168,12 @@ impl IncludeKind {
 
     /// Whether the column may be null: a record need not have a key or a timestamp.
     pub fn is_nullable(self) -> bool {
-        matches!(self, Self::Key | Self::Timestamp)
+        matches!(self, Self::Key | Self::Timestamp | Self::SourceTimestamp)
+    }
+
+    /// Whether it is about changes of rows.
+    pub fn is_of_changes(self) -> bool {
+        matches!(self, Self::Operation | Self::SourceTimestamp)
     }
 
     /// Whether it is about files.

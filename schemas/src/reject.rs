@@ -20,6 +20,10 @@ pub enum RejectReason {
     UnknownSchemaId,
     /// Written with a schema that contradicts the declared columns, where `on_error = 'quarantine'`.
     SchemaMismatch,
+    /// Not the envelope of a change (`format = 'debezium_json'`).
+    InvalidEnvelope,
+    /// A change without the row that it is about: a truncation, or a delete that does not say what was there.
+    NoRowImage,
     /// One key twice in one object.
     DuplicateKey,
     /// More or fewer fields than the header or the definition has.
@@ -58,6 +62,8 @@ impl RejectReason {
             Self::InvalidFraming => "invalid_framing",
             Self::UnknownSchemaId => "unknown_schema_id",
             Self::SchemaMismatch => "schema_mismatch",
+            Self::InvalidEnvelope => "invalid_envelope",
+            Self::NoRowImage => "no_row_image",
             Self::DuplicateKey => "duplicate_key",
             Self::WrongFieldCount => "wrong_field_count",
             Self::InvalidQuoting => "invalid_quoting",

@@ -78,7 +78,7 @@ fn include(item: &mut Cursor<'_>) -> Result<IncludeColumn, Diagnostic> {
         let help = near.map_or_else(
             || {
                 "the choices are `PATH`, `ROW`, `MODIFIED` of files, and `KEY`, `VALUE`, `TIMESTAMP`, `TOPIC`, \
-                 `PARTITION`, `OFFSET`, `HEADERS` of Kafka"
+                 `PARTITION`, `OFFSET`, `HEADERS`, `OP`, `SOURCE_TIMESTAMP` of Kafka"
                     .to_owned()
             },
             |near| format!("did you mean `{near}`?"),

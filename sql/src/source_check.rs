@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use arrow_schema::DataType;
 use bessemer_schemas::{
-    ColumnDefinition, Diagnostic, IncludeKind, Name, SourceDefinition, SourceKind, Span, WatermarkDefinition, nearest,
+    ColumnDefinition, Diagnostic, Name, SourceDefinition, SourceKind, Span, WatermarkDefinition, nearest,
 };
 use sqlparser::ast::{BinaryOperator, Expr, Ident, Interval, Value, visit_expressions};
 
@@ -136,7 +136,8 @@ fn watermark_column(
     let declared = columns.iter().find(|column| column.name.value == name.value).map(|column| column.data_type.clone());
     let included = source.includes.iter().find(|include| include.name.value == name.value).map(|include| include.kind);
     let wrong = match (declared, included) {
-        (Some(DataType::Timestamp(..)), _) | (_, Some(IncludeKind::Modified | IncludeKind::Timestamp)) => return,
+        (Some(DataType::Timestamp(..)), _) => return,
+        (_, Some(kind)) if matches!(kind.data_type(), DataType::Timestamp(..)) => return,
         (Some(other), _) => sql_name(&other),
         (None, Some(kind)) => sql_name(&kind.data_type()),
         (None, None) if columns.is_empty() => return,

@@ -39,8 +39,14 @@ impl RowBuilder {
     pub(crate) fn new(options: RowBuilderOptions<'_>) -> Result<Self> {
         let RowBuilderOptions { schema, projection, defaults, limits, format, .. } = options;
         let timestamp_format = options.timestamp_format.clone();
-        let mut maker =
-            ColumnMaker { timestamp_format, on_extra: OnExtra::Ignore, is_nested: true, format, paths: Vec::new() };
+        let mut maker = ColumnMaker {
+            timestamp_format,
+            on_extra: OnExtra::Ignore,
+            is_nested: true,
+            is_change: false,
+            format,
+            paths: Vec::new(),
+        };
         let rows = Rows::new(RowsOptions { schema, projection: Some(projection), defaults, limits }, &mut maker)?;
         Ok(Self { rows, paths: maker.paths })
     }

@@ -105,7 +105,9 @@ impl KafkaSourceOptions {
         // The caller has looked at it.
         options.take("connector");
         let parsed = Self::take(&mut options, source, base);
-        check_definition(source, &mut options);
+        // Where the format is not known, that is the problem.
+        let has_changes = parsed.as_ref().is_none_or(|parsed| !parsed.format.change_columns().is_empty());
+        check_definition(source, has_changes, &mut options);
         let diagnostics = options.finish("connector `kafka`");
         let is_sound = !diagnostics.iter().any(Diagnostic::is_error);
         (parsed.filter(|_| is_sound), diagnostics)
@@ -360,7 +362,7 @@ fn property_problem(key: &str, value: &Secret, entry: &OptionEntry) -> Option<Di
 }
 
 /// What of a definition a Kafka source cannot be.
-fn check_definition(source: &SourceDefinition, options: &mut OptionMap) {
+fn check_definition(source: &SourceDefinition, has_changes: bool, options: &mut OptionMap) {
     if source.kind == SourceKind::Table {
         let message = format!("`{}` is a table, and a topic is a log", source.name.value);
         let help = format!("write `CREATE SOURCE {} …`", source.name.value);
@@ -368,7 +370,13 @@ fn check_definition(source: &SourceDefinition, options: &mut OptionMap) {
     }
     for include in source.includes.iter().filter(|include| include.kind.is_of_files()) {
         let message = format!("`INCLUDE {}` is not available for Kafka", include.kind.as_sql());
-        let help = "the choices are `KEY`, `VALUE`, `TIMESTAMP`, `TOPIC`, `PARTITION`, `OFFSET` and `HEADERS`";
+        let help = "the choices are `KEY`, `VALUE`, `TIMESTAMP`, `TOPIC`, `PARTITION`, `OFFSET`, `HEADERS`, `OP` and \
+                    `SOURCE_TIMESTAMP`";
+        options.report(Diagnostic::error(message, include.name.span).with_help(help));
+    }
+    for include in source.includes.iter().filter(|include| include.kind.is_of_changes() && !has_changes) {
+        let message = format!("`INCLUDE {}` is of changes, and the format has none", include.kind.as_sql());
+        let help = "it needs `format = 'debezium_json'`";
         options.report(Diagnostic::error(message, include.name.span).with_help(help));
     }
     crate::source::check_defaults(source, options);

@@ -122,6 +122,8 @@ impl TakenParts {
             IncludeKind::Partition => Arc::new(Int32Array::from_value(range.partition, rows)),
             IncludeKind::Offset => Arc::new(Int64Array::from(self.offsets.clone())),
             IncludeKind::Path | IncludeKind::Row | IncludeKind::Modified => return None,
+            // These are decoded.
+            IncludeKind::Operation | IncludeKind::SourceTimestamp => return None,
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, BinaryBuilder, StringBuilder};
 use arrow_schema::DataType;
-use bessemer_schemas::{Diagnostic, OptionMap, RejectReason, SourceDefinition};
+use bessemer_schemas::{Diagnostic, IncludeKind, OptionMap, RejectReason, SourceDefinition};
 
 use self::records::WrittenRecords;
 pub(super) use self::schemas::WrittenSchemas;
@@ -18,7 +18,8 @@ use self::written::WrittenFormat;
 use super::options::Topics;
 use super::source::KafkaSource;
 use crate::formats::text::{
-    CsvOptions, DecodeLimits, FileFault, JsonOptions, RecordFault, TextDecoder, TextDecoderOptions, TextFormat,
+    CHANGE_COLUMNS, CsvOptions, DecodeLimits, FileFault, JsonOptions, RecordFault, TextDecoder, TextDecoderOptions,
+    TextFormat,
 };
 use crate::schema_registry::{SchemaId, SchemaLanguage};
 use crate::{Error, Result};
@@ -49,6 +50,7 @@ impl PayloadFormat {
         #[derive(Clone, Copy)]
         enum FormatName {
             Json,
+            Debezium,
             Csv,
             Avro,
             Protobuf,
@@ -56,6 +58,7 @@ impl PayloadFormat {
         }
         const FORMATS: &[(&str, FormatName)] = &[
             ("json", FormatName::Json),
+            ("debezium_json", FormatName::Debezium),
             ("csv", FormatName::Csv),
             ("avro", FormatName::Avro),
             ("protobuf", FormatName::Protobuf),
@@ -65,7 +68,7 @@ impl PayloadFormat {
         let Some(name) = options.take_choice("format", FORMATS) else {
             if !is_written {
                 let message = format!("{} does not say its format", options.owner());
-                let help = "add `format = 'json'` (or `'csv'`, `'avro'`, `'protobuf'`, `'raw'`) to its `WITH (…)`";
+                let help = "add `format = 'json'` (or `'debezium_json'`, `'csv'`, `'avro'`, `'protobuf'`, `'raw'`) to its `WITH (…)`";
                 options.report(Diagnostic::error(message, options.owner_span()).with_help(help));
             }
             return None;
@@ -73,7 +76,7 @@ impl PayloadFormat {
         let language = match name {
             FormatName::Avro => Some(SchemaLanguage::Avro),
             FormatName::Protobuf => Some(SchemaLanguage::Protobuf),
-            FormatName::Json | FormatName::Csv | FormatName::Raw => None,
+            FormatName::Json | FormatName::Debezium | FormatName::Csv | FormatName::Raw => None,
         };
         if let Some(language) = language {
             let format = WrittenFormat::take(options, source, language, topics, base, timeout)?;
@@ -87,6 +90,7 @@ impl PayloadFormat {
         Some(match name {
             // A record of a topic has no header before it.
             FormatName::Csv => Self::Text(TextFormat::Csv(CsvOptions { header: false, ..CsvOptions::take(options) })),
+            FormatName::Debezium => Self::Text(TextFormat::Debezium(JsonOptions::take(options))),
             FormatName::Raw => {
                 check_raw(options, source);
                 Self::Raw
@@ -108,6 +112,14 @@ impl PayloadFormat {
         match self {
             Self::Written(format) if format.has_registry() => SchemaId::split(value).map(|(id, _)| id.0),
             _ => None,
+        }
+    }
+
+    /// What is decoded beside the declared columns.
+    pub(super) fn change_columns(&self) -> &'static [IncludeKind] {
+        match self {
+            Self::Text(TextFormat::Debezium(_)) => &CHANGE_COLUMNS,
+            _ => &[],
         }
     }
 
@@ -148,7 +160,7 @@ pub(super) enum RawValues {
 impl PayloadDecoder {
     /// A decoder for `columns` of the source's.
     pub(super) fn new(source: &Arc<KafkaSource>, columns: &[usize], limits: DecodeLimits) -> Result<Self> {
-        let (declared, defaults) = (source.declared(), source.defaults());
+        let (declared, defaults) = (source.decoded(), source.defaults());
         let length_max = limits.max_record_bytes;
         Ok(match &source.options().format {
             PayloadFormat::Text(format) => Self::Text {

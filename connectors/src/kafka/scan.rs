@@ -59,16 +59,24 @@ impl ReadPlan {
     pub(super) fn new(source: &KafkaSource, output_schema: SchemaRef, wanted: &[usize]) -> Self {
         let count = source.declared().fields().len();
         let event_time = source.event_time();
-        let mut columns: Vec<usize> =
-            wanted.iter().copied().chain(event_time).filter(|column| *column < count).collect();
+        let changes = source.options().format.change_columns();
+        let decoded = |column: usize| match column.checked_sub(count) {
+            None => Some(column),
+            Some(include) => {
+                let kind = source.includes().get(include)?;
+                changes.iter().position(|change| change == kind).map(|at| count + at)
+            }
+        };
+        let mut columns: Vec<usize> = wanted.iter().copied().chain(event_time).filter_map(decoded).collect();
         columns.sort_unstable();
         columns.dedup();
         let columns = source.options().format.columns(columns);
 
-        let place = |column: usize| match column.checked_sub(count) {
-            None => OutputColumn::Decoded(columns.binary_search(&column).unwrap_or_default()),
-            Some(include) => {
-                source.includes().get(include).map_or(OutputColumn::Origin, |kind| OutputColumn::Include(*kind))
+        let place = |column: usize| match decoded(column) {
+            Some(column) => OutputColumn::Decoded(columns.binary_search(&column).unwrap_or_default()),
+            None => {
+                let kind = column.checked_sub(count).and_then(|include| source.includes().get(include));
+                kind.map_or(OutputColumn::Origin, |kind| OutputColumn::Include(*kind))
             }
         };
         let output: Vec<_> = wanted.iter().map(|column| place(*column)).collect();

@@ -22,8 +22,10 @@ use crate::{Error, Location, Result};
 pub struct KafkaSource {
     name: Arc<str>,
     options: KafkaSourceOptions,
-    /// The columns that are decoded from values.
+    /// The columns that are read from values.
     declared: SchemaRef,
+    /// These, and what else is decoded from values.
+    decoded: SchemaRef,
     /// These and the INCLUDE columns.
     schema: SchemaRef,
     defaults: Vec<Option<ArrayRef>>,
@@ -58,6 +60,10 @@ impl KafkaSource {
             }
             _ => declared(definition)?,
         };
+        let changes = options.format.change_columns().iter();
+        let changes = changes
+            .map(|kind| Arc::new(Field::new(kind.as_sql().to_lowercase(), kind.data_type(), kind.is_nullable())));
+        let decoded: Vec<Arc<Field>> = declared.fields().iter().cloned().chain(changes).collect();
         let mut fields: Vec<Arc<Field>> = declared.fields().iter().cloned().collect();
         fields.extend(definition.includes.iter().map(|include| Arc::new(include.field())));
         let schema = Arc::new(Schema::new(fields));
@@ -72,6 +78,7 @@ impl KafkaSource {
         Ok(Arc::new(Self {
             name: Arc::from(definition.name.value.as_str()),
             options,
+            decoded: Arc::new(Schema::new(decoded)),
             declared,
             schema,
             defaults,
@@ -149,6 +156,10 @@ impl KafkaSource {
 
     pub(super) fn declared(&self) -> &SchemaRef {
         &self.declared
+    }
+
+    pub(super) fn decoded(&self) -> &SchemaRef {
+        &self.decoded
     }
 
     pub(super) fn defaults(&self) -> &[Option<ArrayRef>] {

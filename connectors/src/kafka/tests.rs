@@ -579,6 +579,8 @@ fn problems_are_told_at_their_options() {
         ),
         (vec![("format", "avro"), ("schema_file", "x"), ("on_error", "drop")], "option `on_error` cannot be `drop`"),
         (vec![("schema_registry", "http://x")], "unknown option `schema_registry`"),
+        (vec![("format", "avro"), ("schema_file", "x"), ("message", "m")], "unknown option `message`"),
+        (vec![("format", "protobuf")], "nothing says with which schema the records of source `flights` are written"),
     ] {
         let mut entries = options.clone();
         entries.push(("bootstrap_servers", "localhost:9092"));
@@ -598,6 +600,10 @@ fn problems_are_told_at_their_options() {
     undeclared.columns = None;
     let messages: Vec<_> = open(&mut undeclared).unwrap_err().into_iter().map(|problem| problem.message).collect();
     assert_eq!(messages, ["source `flights` declares no columns, and reads more than one topic"]);
+
+    let mut changes = definition(&[IncludeKind::Operation], &[("bootstrap_servers", "x:1")]);
+    let messages: Vec<_> = open(&mut changes).unwrap_err().into_iter().map(|problem| problem.message).collect();
+    assert_eq!(messages, ["`INCLUDE OP` is of changes, and the format has none"]);
 
     let mut table = definition(&[IncludeKind::Path], &[("bootstrap_servers", "x:1")]);
     table.kind = SourceKind::Table;

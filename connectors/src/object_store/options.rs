@@ -212,7 +212,7 @@ impl FileFormat {
     fn as_name(&self) -> FormatName {
         match self {
             Self::Text(TextFormat::Csv(_)) => FormatName::Csv,
-            Self::Text(TextFormat::Json(_)) => FormatName::Json,
+            Self::Text(TextFormat::Json(_) | TextFormat::Debezium(_)) => FormatName::Json,
             Self::Parquet => FormatName::Parquet,
             Self::Arrow => FormatName::Arrow,
             Self::Avro => FormatName::Avro,

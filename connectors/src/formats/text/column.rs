@@ -33,6 +33,8 @@ pub(in crate::formats) struct Column {
     nullable: bool,
     /// Whether the query reads it; otherwise its values are checked and forgotten.
     is_built: bool,
+    /// Whether it takes dates and times as numbers beside texts, as Debezium writes them.
+    is_change: bool,
     nulls: NullBufferBuilder,
     pub(in crate::formats) values: Values,
     default: Option<ArrayRef>,
@@ -206,8 +208,9 @@ impl Column {
     /// Appends a number, where the column takes numbers.
     #[inline]
     pub(super) fn push_number(&mut self, number: Number<'_>) -> Result<(), RejectReason> {
-        let is_built = self.is_built;
+        let (is_built, is_change) = (self.is_built, self.is_change);
         match &mut self.values {
+            Values::Date(values) if is_change => push_whole(values, number, is_built),
             Values::Int64(values) => push_whole(values, number, is_built),
             Values::Float64(values) => push_finite(values, number.to_f64(), f64::is_finite, is_built),
             Values::Int32(values) => push_whole(values, number, is_built),
@@ -238,13 +241,14 @@ impl Column {
     /// Appends what UTF-8 text stands for, where the column takes text.
     #[inline]
     pub(in crate::formats) fn push_text(&mut self, text: &[u8]) -> Result<(), RejectReason> {
-        let is_built = self.is_built;
+        let (is_built, is_change) = (self.is_built, self.is_change);
         match &mut self.values {
             Values::Bytes { bytes, offsets, form } => push_bytes(bytes, offsets, *form, text, is_built)?,
             Values::Timestamp { values, unit, text: format, .. } => {
                 let value = match format {
                     TimestampText::Iso => time::timestamp(text, digits(*unit)),
                     TimestampText::Pattern(pattern) => pattern.timestamp(text, digits(*unit)),
+                    TimestampText::Epoch(_) if is_change => time::timestamp(text, digits(*unit)),
                     TimestampText::Epoch(_) => Err(RejectReason::WrongType),
                 }?;
                 push_if(values, value, is_built);
@@ -259,6 +263,13 @@ impl Column {
         }
         self.note_value();
         Ok(())
+    }
+
+    /// Takes numbers as milliseconds since 1970, UTC.
+    pub(super) fn take_millis(&mut self) {
+        if let Values::Timestamp { text, .. } = &mut self.values {
+            *text = TimestampText::Epoch(TimeUnit::Millisecond);
+        }
     }
 
     /// Appends a JSON value as its text, where the column takes any.

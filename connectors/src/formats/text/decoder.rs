@@ -10,7 +10,7 @@ use super::csv::CsvRecords;
 use super::fault::{Fault, FileFault};
 use super::frame::{Frame, Framer, RecordReader, Unframed};
 use super::json::JsonRecords;
-use super::options::{DecodeLimits, TextFormat};
+use super::options::{CHANGE_COLUMNS, DecodeLimits, TextFormat};
 use super::record_numbers::RecordNumbers;
 use super::reject::{Place, Rejects};
 use super::rows::{Rows, RowsOptions};
@@ -257,28 +257,39 @@ enum Records {
         /// How much of the record in hand has no newline.
         looked: usize,
     },
+    Changes(Box<JsonRecords>),
     Csv(Box<CsvRecords>),
 }
 
 impl Reader {
     fn new(options: TextDecoderOptions) -> Result<Self> {
         let (timestamp_format, on_extra, is_nested) = match &options.format {
-            TextFormat::Json(json) => (json.timestamp_format.clone(), json.on_extra, true),
+            TextFormat::Json(json) | TextFormat::Debezium(json) => (json.timestamp_format.clone(), json.on_extra, true),
             TextFormat::Csv(csv) => (csv.timestamp_format.clone(), csv.on_extra, false),
         };
         let format = options.format.name();
-        let mut maker = ColumnMaker { timestamp_format, on_extra, is_nested, format, paths: Vec::new() };
+        let is_change = matches!(options.format, TextFormat::Debezium(_));
+        let paths = Vec::new();
+        let mut maker = ColumnMaker { timestamp_format, on_extra, is_nested, is_change, format, paths };
         let rows = RowsOptions {
             schema: &options.schema,
             projection: options.projection.as_deref(),
             defaults: &options.defaults,
             limits: options.limits,
         };
-        let rows = Rows::new(rows, &mut maker)?;
+        let mut rows = Rows::new(rows, &mut maker)?;
 
         let records = match options.format {
             TextFormat::Json(json) => {
                 Records::Json { records: Box::new(JsonRecords::new(options.schema.fields(), json.on_extra)), looked: 0 }
+            }
+            TextFormat::Debezium(json) => {
+                let fields = options.schema.fields();
+                let (declared, _) = fields.split_at(fields.len().saturating_sub(CHANGE_COLUMNS.len()));
+                if let Some(time) = rows.columns.last_mut() {
+                    time.take_millis();
+                }
+                Records::Changes(Box::new(JsonRecords::new(&declared.into(), json.on_extra)))
             }
             TextFormat::Csv(csv) => Records::Csv(Box::new(CsvRecords::new(options.schema, csv))),
         };
@@ -300,7 +311,9 @@ impl Reader {
 
     fn is_blank(&self, text: &[u8]) -> bool {
         match &self.records {
-            Records::Json { .. } => text.first() != Some(&b'{') && text.iter().all(|byte| matches!(byte, b' ' | b'\t')),
+            Records::Json { .. } | Records::Changes(_) => {
+                text.first() != Some(&b'{') && text.iter().all(|byte| matches!(byte, b' ' | b'\t'))
+            }
             Records::Csv(records) => records.is_blank(),
         }
     }
@@ -322,6 +335,7 @@ impl Reader {
         let columns = &mut self.rows.columns;
         let decoded = match &mut self.records {
             Records::Json { records, .. } => records.decode(text, columns),
+            Records::Changes(records) => records.decode_change(text, columns),
             Records::Csv(records) => records.decode(text, columns),
         };
         let decoded = match self.event_time {
@@ -339,7 +353,7 @@ impl Reader {
         let is_utf8 = !self.wants_utf8() || simdutf8::basic::from_utf8(record).is_ok();
         let appended = match &mut self.records {
             _ if !is_utf8 => Err(RejectReason::InvalidUtf8.into()),
-            Records::Json { .. } => self.append(record),
+            Records::Json { .. } | Records::Changes(_) => self.append(record),
             Records::Csv(records) => {
                 records.restart();
                 let is_one = records.is_one_record(record);
@@ -381,6 +395,7 @@ impl RecordReader for Reader {
                 *looked = found.unwrap_or(bytes.len());
                 found
             }
+            Records::Changes(_) => memchr(b'\n', bytes),
             Records::Csv(records) => records.record_end(bytes),
         }
     }
@@ -389,13 +404,14 @@ impl RecordReader for Reader {
     fn restart(&mut self) {
         match &mut self.records {
             Records::Json { looked, .. } => *looked = 0,
+            Records::Changes(_) => {}
             Records::Csv(records) => records.restart(),
         }
     }
 
     fn wants_utf8(&self) -> bool {
         match &self.records {
-            Records::Json { .. } => true,
+            Records::Json { .. } | Records::Changes(_) => true,
             Records::Csv(records) => records.is_utf8(),
         }
     }
@@ -403,7 +419,7 @@ impl RecordReader for Reader {
     #[inline]
     fn may_span_lines(&self) -> bool {
         match &self.records {
-            Records::Json { .. } => false,
+            Records::Json { .. } | Records::Changes(_) => false,
             Records::Csv(records) => records.has_quotes(),
         }
     }

@@ -24,7 +24,9 @@ const RECORDS_MAX: usize = 10_000;
 pub fn infer(head: &[u8], is_whole: bool, format: &TextFormat) -> Result<Inferred, FileFault> {
     let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head);
     let fields = match format {
-        TextFormat::Json(options) => infer_json(head, is_whole, &options.timestamp_format),
+        TextFormat::Json(options) | TextFormat::Debezium(options) => {
+            infer_json(head, is_whole, &options.timestamp_format)
+        }
         TextFormat::Csv(options) => infer_csv(head, is_whole, options)?,
     };
     if fields.is_empty() {
@@ -32,7 +34,7 @@ pub fn infer(head: &[u8], is_whole: bool, format: &TextFormat) -> Result<Inferre
             format!("its first {} bytes hold no record to take a schema from; declare the columns", head.len());
         return Err(FileFault::Mismatch { reason });
     }
-    Ok(Inferred { fields, has_json: matches!(format, TextFormat::Json(_)) })
+    Ok(Inferred { fields, has_json: !matches!(format, TextFormat::Csv(_)) })
 }
 
 /// What the records of an object, or of several, have in common: less than a schema, which no longer tells a field that

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use arrow_schema::Fields;
 use bessemer_schemas::RejectReason;
 
+use super::change::Change;
 use super::column::{Column, Values, push_offset};
 use super::fault::Fault;
 use super::options::OnExtra;
@@ -44,6 +45,14 @@ impl JsonRecords {
         Ok(self.scratch.default_bytes)
     }
 
+    /// Appends the row of a change ([`Change`]); what happened and when are the last two of `columns`.
+    pub(super) fn decode_change(&mut self, record: &[u8], columns: &mut [Column]) -> Result<usize, Fault> {
+        self.scratch.default_bytes = 0;
+        let decoded = read_change(record, &mut self.names, columns, &mut self.scratch);
+        decoded.map_err(|fault| self.better_reason(record).map_or(fault, Fault::from))?;
+        Ok(self.scratch.default_bytes)
+    }
+
     /// Whether a record at fault is no JSON at all, or has a key twice: then that is the reason, wherever it stands.
     fn better_reason(&mut self, record: &[u8]) -> Option<RejectReason> {
         let keys = &mut self.scratch.keys;
@@ -63,6 +72,19 @@ impl JsonRecords {
         } else {
             None
         }
+    }
+}
+
+fn read_change(record: &[u8], names: &mut Names, columns: &mut [Column], scratch: &mut Scratch) -> Result<(), Fault> {
+    let change = Change::read(record, &mut scratch.keys)?;
+    let Some((columns, [operation, time])) = columns.split_last_chunk_mut::<2>() else {
+        return Err(RejectReason::InvalidEnvelope.into());
+    };
+    read_record(&mut Cursor::new(change.image), names, columns, scratch)?;
+    operation.push_text(change.operation.as_bytes()).map_err(|reason| operation.fault(reason))?;
+    match change.source_millis {
+        Some(millis) => time.push_number(millis).map_err(|reason| time.fault(reason)),
+        None => time.push_null(),
     }
 }
 

@@ -31,6 +31,7 @@
 //! `DEFAULT` is for a field that is missing; a field that is null is null.
 
 mod base64;
+mod change;
 pub(super) mod column;
 mod csv;
 mod decoder;
@@ -52,6 +53,8 @@ mod testing;
 pub use decoder::{Decoded, ObjectCounts, RecordFault, TextDecoder, TextDecoderOptions};
 pub use fault::FileFault;
 pub use infer::{Inferred, infer};
-pub use options::{CsvOptions, DecodeLimits, Encoding, JsonOptions, OnExtra, TextFormat, TimestampFormat};
+pub use options::{
+    CHANGE_COLUMNS, CsvOptions, DecodeLimits, Encoding, JsonOptions, OnExtra, TextFormat, TimestampFormat,
+};
 pub use record_numbers::RecordNumbers;
 pub use reject::{ORIGINAL_BYTES_MAX, reject_schema};

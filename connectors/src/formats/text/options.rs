@@ -3,7 +3,7 @@
 use std::fmt;
 
 use arrow_schema::TimeUnit;
-use bessemer_schemas::{ByteSize, Diagnostic, OptionMap};
+use bessemer_schemas::{ByteSize, Diagnostic, IncludeKind, OptionMap};
 
 use super::time::Pattern;
 
@@ -12,15 +12,22 @@ use super::time::Pattern;
 pub enum TextFormat {
     /// JSON lines: one JSON object per line.
     Json(JsonOptions),
+    /// Changes of rows as Debezium writes them: what happened to the row, and when, are the last two columns
+    /// ([`CHANGE_COLUMNS`]).
+    Debezium(JsonOptions),
     /// CSV.
     Csv(CsvOptions),
 }
+
+/// What a change says beside the row: [`TextFormat::Debezium`] has a column for each behind the row's.
+pub const CHANGE_COLUMNS: [IncludeKind; 2] = [IncludeKind::Operation, IncludeKind::SourceTimestamp];
 
 impl TextFormat {
     /// The format's name in messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Json(_) => "JSON lines",
+            Self::Debezium(_) => "changes of Debezium",
             Self::Csv(_) => "CSV",
         }
     }

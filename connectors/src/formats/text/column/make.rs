@@ -19,6 +19,8 @@ pub(in crate::formats) struct ColumnMaker {
     pub(in crate::formats) on_extra: OnExtra,
     /// Whether the format has lists, structs and maps.
     pub(in crate::formats) is_nested: bool,
+    /// Whether numbers may be dates and times beside texts, as Debezium writes them.
+    pub(in crate::formats) is_change: bool,
     /// The format, for messages.
     pub(in crate::formats) format: &'static str,
     /// Full names by [`ColumnNumber`].
@@ -33,7 +35,8 @@ impl ColumnMaker {
         self.paths.push(path.clone());
         let values = self.values(field, &path, is_built)?;
         let nulls = NullBufferBuilder::new(0);
-        Ok(Column { number, nullable: field.is_nullable(), is_built, nulls, values, default: None })
+        let (nullable, is_change) = (field.is_nullable(), self.is_change);
+        Ok(Column { number, nullable, is_built, is_change, nulls, values, default: None })
     }
 
     fn values(&mut self, field: &Field, path: &str, is_built: bool) -> Result<Values> {
