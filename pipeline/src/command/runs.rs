@@ -35,7 +35,7 @@ pub(crate) async fn log(args: &LogArgs) -> Result<()> {
             count(run.records),
             count(run.rows),
             count(run.quarantined),
-            run.error.clone().unwrap_or_default(),
+            headline(run).unwrap_or_default().to_owned(),
         ]
     });
     output::table(&header, rows.collect())
@@ -81,7 +81,7 @@ impl Runs {
     pub(super) fn print(&self) -> Result<()> {
         if let Some(run) = &self.last_run {
             let took = run.ended_at.map(|ended| format!(" after {}", output::seconds(ended - run.started_at)));
-            let error = run.error.as_ref().map(|error| format!(": {error}"));
+            let error = headline(run).map(|error| format!(": {error}"));
             output::line(format!(
                 "last run: {} at {}, {}{}, {}, {}{}",
                 trigger(run),
@@ -132,4 +132,9 @@ fn outcome(run: &RunRecord, is_newest: bool) -> &'static str {
         None if is_newest => "going on, or killed",
         None => "killed",
     }
+}
+
+/// What an error says first: the rest of it, a line for each thing that changed, is for `--json`.
+fn headline(run: &RunRecord) -> Option<&str> {
+    run.error.as_deref()?.lines().next().map(|line| line.trim_end_matches(':'))
 }
