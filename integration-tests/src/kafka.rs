@@ -39,6 +39,12 @@ impl KafkaCluster {
         self.mock.bootstrap_servers()
     }
 
+    /// Where the brokers say that each of the first `partitions` partitions ends.
+    pub fn ends(&self, topic: &str, partitions: i32) -> Result<Vec<i64>> {
+        let end = |partition| Ok(self.producer.client().fetch_watermarks(topic, partition, FLUSH)?.1);
+        (0..partitions).map(end).collect()
+    }
+
     /// Sends records to a partition, in order; they are there when it returns.
     pub fn send(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<()> {
         for value in values {

@@ -6,6 +6,7 @@
 mod bessemer;
 mod flights;
 mod kafka;
+mod listening;
 mod pinned;
 mod real_kafka;
 mod rows;
@@ -16,6 +17,7 @@ mod wait;
 pub use bessemer::{Bessemer, Outcome};
 pub use flights::{Flights, Pipeline, SETS, repository};
 pub use kafka::KafkaCluster;
+pub use listening::{Listening, listened, percent_encoded};
 pub use pinned::Pinned;
 pub use real_kafka::{RealKafka, send, send_keyed};
 pub use rows::{Kind, Rows, parquet_files, read_set};

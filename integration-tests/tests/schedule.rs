@@ -440,7 +440,10 @@ fn a_second_pipeline_of_one_name_is_not_started_and_the_first_goes_on() -> Resul
         Ok(bessemer_integration_tests::read_set(&folder.path().join("features/a"))?.rows.len() == 2)
     })?;
     let said = stop(daemon)?;
-    assert!(said.contains("b.sql` is not started") && said.contains("is pipeline `same` already"), "{said}");
+    assert!(
+        said.contains("not started: ") && said.contains("b.sql") && said.contains("is pipeline `same` already"),
+        "{said}"
+    );
     assert!(!commits("b")?);
     Ok(())
 }

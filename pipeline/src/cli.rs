@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bessemer_schemas::{ByteSize, parse_duration};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+use crate::log::Endpoint;
 
 /// Bessemer turns files and streams into training data that can be trusted.
 #[derive(Debug, Parser)]
@@ -27,9 +29,39 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
+    #[command(flatten)]
+    pub(crate) log: LoggingArgs,
+}
+
+/// What is logged on stderr, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LoggingArgs {
     /// Say more on stderr: -v what is done, -vv how.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`, or as tracing has it (`info,bessemer_connectors=debug`).
+    /// The daemon logs `info`, other commands nothing, unless `BESSEMER_LOG` says something else.
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log_level: Option<String>,
+
+    /// How it is written: a line for people, or one JSON object a line.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+
+    /// Send a trace of each epoch to an OpenTelemetry collector (OTLP over HTTP), for example `http://127.0.0.1:4318`.
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<Endpoint>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
 }
 
 /// The commands.
@@ -56,7 +88,9 @@ pub(crate) enum Command {
     )]
     Run(RunArgs),
     /// Run the pipelines of a folder until a signal: each `.sql` file is one, and so is each folder that has some.
-    #[command(after_help = "Example:\n  bessemer daemon pipelines/\n  bessemer daemon pipelines/ --memory-bytes 4GiB")]
+    #[command(
+        after_help = "Example:\n  bessemer daemon pipelines/\n  bessemer daemon pipelines/ --memory-bytes 4GiB\n  bessemer daemon pipelines/ --listen 127.0.0.1:9464   # then curl 127.0.0.1:9464/metrics, /readyz, /healthz, /"
+    )]
     Daemon(DaemonArgs),
     /// Ask the daemon to begin no epoch of a pipeline; one that has begun is committed. It stays so until `resume`.
     #[command(after_help = "Example:\n  bessemer pause pipelines/departures.sql")]
@@ -159,6 +193,10 @@ pub(crate) struct DaemonArgs {
     /// How long pipelines may take after a signal to commit or give up their epochs; then the daemon ends without them.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     pub(crate) shutdown_timeout: Duration,
+    /// Answer over HTTP at this host and port: /metrics for Prometheus, /readyz, /healthz, and / for people. Whoever
+    /// reaches it may read it.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
 }
 
 /// `demo`.

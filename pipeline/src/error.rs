@@ -28,6 +28,16 @@ pub(crate) enum Error {
         source: std::io::Error,
     },
 
+    /// The HTTP server cannot listen where it is asked to.
+    #[error("cannot listen at `{address}`: {}", listen_help(source))]
+    Listen {
+        /// The address.
+        address: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+
     /// A folder without pipeline files.
     #[error("there is no `.sql` file in `{}`: name a pipeline file, or a folder that has one", path.display())]
     NoPipeline {
@@ -153,6 +163,7 @@ impl Error {
         match self {
             Self::Definition { .. }
             | Self::Unreadable { .. }
+            | Self::Listen { .. }
             | Self::NoPipeline { .. }
             | Self::Incompatible { .. }
             | Self::NeedsStart { .. }
@@ -167,6 +178,28 @@ impl Error {
             Self::Output(_) => ErrorKind::Unavailable,
             Self::Internal { .. } => ErrorKind::Internal,
         }
+    }
+
+    /// What it is, with its causes, on one line.
+    pub(crate) fn brief(&self) -> String {
+        let text = match self {
+            Self::Definition { files, diagnostics } => {
+                let mut wrong = diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+                let first = wrong.next().map_or_else(String::new, |first| match first.span {
+                    Some(span) => {
+                        let path = files.file(span.file).map_or("", |file| &file.path);
+                        format!("{path}:{}: {}", span.start.line, first.message)
+                    }
+                    None => first.message.clone(),
+                });
+                match wrong.count() {
+                    0 => first,
+                    more => format!("{first} (and {more} more)"),
+                }
+            }
+            other => crate::load::error_chain(other),
+        };
+        text.replace('\n', " ")
     }
 
     /// An error of the engine while a plan runs: our own errors travel inside DataFusion's and are found there.
@@ -234,6 +267,15 @@ impl std::error::Error for Carried {
 /// The first error of a connector in a chain of causes.
 fn connector_in<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a bessemer_connectors::Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+fn listen_help(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => "the port is in use: stop what has it, or name another one with `--listen`",
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need permission: name a higher one",
+        std::io::ErrorKind::AddrNotAvailable => "that is no address of this machine",
+        _ => "say a host and a port, as in `--listen 127.0.0.1:9464`",
+    }
 }
 
 fn violations_text(failure: &Failure) -> String {

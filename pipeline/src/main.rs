@@ -3,6 +3,8 @@
 //! ```text
 //! load     files → Definition → sources, sets, plan            (load.rs, settings.rs)
 //! run      discover → slice → epoch → commit, until drained    (run/)
+//! daemon   the same for ever, and what is known of it by HTTP  (daemon/, telemetry/)
+//! log      what it does, for people, machines and OpenTelemetry (log.rs, log/)
 //! ask      check, explain, preview, status, log, ledger, …     (command/)
 //! ```
 //!
@@ -16,19 +18,23 @@ mod demo;
 mod error;
 mod host;
 mod load;
+mod log;
 mod output;
 mod progress;
 mod run;
 mod schedule;
 mod settings;
+mod telemetry;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
+use tokio_util::sync::CancellationToken;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command, LogFormat};
 use crate::error::Error;
+use crate::log::Exporter;
 
 /// It gives freed memory back: what a run holds then does not grow with what it has read. The C library keeps the pages
 /// of large blocks for itself, the more the longer it runs.
@@ -45,9 +51,10 @@ fn main() -> ExitCode {
             return if is_answer { ExitCode::SUCCESS } else { ExitCode::from(2) };
         }
     };
-    trace(cli.verbose);
-    let done = runtime().and_then(|runtime| {
-        let done = runtime.block_on(Box::pin(command::execute(cli.command)));
+    let is_json = cli.log.log_format == LogFormat::Json;
+    let done = log::begin(&cli).and_then(|exporter| {
+        let runtime = runtime()?;
+        let done = runtime.block_on(Box::pin(execute(cli.command, exporter)));
         // What a daemon was told not to wait for any longer must not be waited for here: it is as safe as a crash.
         runtime.shutdown_background();
         done
@@ -55,10 +62,28 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            report(&error);
+            // Whoever reads the log as JSON reads this, too; without a log there is none to break.
+            if is_json && tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("{}", described(&error));
+            } else {
+                report(&error);
+            }
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Does what was asked; traces of it are sent on meanwhile, and to the last one.
+async fn execute(command: Command, exporter: Option<Exporter>) -> Result<(), Error> {
+    let stop = CancellationToken::new();
+    let exporting = exporter.map(|exporter| tokio::spawn(exporter.run(stop.clone())));
+    let done = command::execute(command).await;
+    stop.cancel();
+    if let Some(exporting) = exporting {
+        // Its panic would lose traces, and nothing else.
+        drop(exporting.await);
+    }
+    done
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -66,32 +91,28 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build().map_err(Error::Output)
 }
 
-/// Logs go to stderr, and only when asked for: a run's own words are its progress and summary.
-fn trace(verbose: u8) {
-    let level = match verbose {
-        0 => return,
-        1 => "bessemer=info,bessemer_connectors=info,bessemer_transforms=info",
-        _ => "bessemer=debug,bessemer_connectors=debug,bessemer_transforms=debug,datafusion=info",
-    };
-    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
-}
-
 /// Prints an error and its causes, once.
 pub(crate) fn report(error: &Error) {
+    output::note(described(error));
+}
+
+/// An error and its causes, as people read them: of a definition, every problem with its place.
+pub(crate) fn described(error: &Error) -> String {
     if let Error::Definition { files, diagnostics } = error {
-        output::note(bessemer_sql::render_all(diagnostics, files));
-        return;
+        return bessemer_sql::render_all(diagnostics, files);
     }
     let mut said = error.to_string();
-    output::note(format!("error: {said}"));
+    let mut text = format!("error: {said}");
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        let text = error.to_string();
+        let own = error.to_string();
         // Some libraries repeat their causes in their own text: once is enough.
-        if !said.contains(&text) {
-            output::note(format!("  caused by: {text}"));
+        if !said.contains(&own) {
+            text.push_str("\n  caused by: ");
+            text.push_str(&own);
         }
-        said = text;
+        said = own;
         cause = error.source();
     }
+    text
 }

@@ -1,11 +1,13 @@
-//! Progress of a run: a bar on a terminal, a plain line per epoch in a pipe, nothing with `--json`.
+//! Progress of a run: a bar on a terminal, a plain line per epoch in a pipe, nothing with `--json`; in a daemon, its log.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tracing::info;
 
 use crate::output;
+use crate::telemetry::Observer;
 
 /// What a run shows while it works. Cloning shares the bar.
 #[derive(Debug, Clone)]
@@ -14,6 +16,8 @@ pub(crate) struct Progress {
     plain: bool,
     /// What lines begin with.
     name: Option<Arc<str>>,
+    /// Who else is told, in a daemon.
+    observer: Option<Observer>,
 }
 
 impl Progress {
@@ -32,12 +36,24 @@ impl Progress {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar, plain: !is_terminal && !quiet, name: None }
+        Self { bar, plain: !is_terminal && !quiet, name: None, observer: None }
     }
 
     /// Plain lines on stderr, each beginning with `name`: what a daemon says of one of its pipelines.
     pub(crate) fn lines(name: &str) -> Self {
-        Self { bar: ProgressBar::hidden(), plain: true, name: Some(Arc::from(name)) }
+        Self { bar: ProgressBar::hidden(), plain: true, name: Some(Arc::from(name)), observer: None }
+    }
+
+    /// No line of its own: what a daemon says of a pipeline is in the log, and what there is to count goes to `observer`.
+    pub(crate) fn observed(observer: &Observer) -> Self {
+        Self { bar: ProgressBar::hidden(), plain: false, name: None, observer: Some(observer.clone()) }
+    }
+
+    /// Tells the observer, if there is one.
+    pub(crate) fn tell(&self, what: impl FnOnce(&Observer)) {
+        if let Some(observer) = &self.observer {
+            what(observer);
+        }
     }
 
     /// An epoch begins that will read `bytes`.
@@ -66,13 +82,23 @@ impl Progress {
         self.bar.set_prefix(what.to_owned());
     }
 
-    /// Says a line without breaking the bar; in a pipe, a plain line on stderr.
+    /// Says a line; in a daemon, in its log.
     pub(crate) fn say(&self, text: &str) {
+        if self.observer.is_some() {
+            info!("{text}");
+        } else {
+            self.show(text);
+        }
+    }
+
+    /// Says what the log has in its own words: without breaking the bar; in a pipe, a plain line on stderr.
+    pub(crate) fn show(&self, text: &str) {
         if let Some(name) = &self.name {
             output::note(format!("{name}: {text}"));
         } else if self.plain {
             output::note(text);
         } else {
+            // Nothing where there is no bar.
             self.bar.println(text);
         }
     }

@@ -35,6 +35,9 @@ pub struct SourceLedger {
     pub admitted: u64,
     /// Rows in the source's quarantine files of this epoch, counted by their writer.
     pub quarantined: u64,
+    /// The newest event time of the admitted rows, microseconds since 1970, UTC (Kafka sources with a watermark).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_time_max: Option<i64>,
 }
 
 /// What became of the rows of one feature set in one epoch.
@@ -104,6 +107,7 @@ impl SourceLedger {
         self.late += other.late;
         self.admitted += other.admitted;
         self.quarantined += other.quarantined;
+        self.event_time_max = self.event_time_max.max(other.event_time_max);
     }
 }
 

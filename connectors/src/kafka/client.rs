@@ -39,11 +39,8 @@ struct Trouble {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info => tracing::debug!(facility, message, "kafka client"),
-            // What matters of it comes as an error, too.
-            _ => tracing::info!(facility, message, "kafka client"),
-        }
+        // What matters of it comes as an error, too; a broker that is away fills a log with the rest.
+        tracing::debug!(?level, facility, message, "kafka client");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -7,7 +7,7 @@ use bessemer_schemas::{OffsetRange, SliceLimits};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::client::{Consumer, blocking, failed, patience};
 use super::options::{KafkaSourceOptions, OnDataLoss, Startup, Topics};
@@ -36,16 +36,30 @@ pub(super) struct Described {
     pub(super) topic_id: Option<String>,
 }
 
+/// Where a partition ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionEnd {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset after the last one that may be read.
+    pub end: i64,
+}
+
 /// What is there beyond what was read, as the brokers said when they were asked: one arrival.
 #[derive(Debug)]
 pub struct Backlog {
+    /// Of every partition, with or without something new.
+    found: Vec<OffsetRange>,
     left: VecDeque<OffsetRange>,
 }
 
 impl Backlog {
     /// What is left of each partition, from where it was read to its end.
     pub fn new(left: impl IntoIterator<Item = OffsetRange>) -> Self {
-        Self { left: left.into_iter().collect() }
+        let found: Vec<_> = left.into_iter().collect();
+        Self { left: found.iter().cloned().collect(), found }
     }
 
     /// The next slice: as much of every partition as of the others, so that none runs ahead. Partitions that were just
@@ -79,6 +93,11 @@ impl Backlog {
         taken.into_values().collect()
     }
 
+    /// What of every partition was not read when the brokers were asked; an empty range where that is nothing.
+    pub fn found(&self) -> &[OffsetRange] {
+        &self.found
+    }
+
     /// Offsets that are left.
     pub fn offsets(&self) -> u64 {
         self.left.iter().map(OffsetRange::offsets).sum()
@@ -92,11 +111,17 @@ impl KafkaSource {
         blocking(move || this.asking(|consumer| this.ask(consumer, &read))).await
     }
 
+    /// Asks the brokers where every partition ends, with one question to each of them.
+    pub async fn ends(self: &Arc<Self>) -> Result<Vec<PartitionEnd>> {
+        let this = Arc::clone(self);
+        blocking(move || this.asking(|consumer| ends(this.options(), consumer))).await
+    }
+
     fn ask(&self, consumer: &Consumer, read: &[OffsetRange]) -> Result<Backlog> {
         let options = self.options();
         let described = describe(options, consumer)?;
         let is_first = read.is_empty();
-        let mut left = Vec::new();
+        let (mut found, mut left) = (Vec::new(), VecDeque::new());
         let starts = if is_first { starts(options, consumer, &described)? } else { vec![None; described.len()] };
         for (partition, start) in described.iter().zip(starts) {
             let so_far = read
@@ -107,14 +132,15 @@ impl KafkaSource {
                 // What was made after the first look is read from its beginning.
                 None => start.unwrap_or(partition.low).max(partition.low).min(partition.end),
             };
-            if so_far.is_some() && start >= partition.end {
-                continue;
-            }
             let Described { topic, partition, end, topic_id, .. } = partition.clone();
-            left.push(OffsetRange { topic, partition, start, end, topic_id });
+            let range = OffsetRange { topic, partition, start, end, topic_id };
+            if so_far.is_none() || !range.is_empty() {
+                left.push_back(range.clone());
+            }
+            found.push(range);
         }
         self.check_gone(read, &described)?;
-        Ok(Backlog::new(left))
+        Ok(Backlog { found, left })
     }
 
     /// Where reading goes on; an error where it cannot.
@@ -194,6 +220,31 @@ pub(super) fn describe(options: &KafkaSourceOptions, consumer: &Consumer) -> Res
         }
     }
     Ok(partitions)
+}
+
+fn ends(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<Vec<PartitionEnd>> {
+    let mut asked = TopicPartitionList::new();
+    for (topic, count) in topics(options, consumer)? {
+        for partition in 0..count {
+            // In place of a time, this asks for the end.
+            let added = asked.add_partition_offset(&topic, partition, Offset::End);
+            added.map_err(|error| failed(options, "name partitions", None, &error))?;
+        }
+    }
+    if asked.count() == 0 {
+        return Ok(Vec::new());
+    }
+    let answered = consumer.offsets_for_times(asked, patience(options));
+    let answered = answered
+        .map_err(|error| failed(options, "ask for the ends of partitions", Some(consumer.context()), &error))?;
+    let end = |element: &TopicPartitionListElem<'_>| match element.offset() {
+        Offset::Offset(end) => {
+            Some(PartitionEnd { topic: element.topic().to_owned(), partition: element.partition(), end })
+        }
+        // A partition that has no leader for the moment.
+        _ => None,
+    };
+    Ok(answered.elements().iter().filter_map(end).collect())
 }
 
 /// Names of the topics with the number of their partitions, by name.

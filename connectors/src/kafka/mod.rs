@@ -31,7 +31,7 @@ mod source;
 mod topic_id;
 
 pub use demo::{DemoCluster, DemoProducer};
-pub use discover::Backlog;
+pub use discover::{Backlog, PartitionEnd};
 pub use options::{Isolation, KafkaSourceOptions, OnDataLoss, Startup};
 pub use reject::reject_schema;
 pub use scan::KafkaScanExec;

@@ -384,6 +384,7 @@ impl<'a> RangeSink<'a> {
         self.ledger.decoded += rows as u64;
         self.ledger.bad_event_time += verdict.refused.len() as u64;
         self.ledger.admitted += (rows - verdict.refused.len()) as u64;
+        self.ledger.event_time_max = self.ledger.event_time_max.max(verdict.newest);
         if let Some(breaker) = &mut self.breaker {
             breaker.rows(&parts.offsets, &verdict.refused)?;
         }

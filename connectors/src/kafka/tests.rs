@@ -396,6 +396,24 @@ async fn reading_goes_on_where_it_stopped_and_new_partitions_begin_at_their_begi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_partition_is_found_and_ends_where_the_brokers_say() {
+    let cluster = Cluster::with_partitions(3);
+    cluster.send_values(1, values(0..7).iter().map(String::as_str));
+    let source = cluster.source(&[]);
+    let ends = || async { source.ends().await.unwrap().into_iter().map(|end| (end.partition, end.end)).collect() };
+    let first: Vec<_> = ends().await;
+    assert_eq!(first, [(0, 0), (1, 7), (2, 0)]);
+    let read = source.backlog(Vec::new()).await.unwrap().found().to_vec();
+    cluster.send_values(0, values(7..9).iter().map(String::as_str));
+    let second: Vec<_> = ends().await;
+    assert_eq!(second, [(0, 2), (1, 7), (2, 0)]);
+    // Those without anything new are found, too.
+    let found = source.backlog(read).await.unwrap();
+    let found: Vec<_> = found.found().iter().map(|range| (range.partition, range.offsets())).collect();
+    assert_eq!(found, [(0, 2), (1, 0), (2, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn startup_modes_choose_the_first_offset() {
     let cluster = Cluster::with_partitions(2);
     cluster.send_values(0, values(0..10).iter().map(String::as_str));

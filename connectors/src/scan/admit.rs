@@ -1,7 +1,7 @@
 //! Which decoded rows the queries see: NOT NULL holds, and the event time is there and not impossible. Decided on every
 //! row, whatever the query reads.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::{cast, max};
 use arrow::datatypes::{
     Int64Type, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
@@ -27,6 +27,8 @@ pub(crate) struct Verdict {
     pub(crate) keep: Option<BooleanArray>,
     /// The others, ascending.
     pub(crate) refused: Vec<Refusal>,
+    /// The newest event time of those that pass, microseconds since 1970, UTC.
+    pub(crate) newest: Option<i64>,
 }
 
 /// A row that does not pass, for the first of its reasons.
@@ -77,14 +79,21 @@ impl Latest<'_> {
 impl Admission {
     /// Judges a batch. An event time beyond `latest` is impossible.
     pub(crate) fn judge(&self, batch: &RecordBatch, latest: Latest<'_>) -> Result<Verdict> {
-        if self.passes(batch, latest.earliest())? {
-            return Ok(Verdict::default());
-        }
         let times = match &self.event_time {
             Some((column, _)) => Some((*column, event_times(batch.column(*column))?)),
             None => None,
         };
+        // The common case, by kernels alone.
+        let has_null = |column: &usize| batch.column(*column).logical_null_count() > 0;
+        if !self.not_null.iter().map(|(column, _)| column).chain(times.iter().map(|(column, _)| column)).any(has_null) {
+            let newest = times.as_ref().and_then(|(_, times)| Some((times, max(times.values())?)));
+            if newest.is_none_or(|(times, newest)| newest <= times.limit(latest.earliest())) {
+                let newest = newest.map(|(times, newest)| times.micros(newest));
+                return Ok(Verdict { newest, ..Verdict::default() });
+            }
+        }
         let mut refused = Vec::new();
+        let mut newest = None;
         for row in 0..batch.num_rows() {
             let null = self.not_null.iter().find(|(column, _)| batch.column(*column).is_null(row));
             let fault = match (null, &times) {
@@ -95,7 +104,11 @@ impl Admission {
                 (None, Some((column, times))) if times.value(row) > times.limit(latest.of(row)) => {
                     Some((RejectReason::EventTimeAhead, *column))
                 }
-                _ => None,
+                (None, Some((_, times))) => {
+                    newest = newest.max(Some(times.micros(times.value(row))));
+                    None
+                }
+                (None, None) => None,
             };
             refused.extend(fault.map(|(reason, column)| Refusal { row, reason, column }));
         }
@@ -103,22 +116,7 @@ impl Admission {
         for refusal in &refused {
             keep[refusal.row] = false;
         }
-        Ok(Verdict { keep: (!refused.is_empty()).then(|| BooleanArray::from(keep)), refused })
-    }
-
-    /// The common case, by kernels alone.
-    fn passes(&self, batch: &RecordBatch, latest: i64) -> Result<bool> {
-        let has_null = |column: &usize| batch.column(*column).logical_null_count() > 0;
-        if self.not_null.iter().any(|(column, _)| has_null(column)) {
-            return Ok(false);
-        }
-        let Some((column, _)) = &self.event_time else { return Ok(true) };
-        if has_null(column) {
-            return Ok(false);
-        }
-        let times = event_times(batch.column(*column))?;
-        let latest = times.limit(latest);
-        Ok(max(times.array.as_primitive::<Int64Type>()).is_none_or(|newest| newest <= latest))
+        Ok(Verdict { keep: (!refused.is_empty()).then(|| BooleanArray::from(keep)), refused, newest })
     }
 }
 
@@ -129,8 +127,18 @@ struct EventTimes {
 }
 
 impl EventTimes {
+    fn values(&self) -> &Int64Array {
+        self.array.as_primitive::<Int64Type>()
+    }
+
     fn value(&self, row: usize) -> i64 {
-        self.array.as_primitive::<Int64Type>().value(row)
+        self.values().value(row)
+    }
+
+    /// A value in microseconds, rounded down.
+    fn micros(&self, value: i64) -> i64 {
+        let scaled = (i128::from(value) * 1_000_000).div_euclid(i128::from(self.per_second));
+        i64::try_from(scaled).unwrap_or(if scaled > 0 { i64::MAX } else { i64::MIN })
     }
 
     /// `micros` in the unit of the event times: rounded up, and never beyond what the unit can hold.
@@ -170,17 +178,18 @@ fn event_times(array: &ArrayRef) -> Result<EventTimes> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Date32Array, Int64Array, TimestampMillisecondArray};
+    use arrow::array::{Date32Array, TimestampMillisecondArray};
 
     use super::*;
 
-    fn check(times: ArrayRef, ids: Vec<Option<i64>>, expected: &[(usize, RejectReason)]) {
+    fn check(times: ArrayRef, ids: Vec<Option<i64>>, expected: &[(usize, RejectReason)], newest: Option<i64>) {
         let ids: ArrayRef = Arc::new(Int64Array::from(ids));
         let batch = RecordBatch::try_from_iter_with_nullable([("t", times, true), ("id", ids, true)]).unwrap();
         let admission = Admission { not_null: vec![(1, "id".to_owned())], event_time: Some((0, "t".to_owned())) };
         let verdict = admission.judge(&batch, Latest::Of(2_000_000)).unwrap();
         let found: Vec<_> = verdict.refused.iter().map(|refusal| (refusal.row, refusal.reason)).collect();
         assert_eq!(found, expected);
+        assert_eq!(verdict.newest, newest);
         assert_eq!(verdict.keep.map_or(batch.num_rows(), |keep| keep.true_count()), batch.num_rows() - expected.len());
     }
 
@@ -188,17 +197,18 @@ mod tests {
     fn null_and_impossible_event_times_are_refused() {
         let times = Arc::new(TimestampMillisecondArray::from(vec![Some(2_000), Some(2_001), None, Some(-5)]));
         let expected = [(1, RejectReason::EventTimeAhead), (2, RejectReason::NullEventTime)];
-        check(times, vec![Some(1); 4], &expected);
+        check(times, vec![Some(1); 4], &expected, Some(2_000_000));
+        check(Arc::new(TimestampMillisecondArray::from(vec![-7, 1_500])), vec![Some(1); 2], &[], Some(1_500_000));
     }
 
     #[test]
     fn null_in_not_null_comes_first() {
         let times = Arc::new(TimestampMillisecondArray::from(vec![None, Some(0)]));
-        check(times, vec![None, Some(1)], &[(0, RejectReason::NullInNotNull)]);
+        check(times, vec![None, Some(1)], &[(0, RejectReason::NullInNotNull)], Some(0));
     }
 
     #[test]
     fn date_is_its_midnight() {
-        check(Arc::new(Date32Array::from(vec![0, 1])), vec![Some(1); 2], &[(1, RejectReason::EventTimeAhead)]);
+        check(Arc::new(Date32Array::from(vec![0, 1])), vec![Some(1); 2], &[(1, RejectReason::EventTimeAhead)], Some(0));
     }
 }

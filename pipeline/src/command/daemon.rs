@@ -2,21 +2,43 @@
 
 use bessemer_transforms::ProcessMemory;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::cli::DaemonArgs;
 use crate::daemon::{self, DaemonOptions};
-use crate::error::Result;
-use crate::output;
+use crate::error::{Error, Result};
+use crate::telemetry::{Board, Server};
 
 /// Runs the pipelines of a folder.
 pub(crate) async fn daemon(args: &DaemonArgs) -> Result<()> {
+    // Before anything is started: a port that is in use is told at once.
+    let server = match &args.listen {
+        Some(address) => Some(Server::listen(address).await?),
+        None => None,
+    };
     let memory = ProcessMemory::new(usize::try_from(args.memory_bytes.0).unwrap_or(usize::MAX));
-    let options = DaemonOptions { folder: args.folder.clone(), memory, shutdown_timeout: args.shutdown_timeout };
-    daemon::serve(&options, cancel_on_signals()?).await
+    let board = Board::new();
+    let options = DaemonOptions {
+        folder: args.folder.clone(),
+        memory,
+        shutdown_timeout: args.shutdown_timeout,
+        board: board.clone(),
+    };
+    let cancel = cancel_on_signals(|text| info!("{text}"))?;
+    let Some(server) = server else { return daemon::serve(&options, cancel).await };
+    info!(url = %format_args!("http://{}", server.address()), "listening");
+    // It answers until the last pipeline has stopped.
+    let stop = CancellationToken::new();
+    let answering = tokio::spawn(server.serve(board, stop.clone()));
+    let served = daemon::serve(&options, cancel).await;
+    stop.cancel();
+    answering.await.map_err(|error| Error::Internal { message: format!("the HTTP server ended early: {error}") })?;
+    served
 }
 
 /// The first SIGTERM or Ctrl-C asks the pipelines to stop, the second ends the process at once, which is safe, too.
-pub(crate) fn cancel_on_signals() -> Result<CancellationToken> {
+/// `say` tells the user that the first was heard.
+pub(crate) fn cancel_on_signals(say: impl Fn(&str) + Send + 'static) -> Result<CancellationToken> {
     let cancel = CancellationToken::new();
     let token = cancel.clone();
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
@@ -27,7 +49,7 @@ pub(crate) fn cancel_on_signals() -> Result<CancellationToken> {
                 _ = terminate.recv() => {}
             }
             if attempt == 0 {
-                output::note("stopping: each pipeline commits its epoch or gives it up; once more to end at once");
+                say("stopping: each pipeline commits its epoch or gives it up; once more to end at once");
                 token.cancel();
             }
         }

@@ -32,7 +32,7 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
         Command::Run(args) => run::run(&args).await,
         Command::Daemon(args) => daemon::daemon(&args).await,
         #[cfg(feature = "kafka")]
-        Command::Demo(args) => crate::demo::demo(&args, &daemon::cancel_on_signals()?).await,
+        Command::Demo(args) => crate::demo::demo(&args, &daemon::cancel_on_signals(|text| output::note(text))?).await,
         Command::Pause(args) => control::ask(&args, Some(Wish::Pause)).await,
         Command::Resume(args) => control::ask(&args, None).await,
         Command::Drain(args) => control::ask(&args, Some(Wish::Drain)).await,

@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta};
 
 use crate::output::{instant, plural};
 use crate::schedule::{CatchUp, Overlap, Schedule, Time};
+use crate::telemetry::Phase;
 
 /// The first wait before what failed is tried again, and the longest.
 const BACK_OFF: (TimeDelta, TimeDelta) = (TimeDelta::seconds(1), TimeDelta::minutes(1));
@@ -159,6 +160,15 @@ impl Agenda {
     pub(super) fn next_time(&self) -> Option<(String, Time)> {
         let cron = &self.schedule.as_ref()?.cron;
         Some((cron.to_string(), cron.next(self.seen)?))
+    }
+
+    /// What it does while it runs nothing; `None` while something runs, or is tried again.
+    pub(super) fn rest(&self) -> Option<Phase> {
+        match (&self.work, self.asked, &self.schedule) {
+            (Work::Idle, Some(_), _) => Some(Phase::Paused),
+            (Work::Idle, None, Some(_)) => Some(Phase::Waiting),
+            _ => None,
+        }
     }
 
     /// Takes an event, and says what to do.

@@ -11,6 +11,8 @@
 
 mod agenda;
 mod folder;
+#[cfg(feature = "kafka")]
+mod lag;
 mod supervise;
 
 use std::collections::BTreeMap;
@@ -20,13 +22,14 @@ use std::time::Duration;
 use bessemer_transforms::ProcessMemory;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, info_span, warn};
 
 use self::folder::{Fingerprint, Found};
 use self::supervise::Supervised;
 use crate::error::{Error, Result};
 use crate::load::{self, Parsed};
-use crate::output;
 use crate::progress::Progress;
+use crate::telemetry::{Board, Observer, Phase};
 
 /// How often the folder is looked at.
 const FOLDER_PERIOD: Duration = Duration::from_secs(1);
@@ -34,6 +37,7 @@ const FOLDER_PERIOD: Duration = Duration::from_secs(1);
 /// A pipeline that runs.
 struct Running {
     name: String,
+    observer: Observer,
     /// The text that it was started from.
     started_from: Fingerprint,
     /// The text that was looked at last, good or not.
@@ -51,6 +55,8 @@ pub(crate) struct DaemonOptions {
     pub(crate) memory: ProcessMemory,
     /// How long pipelines may take to end after a signal.
     pub(crate) shutdown_timeout: Duration,
+    /// Where pipelines tell what they do.
+    pub(crate) board: Board,
 }
 
 /// The daemon's one owner.
@@ -65,6 +71,7 @@ struct Daemon<'a> {
 
 /// Runs the pipelines of a folder until `cancel`. Fails at once if there is none that can run; later faults stop the
 /// pipeline that has them, and are said.
+/// What there is to know of them is on the board.
 pub(crate) async fn serve(options: &DaemonOptions, cancel: CancellationToken) -> Result<()> {
     let (running, refused) = Default::default();
     let mut daemon = Daemon { options, cancel, running, refused, tasks: JoinSet::new() };
@@ -119,11 +126,13 @@ impl Daemon<'_> {
 
     /// Looks at the folder again: what is new starts, what is gone stops, what changed is checked and then restarted.
     fn look(&mut self) {
+        self.options.board.beat();
         // A folder that cannot be read for a moment is no reason to stop what runs.
         let Ok(found) = folder::find(&self.options.folder) else { return };
+        self.options.board.saw(&found.iter().map(|found| found.path.as_path()).collect::<Vec<_>>());
         for (path, running) in &self.running {
             if !found.iter().any(|found| found.path == *path) && !running.cancel.is_cancelled() {
-                output::note(format!("{}: `{}` is gone, stopping", running.name, path.display()));
+                info!(pipeline = running.name, path = %path.display(), "the file is gone, stopping");
                 running.cancel.cancel();
             }
         }
@@ -134,15 +143,17 @@ impl Daemon<'_> {
                 Some(running) => {
                     running.seen = found.fingerprint.clone();
                     match load::parse(&found.paths) {
-                        Ok(_) if running.started_from == found.fingerprint => {}
+                        Ok(_) if running.started_from == found.fingerprint => self.options.board.accept(&found.path),
                         Ok(_) => {
-                            output::note(format!("{}: `{}` changed, restarting", running.name, found.path.display()));
+                            running.observer.phase(Phase::Starting);
+                            info!(pipeline = running.name, path = %found.path.display(), "the file changed, restarting");
                             // It is started anew by the next look, once it has ended.
                             running.cancel.cancel();
                         }
                         Err(error) => {
                             say(&found.path, &error);
-                            output::note(format!("{}: the version from before goes on", running.name));
+                            self.options.board.refuse(&found.path, error.brief());
+                            warn!(pipeline = running.name, "the version from before goes on");
                         }
                     }
                 }
@@ -153,29 +164,22 @@ impl Daemon<'_> {
     }
 
     fn try_start(&mut self, found: Found) {
-        let refused = match load::parse(&found.paths) {
+        let reason = match load::parse(&found.paths) {
             Ok(pipeline) => match self.owner_of(pipeline.name()) {
                 Some(other) => {
-                    let (other, name) = (other.display().to_string(), pipeline.name());
-                    output::note(format!(
-                        "`{}` is not started: `{other}` is pipeline `{name}` already",
-                        found.path.display()
-                    ));
-                    true
+                    let reason = format!("`{}` is pipeline `{}` already", other.display(), pipeline.name());
+                    error!(path = %found.path.display(), "not started: {reason}");
+                    reason
                 }
-                None => {
-                    self.start(found.clone(), &pipeline);
-                    false
-                }
+                None => return self.start(found, &pipeline),
             },
             Err(error) => {
                 say(&found.path, &error);
-                true
+                error.brief()
             }
         };
-        if refused {
-            self.refused.insert(found.path, found.fingerprint);
-        }
+        self.options.board.refuse(&found.path, reason);
+        self.refused.insert(found.path, found.fingerprint);
     }
 
     fn owner_of(&self, name: &str) -> Option<&Path> {
@@ -185,13 +189,16 @@ impl Daemon<'_> {
     fn start(&mut self, found: Found, pipeline: &Parsed) {
         let name = pipeline.name().to_owned();
         let cancel = self.cancel.child_token();
-        let progress = Progress::lines(&name);
-        progress.say(&format!("started from `{}`", found.path.display()));
+        let observer = self.options.board.start(&name, &found.path);
+        let progress = Progress::observed(&observer);
+        let span = info_span!("pipeline", pipeline = name);
+        info!(parent: &span, path = %found.path.display(), "started");
         let files = pipeline.definition.files.0.clone();
-        let supervised = Supervised { files, progress, memory: self.options.memory.clone(), cancel: cancel.clone() };
-        let task = self.tasks.spawn(supervise::supervise(supervised)).id();
+        let (memory, cancelled) = (self.options.memory.clone(), cancel.clone());
+        let supervised = Supervised { files, progress, observer: observer.clone(), memory, cancel: cancelled };
+        let task = self.tasks.spawn(supervise::supervise(supervised).instrument(span)).id();
         let (started_from, seen) = (found.fingerprint.clone(), found.fingerprint);
-        self.running.insert(found.path, Running { name, started_from, seen, task, cancel });
+        self.running.insert(found.path, Running { name, observer, started_from, seen, task, cancel });
     }
 
     /// A pipeline has ended: asked to, or by a fault that trying again does not mend.
@@ -209,12 +216,12 @@ impl Daemon<'_> {
         };
         let Some(running) = self.running.remove(&path) else { return };
         match result {
-            Ok(()) => output::note(format!("{}: stopped", running.name)),
+            Ok(()) => info!(pipeline = running.name, "stopped"),
             Err(error) => {
                 say(&path, &error);
+                running.observer.phase(Phase::Failed { reason: error.brief() });
                 if !running.cancel.is_cancelled() {
-                    let path = path.display();
-                    output::note(format!("{}: stopped; it starts again when `{path}` changes", running.name));
+                    error!(pipeline = running.name, "stopped; it starts again when its file changes");
                 }
                 self.refused.insert(path, running.seen);
             }
@@ -224,6 +231,7 @@ impl Daemon<'_> {
     /// Waits until every pipeline has given up or committed its epoch, but no longer than it was told. One that is left
     /// behind is left as by a crash: what it has not committed is swept and read again by the next run.
     async fn stop(mut self) {
+        self.options.board.stop();
         let ended = tokio::time::timeout(self.options.shutdown_timeout, async {
             while let Some(ended) = self.tasks.join_next_with_id().await {
                 self.ended(ended);
@@ -232,11 +240,12 @@ impl Daemon<'_> {
         .await;
         if ended.is_err() {
             for running in self.running.values() {
-                output::note(format!(
-                    "{}: did not end within {:?}, and is left as it is: nothing is lost, the next run goes on from its \
-                     last epoch",
-                    running.name, self.options.shutdown_timeout
-                ));
+                warn!(
+                    pipeline = running.name,
+                    "did not end within {:?}, and is left as it is: nothing is lost, the next run goes on from its last \
+                     epoch",
+                    self.options.shutdown_timeout
+                );
             }
         }
     }
@@ -244,6 +253,5 @@ impl Daemon<'_> {
 
 /// Says an error of the pipeline at `path`.
 fn say(path: &Path, error: &Error) {
-    output::note(format!("`{}`:", path.display()));
-    crate::report(error);
+    error!("`{}` cannot be run as it is\n{}", path.display(), crate::described(error));
 }

@@ -11,7 +11,7 @@ use rand::Rng;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+use tracing::{Instrument, error};
 
 use super::agenda::{Agenda, Ending, Event, Order};
 use crate::error::{Error, Result};
@@ -21,6 +21,7 @@ use crate::output::{instant, plural};
 use crate::progress::Progress;
 use crate::run::{self, RunOptions};
 use crate::schedule::Time;
+use crate::telemetry::Observer;
 
 /// How often the agenda learns the time.
 const TICK: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ pub(super) struct Supervised {
     /// Its text, which stays what it is however its files change meanwhile.
     pub(super) files: Vec<SourceFile>,
     pub(super) progress: Progress,
+    pub(super) observer: Observer,
     /// What all pipelines share.
     pub(super) memory: ProcessMemory,
     /// Ends it: an epoch in hand is given up or committed.
@@ -69,15 +71,20 @@ struct Supervisor {
 
 /// Looks after a pipeline until it is cancelled, or cannot go on.
 pub(super) async fn supervise(pipeline: Supervised) -> Result<()> {
-    let parsed = load::understand(pipeline.files.clone())?;
+    let mut parsed = load::understand(pipeline.files.clone())?;
     let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
     let mut clock = tokio::time::interval(TICK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let Some((asked, record)) = remembered(&store, &pipeline, &mut clock).await? else { return Ok(()) };
 
     let jitter = || rand::rng().random_range(0.75..1.25);
-    let agenda = Agenda::new(parsed.settings.schedule, record, asked, now(), jitter);
+    let agenda = Agenda::new(parsed.settings.schedule.take(), record, asked, now(), jitter);
     let (running, last_error, trouble) = (None, None, None);
+    let observer = pipeline.observer.clone();
+    #[cfg(feature = "kafka")]
+    let mut lag = super::lag::follow(&parsed, store.clone(), &observer).boxed();
+    #[cfg(not(feature = "kafka"))]
+    let mut lag = std::future::pending::<std::convert::Infallible>().boxed();
     let mut supervisor = Supervisor { pipeline, store, agenda, running, last_error, trouble, is_first_run: true };
     supervisor.say_next();
     let mut look = look(supervisor.store.clone());
@@ -88,6 +95,7 @@ pub(super) async fn supervise(pipeline: Supervised) -> Result<()> {
             ended = ended(&mut supervisor.running) => Input::Ended(ended),
             looked = &mut look => Input::Looked(looked),
             _ = clock.tick() => Input::Tick,
+            never = &mut lag => match never {},
         };
         let event = match input {
             Input::Cancelled => return supervisor.stop().await,
@@ -104,6 +112,9 @@ pub(super) async fn supervise(pipeline: Supervised) -> Result<()> {
             }
             supervisor.obey(order).await;
         }
+        if let Some(phase) = supervisor.agenda.rest() {
+            observer.phase(phase);
+        }
     }
 }
 
@@ -118,7 +129,9 @@ impl Supervisor {
             }),
             Order::Remember => self.remember().await,
             Order::Say(what) => self.pipeline.progress.say(&what),
-            Order::Report | Order::End => self.last_error.iter().for_each(crate::report),
+            Order::Report | Order::End => {
+                self.last_error.iter().for_each(|error| error!("{}", crate::described(error)));
+            }
         }
     }
 
@@ -132,7 +145,7 @@ impl Supervisor {
         let is_first = std::mem::take(&mut self.is_first_run);
         let task = {
             let cancel = cancel.clone();
-            tokio::spawn(async move {
+            let run = async move {
                 let mut parsed = load::understand(files)?;
                 parsed.settings.process_memory = Some(memory);
                 if !is_first {
@@ -145,7 +158,8 @@ impl Supervisor {
                 let summary = run::run(parsed, options, &progress, &cancel).await?;
                 progress.say(&format!("{}: {} committed", name(trigger), plural(summary.epochs, "epoch")));
                 Ok(())
-            })
+            };
+            tokio::spawn(run.in_current_span())
         };
         self.running = Some(Running { task: AbortOnDropHandle::new(task), pause, timeout, cancel });
     }
@@ -163,10 +177,13 @@ impl Supervisor {
         };
         let ending = match error.kind() {
             ErrorKind::Unavailable => {
-                warn!(%error, "the run failed");
+                self.pipeline.observer.backs_off(error.brief());
                 Ending::Unavailable(load::error_chain(&error))
             }
-            _ => Ending::Failed,
+            _ => {
+                self.pipeline.observer.fails();
+                Ending::Failed
+            }
         };
         self.last_error = Some(error);
         ending

@@ -8,7 +8,7 @@ use bessemer_connectors::kafka::Backlog;
 use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::object_store::Listing;
 use bessemer_connectors::scan::{ScanInput, ScanObject, ScanOffsets};
-use bessemer_schemas::{Digest, ObjectVersion, SliceLimits, SourceKind, SourceSlice};
+use bessemer_schemas::{Digest, ObjectVersion, OffsetRange, SliceLimits, SourceKind, SourceSlice};
 use bessemer_transforms::{PlannedSet, SetKind};
 use futures::TryStreamExt;
 
@@ -97,6 +97,15 @@ impl Discovered {
         let unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
         let limits = if per_run { unbounded } else { loaded.parsed.settings.limits };
         Ok(Self { logs, tables, limits })
+    }
+
+    /// Of each log that is made of topics: what of every partition is not committed.
+    pub(super) fn unread(&self) -> impl Iterator<Item = (&str, &[OffsetRange])> {
+        self.logs.iter().filter_map(|log| match &log.arrival {
+            Arrival::Objects { .. } => None,
+            #[cfg(feature = "kafka")]
+            Arrival::Offsets(backlog) => Some((log.name.as_str(), backlog.found())),
+        })
     }
 
     /// The next epoch of the append sets; `None` when every listing is drained.

@@ -12,7 +12,7 @@ use bessemer_schemas::{
 };
 use bessemer_transforms::{LedgerShape, PlannedSet, SetKind};
 use tokio::sync::mpsc;
-use tracing::info;
+use tracing::{Instrument, info, info_span};
 
 use super::Run;
 use super::intake::{Intake, Taken};
@@ -109,12 +109,13 @@ impl Run<'_> {
         let manifest = self.manifest(assignment, taken, outcomes, started_at)?;
         let durable = self.files_of(&manifest)?;
         self.progress.phase("committing");
-        let committed = self.writer.commit(manifest, &durable).await;
+        let committed = self.writer.commit(manifest, &durable).instrument(info_span!("commit")).await;
         let committed = committed.map_err(|error| self.commit_error(error))?;
         self.replaced.extend(committed.replaced);
         let manifest = committed.manifest;
-        info!(epoch = manifest.epoch.0, "committed");
-        self.progress.say(&summary_line(&manifest));
+        log_committed(&manifest);
+        self.progress.show(&summary_line(&manifest));
+        self.progress.tell(|observer| observer.committed(&manifest));
         self.tally.add(&manifest);
         Ok(())
     }
@@ -134,7 +135,7 @@ impl Run<'_> {
         let (scans, reports) = scanned.epoch_scans(self.writer.history());
         let session = bessemer_transforms::with_extension(&self.loaded.session, Arc::clone(&scans));
         let intake = Intake::new(Arc::clone(&self.loaded), naming, self.progress.clone(), scanned.clone());
-        let intake = tokio::spawn(intake.collect(reports));
+        let intake = tokio::spawn(intake.collect(reports).in_current_span());
 
         let (loaded, cancel) = (&self.loaded, self.cancel);
         let attempt = Attempt { loaded, session: &session, naming, scanned: &scanned, cancel };
@@ -163,7 +164,8 @@ impl Run<'_> {
     async fn run_sets(&self, assignment: &Assignment, attempt: &Attempt<'_>) -> Result<Ran<Vec<(usize, SetOutcome)>>> {
         let mut outcomes = Vec::with_capacity(assignment.sets.len());
         for at in &assignment.sets {
-            let ran = set::run(attempt, *at).await;
+            let span = info_span!("set", set = %self.loaded.plan.sets[*at].name);
+            let ran = set::run(attempt, *at).instrument(span).await;
             let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
             if let Some(failure) = outcome.report.failed.take() {
                 return Ok(Ran::Violated(failure));
@@ -303,6 +305,19 @@ pub(super) async fn abandon(intake: Result<Intake>) {
 /// What a finished task returned; its panic is ours.
 pub(super) async fn join<T>(task: tokio::task::JoinHandle<T>) -> Result<T> {
     task.await.map_err(|error| Error::Internal { message: format!("a task of the epoch ended early: {error}") })
+}
+
+fn log_committed(manifest: &Manifest) {
+    let read = |of: fn(&SourceLedger) -> u64| manifest.sources.values().map(of).sum::<u64>();
+    let made = |of: fn(&SetLedger) -> u64| manifest.sets.values().map(|set| of(&set.ledger)).sum::<u64>();
+    info!(
+        epoch = manifest.epoch.0,
+        records = read(|ledger| ledger.records),
+        rows = made(|ledger| ledger.written),
+        quarantined = read(|ledger| ledger.quarantined) + made(|ledger| ledger.quarantined),
+        milliseconds = (manifest.committed_at - manifest.started_at) / 1_000,
+        "committed"
+    );
 }
 
 fn summary_line(manifest: &Manifest) -> String {

@@ -31,13 +31,14 @@ use bessemer_connectors::manifest_store::{EpochWriter, ManifestStore, ReplacedFi
 use bessemer_schemas::{Epoch, ErrorKind, RunTrigger};
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{Instrument, info_span, warn};
 
 use crate::error::{Error, Result};
 use crate::host::{Host, Machine};
 use crate::load::{self, Loaded, Parsed};
 use crate::output::plural;
 use crate::progress::Progress;
+use crate::telemetry::Observer;
 use discovery::Discovered;
 use epoch::Assignment;
 use record::Entry;
@@ -157,7 +158,7 @@ impl Run<'_> {
         let cancel = self.cancel;
         unless_cancelled(cancel, self.recover()).await?;
         self.progress.phase("listing");
-        let discovered = unless_cancelled(cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
+        let discovered = self.discover().await?;
         self.drain(discovered).await
     }
 
@@ -169,7 +170,7 @@ impl Run<'_> {
             // It runs while the epochs do: they begin at an even pace, unless they take longer than that.
             let pace = self.host.sleep(self.loaded.parsed.settings.epoch_age);
             let before = self.tally.epochs();
-            let discovered = unless_cancelled(cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
+            let discovered = self.discover().await?;
             self.drain(discovered).await?;
             if self.tally.epochs() > before {
                 self.publish().await?;
@@ -187,6 +188,13 @@ impl Run<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Looks at every source.
+    async fn discover(&self) -> Result<Discovered> {
+        let discovered = unless_cancelled(self.cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
+        self.progress.tell(|observer| observer.discovered(discovered.unread()));
+        Ok(discovered)
     }
 
     /// Takes one epoch after another, then the snapshot sets; asked to pause, it begins no more.
@@ -211,10 +219,12 @@ impl Run<'_> {
         let started_at = self.host.now_micros();
         let mut attempt = 0;
         loop {
-            match self.attempt(assignment, attempt, started_at).await {
+            let span = info_span!("epoch", epoch = self.writer.next_epoch().0);
+            match self.attempt(assignment, attempt, started_at).instrument(span).await {
                 Err(error) if self.is_worth_repeating(&error) && attempt + 1 < ATTEMPTS_MAX => {
-                    warn!(attempt, %error, "epoch abandoned, trying again");
-                    self.progress.say(&format!("the epoch failed and is tried again: {error}"));
+                    warn!(attempt, error = load::error_chain(&error), "epoch abandoned, trying again");
+                    self.progress.show(&format!("the epoch failed and is tried again: {error}"));
+                    self.progress.tell(Observer::retries);
                     attempt += 1;
                     unless_cancelled(self.cancel, self.host.sleep(back_off(attempt)).map(Ok)).await?;
                 }

@@ -58,6 +58,7 @@ impl<'a> Run<'a> {
     /// a log need the replaced files until it has followed.
     pub(super) async fn recover(&mut self) -> Result<()> {
         self.progress.phase("recovering");
+        self.progress.tell(|observer| observer.opened(&self.loaded, self.writer.history()));
         let behind = self.publish_delta().await;
         let swept = self.writer.sweep(&self.places(&behind.sets)).await?;
         if swept.files > 0 {

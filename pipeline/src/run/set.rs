@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt, TryStreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::epoch::{Naming, Scanned};
 use super::unless_cancelled;
@@ -84,7 +85,7 @@ pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> 
             stop: stop.clone(),
         });
         let part = work.run(stream);
-        tasks.spawn(async move { part.await.map(|part| (partition, part)) });
+        tasks.spawn(async move { part.await.map(|part| (partition, part)) }.in_current_span());
     }
     let mut parts = join_all(tasks, &stop).await?;
     parts.sort_by_key(|(partition, _)| *partition);
