@@ -20,6 +20,9 @@ pub(crate) mod preview;
 mod record;
 mod recover;
 mod set;
+#[cfg(test)]
+#[cfg(feature = "kafka")]
+mod simulation;
 mod summary;
 #[cfg(test)]
 mod tests;

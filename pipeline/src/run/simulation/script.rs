@@ -1,0 +1,375 @@
+//! The scripted source: partitions whose every offset is decided beforehand, and become visible bit by bit.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bessemer_connectors::kafka::{Backlog, reject_schema};
+use bessemer_connectors::scan::{EpochScans, Reporter, ScanOffsets, ScanReport};
+use bessemer_connectors::{Error, OffsetLog};
+use bessemer_schemas::{ORIGIN_COLUMN, OffsetRange, RejectReason, SourceLedger, pack_origin};
+use datafusion::arrow::array::{
+    ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray, UInt64Array,
+    new_empty_array, new_null_array,
+};
+use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
+use futures::{StreamExt, stream};
+use rand::Rng;
+use rand::rngs::StdRng;
+
+use super::process::{Fault, Process, Slot};
+
+/// Name of the source, and of its one topic.
+pub(super) const NUMBERS: &str = "numbers";
+
+/// What is at an offset. Each number is there once in the whole script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// A record that becomes a row.
+    Row(i64),
+    /// A record that cannot be decoded.
+    Damaged(i64),
+    /// A record without a value.
+    Tombstone,
+    /// An offset that the broker keeps to itself.
+    Gap,
+}
+
+/// All that will ever be in the log, and how much of it is there.
+#[derive(Debug)]
+pub(super) struct Script {
+    partitions: Vec<Vec<Entry>>,
+    /// The end of each partition that is there; the others are still to come.
+    ends: Vec<usize>,
+}
+
+impl Script {
+    pub(super) fn new(random: &mut StdRng) -> Self {
+        let partitions = (0..random.random_range(1..4))
+            .map(|partition| {
+                (0..random.random_range(0..18)).map(|offset| entry(100 * partition + offset, random)).collect()
+            })
+            .collect();
+        let mut script = Self { partitions, ends: vec![0] };
+        script.grow(random);
+        script
+    }
+
+    /// Lets a little more be there.
+    pub(super) fn grow(&mut self, random: &mut StdRng) {
+        if self.ends.len() < self.partitions.len() && random.random_bool(0.3) {
+            self.ends.push(0);
+        }
+        let at = random.random_range(0..self.ends.len());
+        self.ends[at] = (self.ends[at] + random.random_range(0..7)).min(self.partitions[at].len());
+    }
+
+    /// Lets all of it be there.
+    pub(super) fn grow_up(&mut self) {
+        self.ends = self.partitions.iter().map(Vec::len).collect();
+    }
+
+    /// All offsets of every partition.
+    pub(super) fn whole(&self) -> Vec<OffsetRange> {
+        (0..self.partitions.len()).map(|at| range(at, 0, self.partitions[at].len())).collect()
+    }
+
+    /// What is there and not in `read`; of partitions that were never read even if they are empty.
+    fn beyond(&self, read: &[OffsetRange]) -> Vec<OffsetRange> {
+        let partitions = self.ends.iter().enumerate().map(|(at, end)| {
+            let before = read.iter().find(|range| range.partition == i32::try_from(at).unwrap());
+            let start = before.map_or(0, |range| usize::try_from(range.end).unwrap());
+            assert!(start <= *end, "offsets were committed that are not there");
+            (before.is_none() || start < *end).then(|| range(at, start, *end))
+        });
+        partitions.flatten().collect()
+    }
+
+    /// What is at the offsets of `range`.
+    pub(super) fn entries(&self, range: &OffsetRange) -> &[Entry] {
+        let at = |offset: i64| usize::try_from(offset).unwrap();
+        &self.partitions[usize::try_from(range.partition).unwrap()][at(range.start)..at(range.end)]
+    }
+}
+
+fn entry(number: i64, random: &mut StdRng) -> Entry {
+    match random.random_range(0..20) {
+        0 | 1 => Entry::Damaged(number),
+        2 => Entry::Tombstone,
+        3 | 4 => Entry::Gap,
+        _ => Entry::Row(number),
+    }
+}
+
+fn range(partition: usize, start: usize, end: usize) -> OffsetRange {
+    let offset = |at: usize| i64::try_from(at).unwrap();
+    OffsetRange {
+        topic: NUMBERS.to_owned(),
+        partition: i32::try_from(partition).unwrap(),
+        start: offset(start),
+        end: offset(end),
+        topic_id: None,
+    }
+}
+
+/// What a row's number says of it.
+pub(super) fn kind(number: i64) -> String {
+    format!("k{}", number % 3)
+}
+
+/// The script as a source.
+#[derive(Debug, Clone)]
+pub(super) struct ScriptedLog {
+    slot: Slot,
+    schema: SchemaRef,
+}
+
+impl ScriptedLog {
+    /// The log that the process in `slot` sees.
+    pub(super) fn new(slot: Slot) -> Self {
+        let fields = [Field::new("number", DataType::Int64, false), Field::new("kind", DataType::Utf8, false)];
+        Self { slot, schema: Arc::new(Schema::new(fields.to_vec())) }
+    }
+}
+
+#[async_trait]
+impl OffsetLog for ScriptedLog {
+    fn name(&self) -> &'static str {
+        NUMBERS
+    }
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn table_provider(&self, with_origin: bool) -> Arc<dyn TableProvider> {
+        let mut fields = self.schema.fields().to_vec();
+        if with_origin {
+            fields.push(Arc::new(Field::new(ORIGIN_COLUMN, DataType::UInt64, false)));
+        }
+        Arc::new(Table { slot: self.slot.clone(), schema: Arc::new(Schema::new(fields)) })
+    }
+
+    async fn backlog(&self, read: Vec<OffsetRange>) -> Result<Backlog, Error> {
+        let process = self.slot.process();
+        ask(&process, "ask").await?;
+        let script = process.world.script.lock().unwrap();
+        Ok(Backlog::new(script.beyond(&read)))
+    }
+
+    async fn acknowledge(&self, _: Vec<OffsetRange>) -> Result<(), Error> {
+        ask(&self.slot.process(), "acknowledge").await
+    }
+}
+
+/// Asks the brokers, which may not answer.
+async fn ask(process: &Process, what: &str) -> Result<(), Error> {
+    match process.meet(what, NUMBERS).await {
+        Fault::None => Ok(()),
+        Fault::Fatal => process.die().await,
+        _ => {
+            let (brokers, action) = ("script".to_owned(), what.to_owned());
+            Err(Error::Broker { brokers, action, reason: "it is down".to_owned() })
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Table {
+    slot: Slot,
+    schema: SchemaRef,
+}
+
+#[async_trait]
+impl TableProvider for Table {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let scans = state.config().get_extension::<EpochScans>().expect("a scan is in an epoch");
+        let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let schema = Arc::new(self.schema.project(&columns)?);
+        let (ranges, number) = scans.offsets(NUMBERS);
+        let partitions = state.config().target_partitions().min(ranges.len()).max(1);
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        ));
+        let (process, reporter) = (self.slot.process(), scans.reporter(NUMBERS));
+        let leaf = Leaf { process, ranges, number, reporter, columns, schema };
+        Ok(Arc::new(ScriptedScan { leaf: Arc::new(leaf), partitions, properties }))
+    }
+}
+
+/// The leaf of a plan that reads offsets of the script.
+#[derive(Debug)]
+struct ScriptedScan {
+    leaf: Arc<Leaf>,
+    partitions: usize,
+    properties: Arc<PlanProperties>,
+}
+
+#[derive(Debug)]
+struct Leaf {
+    process: Arc<Process>,
+    ranges: Arc<[ScanOffsets]>,
+    number: u64,
+    reporter: Reporter,
+    columns: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl DisplayAs for ScriptedScan {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScriptedScan")
+    }
+}
+
+impl ExecutionPlan for ScriptedScan {
+    fn name(&self) -> &'static str {
+        "ScriptedScan"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+    ) -> EngineResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
+        let cut = |partition: usize| partition * self.leaf.ranges.len() / self.partitions;
+        let run: Range<usize> = cut(partition)..cut(partition + 1);
+        let leaf = Arc::clone(&self.leaf);
+        let batches = stream::iter(run).then(move |at| {
+            let leaf = Arc::clone(&leaf);
+            async move { leaf.read(at).await.map_err(|error| DataFusionError::External(Box::new(error))) }
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.leaf.schema), batches)))
+    }
+}
+
+impl Leaf {
+    /// Reads a range, and reports it.
+    async fn read(&self, at: usize) -> Result<RecordBatch, Error> {
+        ask(&self.process, "read").await?;
+        let ScanOffsets { range, is_new } = &self.ranges[at];
+        let entries = self.process.world.script.lock().unwrap().entries(range).to_vec();
+        let (source, object): (Arc<str>, _) = (Arc::from(NUMBERS), u32::try_from(at).unwrap());
+        let damaged: Vec<_> =
+            (range.start..).zip(&entries).filter(|(_, entry)| matches!(entry, Entry::Damaged(_))).collect();
+        if *is_new && !damaged.is_empty() {
+            let batch = rejects(&damaged);
+            self.reporter.send(ScanReport::Rejects { source: Arc::clone(&source), object, batch }).await;
+        }
+        let ledger = ledger_of(&entries);
+        self.reporter.send(ScanReport::ObjectDone { source, object, covered: range.offsets(), ledger }).await;
+        Ok(self.rows(at, &entries)?)
+    }
+
+    fn rows(&self, at: usize, entries: &[Entry]) -> Result<RecordBatch, ArrowError> {
+        let rows: Vec<(u64, i64)> = (0..)
+            .zip(entries)
+            .filter_map(|(row, entry)| if let Entry::Row(number) = entry { Some((row, *number)) } else { None })
+            .collect();
+        let column = |column: &usize| -> ArrayRef {
+            match column {
+                0 => Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, number)| *number))),
+                1 => Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, number)| kind(*number)))),
+                _ => Arc::new(UInt64Array::from_iter_values(
+                    rows.iter().map(|(row, _)| pack_origin(self.number, at as u64, *row)),
+                )),
+            }
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let columns = self.columns.iter().map(column).collect();
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+    }
+}
+
+/// What becomes of offsets.
+pub(super) fn ledger_of(entries: &[Entry]) -> SourceLedger {
+    let mut ledger = SourceLedger { offsets: entries.len() as u64, ..SourceLedger::default() };
+    for entry in entries {
+        match entry {
+            Entry::Row(_) => ledger.admitted += 1,
+            Entry::Damaged(_) => ledger.undecodable += 1,
+            Entry::Tombstone => ledger.tombstones += 1,
+            Entry::Gap => ledger.gaps += 1,
+        }
+    }
+    ledger.decoded = ledger.admitted;
+    ledger.records = ledger.offsets - ledger.gaps;
+    ledger
+}
+
+fn rejects(damaged: &[(i64, &Entry)]) -> RecordBatch {
+    let schema = reject_schema();
+    let rows = damaged.len();
+    let text: Vec<String> = damaged.iter().map(|(_, entry)| format!("{entry:?}")).collect();
+    let column = |field: &Arc<Field>| -> ArrayRef {
+        match field.name().as_str() {
+            "offset" => Arc::new(Int64Array::from_iter_values(damaged.iter().map(|(offset, _)| *offset))),
+            "byte_len" => Arc::new(UInt64Array::from_iter_values(text.iter().map(|text| text.len() as u64))),
+            "reason" => Arc::new(StringArray::from_iter_values(vec![RejectReason::InvalidJson.as_str(); rows])),
+            "original" => Arc::new(BinaryArray::from_iter_values(&text)),
+            "headers" => no_headers(field, rows),
+            _ => new_null_array(field.data_type(), rows),
+        }
+    };
+    let columns = schema.fields().iter().map(column).collect();
+    RecordBatch::try_new(schema, columns).unwrap()
+}
+
+fn no_headers(field: &Field, rows: usize) -> ArrayRef {
+    let DataType::List(item) = field.data_type() else { panic!("headers are a list") };
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(vec![0; rows + 1]));
+    let values = new_empty_array(item.data_type());
+    Arc::new(ListArray::new(Arc::clone(item), offsets, values, None))
+}

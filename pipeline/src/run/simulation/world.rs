@@ -1,0 +1,392 @@
+//! What outlives every process: the store, the script, the time; and what must be true of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bessemer_connectors::Location;
+use bessemer_connectors::manifest_store::{FileOwner, History, ManifestStore};
+use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_rows};
+use bessemer_schemas::{Claim, DataFile, Epoch, OffsetRange, SourceLedger, SourceSlice};
+use chrono::DateTime;
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::Int64Type;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt, PutOptions, PutPayload, PutResult, Result,
+};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::pipeline::{FILES, FILES_SEEN, NUMBERS_SEEN, PIPELINE, TOTALS, set_folder, small_limits};
+use super::script::{Entry, NUMBERS, Script, kind, ledger_of};
+
+/// Requests of the trace that a failure shows.
+const TRACE_SHOWN: usize = 60;
+
+/// The store, the script, the time.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) objects: Arc<InMemory>,
+    pub(super) script: Mutex<Script>,
+    pub(super) random: Mutex<StdRng>,
+    files: Mutex<Files>,
+    now: Mutex<i64>,
+    names: Mutex<BTreeSet<Path>>,
+    late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
+    trace: Mutex<Vec<String>>,
+    /// Claims of the manifests that were seen, which never change.
+    chain: Mutex<BTreeMap<Epoch, Claim>>,
+    /// Rows of files that were read, which never change.
+    rows: Mutex<HashMap<Path, Vec<Row>>>,
+}
+
+/// The files of the log of objects: those that are there, by path, and how many will be.
+#[derive(Debug, Default)]
+struct Files {
+    there: BTreeMap<String, Vec<Entry>>,
+    left: usize,
+}
+
+/// What a row, or a record in quarantine, is known by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Row {
+    Number(i64),
+    Total(String, i64, i64),
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Arc<Self> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let script = Script::new(&mut random);
+        let files = Files { there: BTreeMap::new(), left: random.random_range(0..4) };
+        Arc::new(Self {
+            objects: Arc::default(),
+            script: Mutex::new(script),
+            random: Mutex::new(random),
+            files: Mutex::new(files),
+            now: Mutex::new(0),
+            names: Mutex::default(),
+            late: Mutex::default(),
+            trace: Mutex::default(),
+            chain: Mutex::default(),
+            rows: Mutex::default(),
+        })
+    }
+
+    pub(super) fn now_micros(&self) -> i64 {
+        *self.now.lock().unwrap()
+    }
+
+    /// Lets time pass; now and then something arrives meanwhile.
+    pub(super) fn pass(&self, time: Duration) {
+        *self.now.lock().unwrap() += i64::try_from(time.as_micros()).unwrap();
+        if self.random.lock().unwrap().random_bool(0.05) {
+            self.grow();
+        }
+    }
+
+    /// Lets a little more be there to read.
+    pub(super) fn grow(&self) {
+        let mut random = self.random.lock().unwrap();
+        self.script.lock().unwrap().grow(&mut random);
+        if random.random_bool(0.3) {
+            self.deliver_file(&mut random);
+        }
+    }
+
+    /// Lets everything be there, and every request arrive.
+    pub(super) async fn settle(&self) {
+        self.script.lock().unwrap().grow_up();
+        while self.files.lock().unwrap().left > 0 {
+            self.deliver_file(&mut self.random.lock().unwrap());
+        }
+        while self.arrive().await {}
+    }
+
+    fn deliver_file(&self, random: &mut StdRng) {
+        let mut files = self.files.lock().unwrap();
+        if files.left == 0 {
+            return;
+        }
+        files.left -= 1;
+        let first = 1000 + 10 * i64::try_from(files.there.len()).unwrap();
+        let entry = |number: i64, random: &mut StdRng| {
+            if random.random_bool(0.2) { Entry::Damaged(number) } else { Entry::Row(number) }
+        };
+        let entries: Vec<_> = (first..first + random.random_range(0..4)).map(|number| entry(number, random)).collect();
+        let line = |entry: &Entry| match entry {
+            Entry::Row(number) => format!("{{\"number\": {number}}}\n"),
+            entry => format!("{entry:?}\n"),
+        };
+        let (path, text) = (
+            format!("{}-{first}.json", random.random_range(0..1_000_000)),
+            entries.iter().map(line).collect::<String>(),
+        );
+        let put = futures::FutureExt::now_or_never(self.objects.put(&Path::from(format!("in/{path}")), text.into()));
+        put.expect("memory does not wait").unwrap();
+        files.there.insert(path, entries);
+    }
+
+    /// A put that had its effect. No name is used twice, but for those that are digests of what they name.
+    pub(super) async fn put(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        let put = self.objects.put_opts(location, payload, options).await;
+        let is_free =
+            ["state/latest", "state/blocks/", "state/slices/"].iter().any(|free| location.as_ref().starts_with(free));
+        if put.is_ok() && !is_free {
+            let is_new = self.names.lock().unwrap().insert(location.clone());
+            assert!(is_new, "{location} was written twice");
+        }
+        put
+    }
+
+    /// An object, as it is. Everything has one age: names of blocks are digests, and no seed knows today's date.
+    pub(super) async fn get(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let mut found = self.objects.get_opts(location, options).await?;
+        found.meta.last_modified = DateTime::UNIX_EPOCH;
+        Ok(found)
+    }
+
+    /// What is there, by name, likewise.
+    pub(super) fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.objects.list(prefix).map_ok(|found| ObjectMeta { last_modified: DateTime::UNIX_EPOCH, ..found }).boxed()
+    }
+
+    /// A put that will arrive some time.
+    pub(super) fn put_late(&self, location: &Path, payload: PutPayload, options: PutOptions) {
+        self.late.lock().unwrap().push((location.clone(), payload, options));
+    }
+
+    /// Lets one of the late puts arrive; whether there was one.
+    pub(super) async fn arrive(&self) -> bool {
+        let late = {
+            let mut late = self.late.lock().unwrap();
+            if late.is_empty() {
+                return false;
+            }
+            let at = self.random.lock().unwrap().random_range(0..late.len());
+            late.swap_remove(at)
+        };
+        self.trace(format!("- put {} arrives", late.0));
+        // One that finds its place taken has no effect.
+        drop(self.put(&late.0, late.1, late.2).await);
+        true
+    }
+
+    pub(super) fn trace(&self, line: String) {
+        self.trace.lock().unwrap().push(line);
+    }
+
+    /// All requests so far, in order.
+    pub(super) fn whole_trace(&self) -> Vec<String> {
+        self.trace.lock().unwrap().clone()
+    }
+
+    /// The last requests, for whoever looks into a failure.
+    pub(super) fn last_requests(&self) -> String {
+        let Ok(trace) = self.trace.lock() else { return "the trace is lost".to_owned() };
+        trace[trace.len().saturating_sub(TRACE_SHOWN)..].join("\n")
+    }
+
+    /// A folder of the store, without faults.
+    fn quiet(&self, folder: &str) -> Location {
+        Location::in_store(Arc::clone(&self.objects) as Arc<dyn ObjectStore>, Path::from(folder))
+    }
+
+    pub(super) fn manifests(&self) -> ManifestStore {
+        ManifestStore::with_limits(self.quiet("state"), PIPELINE, small_limits())
+    }
+
+    /// What a process was told that it had committed is committed.
+    pub(super) fn believe(&self, epoch: Epoch, claim: Claim) {
+        let mut chain = self.chain.lock().unwrap();
+        assert_eq!(*chain.entry(epoch).or_insert(claim), claim, "epoch {epoch} is another's");
+    }
+
+    /// Checks what must be true whenever no process runs.
+    pub(super) async fn check(&self) -> History {
+        let history = self.manifests().history().await.unwrap();
+        self.check_chain(&history);
+        let read = history.offsets_read(NUMBERS);
+        assert!(read.iter().all(|range| range.start == 0), "offsets were left out: {read:?}");
+
+        let rows = |entries: &[Entry]| {
+            entries
+                .iter()
+                .filter_map(|entry| if let Entry::Row(number) = entry { Some(*number) } else { None })
+                .collect::<Vec<_>>()
+        };
+        let damaged = |entries: &[Entry]| {
+            entries
+                .iter()
+                .filter_map(|entry| if let Entry::Damaged(number) = entry { Some(*number) } else { None })
+                .collect::<Vec<_>>()
+        };
+        let (unlucky, lucky): (Vec<_>, Vec<_>) =
+            rows(&self.entries(&read)).into_iter().partition(|number| number % 13 == 0);
+        self.check_numbers(&history, &FileOwner::Set(NUMBERS_SEEN.to_owned()), &lucky).await;
+        self.check_numbers(&history, &FileOwner::SetQuarantine(NUMBERS_SEEN.to_owned()), &unlucky).await;
+        self.check_numbers(&history, &FileOwner::SourceQuarantine(NUMBERS.to_owned()), &damaged(&self.entries(&read)))
+            .await;
+        let ledger = history.source_totals().get(NUMBERS).copied().unwrap_or_default();
+        let expected = ledger_of(&self.entries(&read));
+        assert_eq!(ledger, SourceLedger { quarantined: expected.undecodable, ..expected }, "ledger of the numbers");
+        let set = history.set_totals().get(NUMBERS_SEEN).copied().unwrap_or_default();
+        assert_eq!((set.written, set.quarantined), (lucky.len() as u64, unlucky.len() as u64), "ledger of the set");
+
+        let objects: Vec<_> = history.objects_read(FILES).try_collect().await.unwrap();
+        let files = self.files.lock().unwrap().there.clone();
+        let entries: Vec<_> =
+            objects.iter().flat_map(|object| files[object.path.trim_start_matches("in/")].clone()).collect();
+        self.check_numbers(&history, &FileOwner::Set(FILES_SEEN.to_owned()), &rows(&entries)).await;
+        self.check_numbers(&history, &FileOwner::SourceQuarantine(FILES.to_owned()), &damaged(&entries)).await;
+        history
+    }
+
+    /// Claims follow one another: who was fenced commits nothing any more.
+    fn check_chain(&self, history: &History) {
+        for manifest in history.recent() {
+            self.believe(manifest.epoch, manifest.claim);
+        }
+        let chain = self.chain.lock().unwrap();
+        let newest = history.newest().map_or(Epoch(0), |manifest| manifest.epoch);
+        assert!(chain.keys().all(|epoch| *epoch <= newest), "a commit was lost");
+        let mut claims: Vec<_> = chain.values().map(|claim| claim.0).collect();
+        claims.dedup();
+        let writers = claims.len();
+        claims.sort_unstable();
+        claims.dedup();
+        assert_eq!(claims.len(), writers, "a writer committed after it was fenced");
+    }
+
+    fn entries(&self, ranges: &[OffsetRange]) -> Vec<Entry> {
+        let script = self.script.lock().unwrap();
+        ranges.iter().flat_map(|range| script.entries(range).to_vec()).collect()
+    }
+
+    /// The files in force of `owner` hold exactly these numbers.
+    async fn check_numbers(&self, history: &History, owner: &FileOwner, expected: &[i64]) {
+        let mut expected: Vec<_> = expected.iter().copied().map(Row::Number).collect();
+        expected.sort();
+        let mut found = self.rows_of(history, owner).await;
+        found.sort();
+        assert_eq!(found, expected, "rows of {owner}");
+    }
+
+    async fn rows_of(&self, history: &History, owner: &FileOwner) -> Vec<Row> {
+        let location = self.place(owner);
+        let files: Vec<DataFile> = history.files(owner).try_collect().await.unwrap();
+        let mut rows = Vec::new();
+        for file in files {
+            let path = location.path(&file.path);
+            let known = self.rows.lock().unwrap().get(&path).cloned();
+            let read = match known {
+                Some(read) => {
+                    self.objects.head(&path).await.expect("a file in force is there");
+                    read
+                }
+                None => {
+                    let batches = read_rows(&location, std::slice::from_ref(&file), u64::MAX);
+                    let batches: Vec<RecordBatch> = batches.try_collect().await.expect("a file in force can be read");
+                    batches.iter().flat_map(rows_in).collect()
+                }
+            };
+            assert_eq!(read.len() as u64, file.rows, "rows of {path}");
+            rows.extend(read.iter().cloned());
+            self.rows.lock().unwrap().insert(path, read);
+        }
+        rows
+    }
+
+    fn place(&self, owner: &FileOwner) -> Location {
+        let state = self.quiet("state");
+        match owner {
+            FileOwner::Set(name) => self.quiet(&set_folder(name)),
+            FileOwner::SetQuarantine(name) => quarantine_location(&state, QuarantineOwner::Set(name)),
+            FileOwner::SourceQuarantine(name) => quarantine_location(&state, QuarantineOwner::Source(name)),
+        }
+    }
+
+    /// What is there in the folders of sets and quarantines.
+    pub(super) async fn data_files(&self) -> BTreeSet<Path> {
+        let found: Vec<_> = self.objects.list(None).map_ok(|found| found.location).try_collect().await.unwrap();
+        let is_data =
+            |path: &Path| ["features/", "state/quarantine/"].iter().any(|folder| path.as_ref().starts_with(folder));
+        found.into_iter().filter(is_data).collect()
+    }
+
+    /// Checks what a run that nothing disturbed leaves behind, after everything had arrived: all was read, and nothing is
+    /// there that no manifest names.
+    pub(super) async fn check_end(&self) {
+        let history = self.check().await;
+        let whole = self.script.lock().unwrap().whole();
+        assert_eq!(history.offsets_read(NUMBERS), whole, "offsets read");
+        let mut totals: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        for entry in self.entries(&whole) {
+            let Entry::Row(number) = entry else { continue };
+            let (records, total) = totals.entry(kind(number)).or_default();
+            (*records, *total) = (*records + 1, *total + number);
+        }
+        let expected: Vec<_> =
+            totals.into_iter().map(|(kind, (records, total))| Row::Total(kind, records, total)).collect();
+        let mut found = self.rows_of(&history, &FileOwner::Set(TOTALS.to_owned())).await;
+        found.sort();
+        assert_eq!(found, expected, "rows of the totals");
+
+        let mut named = BTreeSet::new();
+        for owner in history.owners() {
+            let files: Vec<DataFile> = history.files(&owner).try_collect().await.unwrap();
+            named.extend(files.iter().map(|file| self.place(&owner).path(&file.path)));
+        }
+        let manifests = self.manifests();
+        let newest = manifests.newest().await.unwrap().unwrap();
+        let base = newest.base.unwrap_or_default();
+        let objects = base.objects.values().chain(base.ignored.values());
+        let lists = objects.chain(base.files.values()).chain(base.quarantine.values());
+        let mut blocks: Vec<_> = lists.flatten().chain(&base.slices).map(|block| block.path.clone()).collect();
+        let all: Vec<_> = manifests.manifests(Epoch::FIRST..=newest.epoch).try_collect().await.unwrap();
+        for slice in all.iter().flat_map(|manifest| manifest.slice.sources.values()) {
+            let SourceSlice::Objects { block: Some(block), .. } = slice else { continue };
+            blocks.push(block.path.clone());
+        }
+        named.extend(blocks.iter().map(|block| self.quiet("state").path(block)));
+        let is_kept = |path: &Path| {
+            ["in/", "state/manifests/", "state/latest"].iter().any(|kept| path.as_ref().starts_with(kept))
+        };
+        let found: Vec<_> = self.objects.list(None).map_ok(|meta| meta.location).try_collect().await.unwrap();
+        let found: BTreeSet<_> = found.into_iter().filter(|path| !is_kept(path)).collect();
+        let differing: Vec<_> = found.symmetric_difference(&named).map(ToString::to_string).collect();
+        assert_eq!(differing, [""; 0], "only these are there, or only these are named");
+    }
+}
+
+/// What the rows of a set or of a quarantine are known by.
+fn rows_in(batch: &RecordBatch) -> Vec<Row> {
+    let integers =
+        |name: &str| batch.column_by_name(name).map(|column| column.as_primitive::<Int64Type>().values().to_vec());
+    if let Some(original) = batch.column_by_name("original") {
+        let digits =
+            |text: &[u8]| String::from_utf8_lossy(text).chars().filter(char::is_ascii_digit).collect::<String>();
+        return original
+            .as_binary::<i32>()
+            .iter()
+            .map(|text| Row::Number(digits(text.unwrap()).parse().unwrap()))
+            .collect();
+    }
+    match (integers("number"), integers("records"), integers("total")) {
+        (Some(numbers), _, _) => numbers.into_iter().map(Row::Number).collect(),
+        (_, Some(records), Some(totals)) => {
+            let kinds = batch.column_by_name("kind").unwrap().as_string::<i32>();
+            let counts = records.into_iter().zip(totals);
+            kinds
+                .iter()
+                .zip(counts)
+                .map(|(kind, (records, total))| Row::Total(kind.unwrap().to_owned(), records, total))
+                .collect()
+        }
+        _ => panic!("rows of neither kind: {:?}", batch.schema()),
+    }
+}
