@@ -5,7 +5,8 @@
 #   kafka.sh start DIR PORT [NODES]   start 1 or 3 nodes with their data in DIR; node n listens on PORT + 2 (n - 1), its
 #                                     controller on the port after that
 #   kafka.sh stop DIR                 stop them
-#   kafka.sh serve PORT [NODES]       start, stop at the end of standard input, and leave nothing behind
+#   kafka.sh serve PORT [NODES]       start, stop at the end of standard input, and leave nothing behind; lines of it are
+#                                     obeyed: `kill N`, `start N`, `freeze N` and `thaw N` for node N
 #
 # `start` does not wait until they answer. Exit code 69: something that it needs is not on this machine.
 set -euo pipefail
@@ -55,6 +56,11 @@ transaction.state.log.num.partitions=1
 transaction.state.log.replication.factor=$nodes
 transaction.state.log.min.isr=$(((nodes + 1) / 2))
 group.initial.rebalance.delay.ms=0
+# A node that is gone is missed soon.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=500
+controller.quorum.election.timeout.ms=500
+controller.quorum.fetch.timeout.ms=1000
 # What waits in a server that runs for years is done at once here.
 log.initial.task.delay.ms=100
 log.retention.check.interval.ms=500
@@ -67,39 +73,60 @@ start() {
     local dir="$1" port="$2" nodes="${3:-1}" node
     command -v java >/dev/null || unavailable "there is no java"
     [[ -e "$installed/ready" ]] || unavailable "Kafka $version is not installed: run integration-tests/kafka/kafka.sh install"
-    local java=(java "${java_options[@]}" -Dlog4j2.configurationFile="$here/log4j2.properties" -cp "$installed/*")
-    # Each node is a process group of its own: it is stopped whole.
-    set -m
     for node in $(seq "$nodes"); do
         mkdir -p "$dir/$node"
         settings "$dir" "$port" "$nodes" "$node" >"$dir/$node/server.properties"
-        (
-            cd "$dir/$node"
-            [[ -e data/meta.properties ]] ||
-                "${java[@]}" kafka.tools.StorageTool format -t bessemer-testing-kafka -c server.properties
-            exec "${java[@]}" kafka.Kafka server.properties
-        ) </dev/null >"$dir/$node/log" 2>&1 &
-        echo $! >"$dir/$node/pid"
+        start_node "$dir/$node"
     done
+}
+
+# Starts the node whose folder is there.
+start_node() {
+    local java=(java "${java_options[@]}" -Dlog4j2.configurationFile="$here/log4j2.properties" -cp "$installed/*")
+    # Each node is a process group of its own: it is stopped whole.
+    set -m
+    (
+        cd "$1"
+        [[ -e data/meta.properties ]] ||
+            "${java[@]}" kafka.tools.StorageTool format -t bessemer-testing-kafka -c server.properties
+        exec "${java[@]}" kafka.Kafka server.properties
+    ) </dev/null >>"$1/log" 2>&1 &
+    echo $! >"$1/pid"
     set +m
 }
 
 stop() {
-    local file pid
-    for file in "$1"/*/pid; do
-        [[ -e "$file" ]] || continue
-        pid="$(<"$file")"
+    local node
+    for node in "$1"/[0-9]*; do
         # Their data is not for keeping: there is nothing to end in order.
-        kill -KILL -- "-$pid" 2>/dev/null || true
-        while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.05; done
-        rm -f "$file"
+        kill_node "$node"
     done
+}
+
+kill_node() {
+    local pid
+    [[ -e "$1/pid" ]] || return 0
+    pid="$(<"$1/pid")"
+    kill -KILL -- "-$pid" 2>/dev/null || true
+    while kill -0 -- "-$pid" 2>/dev/null; do sleep 0.05; done
+    rm -f "$1/pid"
+}
+
+# Does to the node of a folder what a test says.
+obey() {
+    case "$1" in
+    kill) kill_node "$2" ;;
+    start) start_node "$2" ;;
+    freeze) kill -STOP -- "-$(<"$2/pid")" ;;
+    thaw) kill -CONT -- "-$(<"$2/pid")" ;;
+    esac
 }
 
 # Fails with the last words of a node that has ended.
 check() {
     local node
     for node in "$1"/[0-9]*; do
+        [[ -e "$node/pid" ]] || continue
         kill -0 "$(<"$node/pid")" 2>/dev/null && continue
         tail -n 20 "$node/log" >&2
         exit 70
@@ -107,16 +134,17 @@ check() {
 }
 
 serve() {
-    local dir code
+    local dir code word node
     dir="$(mktemp -d)"
     # shellcheck disable=SC2064  # The folder's name is known here, not there.
     trap "stop '$dir' 2>/dev/null; rm -rf '$dir'" EXIT
     start "$dir" "$@"
     while true; do
         code=0
-        read -rt 1 || code=$?
+        read -rt 1 word node || code=$?
         # Above 128: nothing came, and there may be more.
         ((code == 0 || code > 128)) || break
+        ((code > 128)) || obey "$word" "$dir/$node"
         check "$dir"
     done
 }

@@ -7,6 +7,7 @@ mod bessemer;
 mod flights;
 mod kafka;
 mod listening;
+mod numbers;
 mod pinned;
 mod real_kafka;
 mod rows;
@@ -18,8 +19,11 @@ pub use bessemer::{Bessemer, Outcome};
 pub use flights::{Flights, Pipeline, SETS, repository};
 pub use kafka::KafkaCluster;
 pub use listening::{Listening, listened, percent_encoded};
+pub use numbers::{
+    PARTITIONS, check_every_number, number_partition, number_record, numbers_on_disk, numbers_on_s3, send_numbers,
+};
 pub use pinned::Pinned;
-pub use real_kafka::{RealKafka, send, send_keyed};
+pub use real_kafka::{NodeCommand, RealKafka, send, send_keyed};
 pub use rows::{Kind, Rows, parquet_files, read_set};
 pub use s3_server::{Answering, Fault, FaultPlan, S3Server};
 pub use schema_registry::{RegistryMood, SchemaRegistry};

@@ -26,6 +26,19 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Exit code of the script where something that it needs is not on this machine.
 const UNAVAILABLE: i32 = 69;
 
+/// What can be done to one broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeCommand {
+    /// It is killed with `-9`.
+    Kill,
+    /// It is started again.
+    Start,
+    /// It is stopped with SIGSTOP: its connections stay, and nothing answers.
+    Freeze,
+    /// It goes on.
+    Thaw,
+}
+
 /// Brokers in processes of their own. They end with this value, or with the process that holds it.
 pub struct RealKafka {
     /// Stops the brokers when its standard input ends.
@@ -76,6 +89,26 @@ impl RealKafka {
     /// Where the brokers are.
     pub fn bootstrap_servers(&self) -> String {
         bootstrap_servers(self.port, self.nodes)
+    }
+
+    /// Does something to a node, the first of which is 1; does not wait for what comes of it.
+    pub fn command(&self, command: NodeCommand, node: u16) -> Result<()> {
+        let word = match command {
+            NodeCommand::Kill => "kill",
+            NodeCommand::Start => "start",
+            NodeCommand::Freeze => "freeze",
+            NodeCommand::Thaw => "thaw",
+        };
+        let mut stdin = self.script.stdin.as_ref().context("the brokers were stopped")?;
+        Ok(writeln!(stdin, "{word} {node}")?)
+    }
+
+    /// Waits until all brokers are there again.
+    pub fn wait_for_nodes(&self) -> Result<()> {
+        wait_until("the return of a broker", || {
+            let metadata = self.admin.inner().fetch_metadata(None, LOOK);
+            Ok(metadata.is_ok_and(|metadata| metadata.brokers().len() == usize::from(self.nodes)))
+        })
     }
 
     /// Makes a topic with settings of its own, and waits until all its partitions can be written.

@@ -1,52 +1,17 @@
 //! Topics through the whole program: every record once, whatever happens to it.
 
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use bessemer_integration_tests::{Bessemer, KafkaCluster, Pipeline, pause, wait_until};
+use bessemer_integration_tests::{
+    Bessemer, KafkaCluster, PARTITIONS, Pipeline, check_every_number, numbers_on_disk, pause, send_numbers, wait_until,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-const PARTITIONS: i32 = 8;
-
-/// Numbered records into a set that appends and one that is a snapshot; some cannot be decoded, some break a rule.
 fn pipeline(cluster: &KafkaCluster, settings: &str) -> Result<Pipeline> {
-    Pipeline::new(&format!(
-        "CREATE PIPELINE numbers;
-         {settings}
-         CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL)
-         INCLUDE PARTITION AS kafka_partition, OFFSET AS kafka_offset
-         WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'numbers', format = 'json', group_id = 'lag');
-         CREATE FEATURE SET seen (CONSTRAINT not_unlucky EXPECT (number % 13 <> 0) ON VIOLATION QUARANTINE)
-         WITH (path = 'features/seen')
-         AS SELECT number, kind, kafka_partition, kafka_offset FROM numbers;
-         CREATE FEATURE SET totals WITH (path = 'features/totals')
-         AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;",
-        cluster.bootstrap_servers()
-    ))
-}
-
-/// One record in 50 is no JSON.
-fn is_damaged(number: i64) -> bool {
-    number % 50 == 7
-}
-
-fn record(number: i64) -> String {
-    if is_damaged(number) {
-        format!("{{\"number\": {number}, \"kind\"")
-    } else {
-        format!(r#"{{"number": {number}, "kind": "k{}"}}"#, number % 3)
-    }
-}
-
-/// Sends the numbers `numbers`, dealt to the partitions.
-fn send(cluster: &KafkaCluster, numbers: std::ops::Range<i64>) -> Result<()> {
-    for partition in 0..PARTITIONS {
-        let mine = numbers.clone().filter(|number| number % i64::from(PARTITIONS) == i64::from(partition));
-        cluster.send("numbers", partition, mine.map(record))?;
-    }
-    Ok(())
+    numbers_on_disk(&cluster.bootstrap_servers(), settings)
 }
 
 fn cluster() -> Result<KafkaCluster> {
@@ -55,53 +20,11 @@ fn cluster() -> Result<KafkaCluster> {
     Ok(cluster)
 }
 
-/// Every number below `end` is in the files of the append set once, or in quarantine once, and all agree about it.
-fn check_every_number(bessemer: &Bessemer, pipeline: &Pipeline, end: i64) -> Result<()> {
-    let column = |set: &str, column: &str| -> Result<Vec<i64>> {
-        let rows = pipeline.rows(set)?.select(&[column])?.rows;
-        let mut numbers = rows.iter().map(|row| Ok(row[0].parse()?)).collect::<Result<Vec<i64>>>()?;
-        numbers.sort_unstable();
-        Ok(numbers)
-    };
-    let decodable = || (0..end).filter(|number| !is_damaged(*number));
-    let expected: Vec<i64> = decodable().filter(|number| number % 13 != 0).collect();
-    let found = column("seen", "number")?;
-    assert_eq!(found.len(), expected.len(), "rows of `seen`");
-    assert!(found == expected, "numbers of `seen`");
-    let counted: i64 = column("totals", "records")?.iter().sum();
-    assert_eq!(counted, i64::try_from(decodable().count())?, "records of `totals`");
-    assert_eq!(column("totals", "total")?.iter().sum::<i64>(), decodable().sum::<i64>());
-
-    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
-    assert_eq!(ledger["balanced"], true);
-    let source = &ledger["sources"][0];
-    let count = |name: &str| source[name].as_i64().with_context(|| format!("`{name}` in {source}"));
-    let damaged = end - i64::try_from(decodable().count())?;
-    assert_eq!((count("offsets")?, count("records")?, count("undecodable")?), (end, end, damaged));
-
-    let quarantined = |name: &str| -> Result<Vec<i64>> {
-        let outcome = bessemer.call(["quarantine", &pipeline.path(), name, "--limit", "100000", "--json"])?;
-        outcome.expect_code(0)?;
-        let of_line = |line: &str| -> Result<i64> {
-            let row: serde_json::Value = serde_json::from_str(line)?;
-            let text = row["original"].as_str().map(str::to_owned);
-            let digits = text.map(|text| text.chars().filter(char::is_ascii_digit).collect::<String>());
-            digits.map_or_else(|| row["number"].as_i64().context("no number"), |digits| Ok(digits.parse()?))
-        };
-        let mut numbers = outcome.stdout.lines().map(of_line).collect::<Result<Vec<_>>>()?;
-        numbers.sort_unstable();
-        Ok(numbers)
-    };
-    assert_eq!(quarantined("numbers")?, (0..end).filter(|number| is_damaged(*number)).collect::<Vec<_>>());
-    assert_eq!(quarantined("seen")?, decodable().filter(|number| number % 13 == 0).collect::<Vec<_>>());
-    Ok(())
-}
-
 #[test]
 fn a_run_drains_the_topic_and_the_next_one_goes_on() -> Result<()> {
     let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
     let pipeline = pipeline(&cluster, "SET epoch_rows = 300;")?;
-    send(&cluster, 0..1_000)?;
+    send_numbers(&cluster, 0..1_000)?;
     let summary = bessemer.json(["run", &pipeline.path(), "--json"])?;
     // Four slices for the set that appends, then the snapshot.
     assert_eq!(summary["epochs"], 5);
@@ -111,7 +34,7 @@ fn a_run_drains_the_topic_and_the_next_one_goes_on() -> Result<()> {
     again.expect_code(0)?;
     assert!(again.stdout.contains("nothing was read"), "{}", again.stdout);
 
-    send(&cluster, 1_000..1_100)?;
+    send_numbers(&cluster, 1_000..1_100)?;
     bessemer.json(["run", &pipeline.path(), "--json"])?;
     check_every_number(&bessemer, &pipeline, 1_100)
 }
@@ -119,7 +42,7 @@ fn a_run_drains_the_topic_and_the_next_one_goes_on() -> Result<()> {
 #[test]
 fn any_number_of_partitions_of_the_plan_gives_the_same_rows() -> Result<()> {
     let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
-    send(&cluster, 0..2_000)?;
+    send_numbers(&cluster, 0..2_000)?;
     let mut all = Vec::new();
     for settings in ["SET partitions = 1;", "SET partitions = 4; SET epoch_rows = 170;"] {
         let pipeline = pipeline(&cluster, settings)?;
@@ -140,7 +63,7 @@ fn killed_at_any_moment_every_record_is_there_once() -> Result<()> {
     let pipeline = pipeline(&cluster, "SET epoch_rows = 40;")?;
     let mut random = StdRng::seed_from_u64(SEED);
     let mut end = BURST;
-    send(&cluster, 0..end)?;
+    send_numbers(&cluster, 0..end)?;
     let started = Instant::now();
     bessemer.json(["run", &pipeline.path(), "--json"])?;
     let longest = started.elapsed().mul_f64(1.2);
@@ -148,7 +71,7 @@ fn killed_at_any_moment_every_record_is_there_once() -> Result<()> {
     println!("seed {SEED:#x}, moments within {longest:?}");
     let mut interrupted = 0;
     for kill in 0..KILLS {
-        send(&cluster, end..end + BURST)?;
+        send_numbers(&cluster, end..end + BURST)?;
         end += BURST;
         if kill % 10 == 5 {
             // Brokers that cut every second answer for a while.
@@ -194,47 +117,21 @@ fn a_daemon_commits_what_comes_and_stops_cleanly() -> Result<()> {
     let pipeline = pipeline(&cluster, "SET epoch_age_max = '100ms';")?;
     let mut daemon = bessemer.start(["daemon", &pipeline.path()])?;
     for burst in 0..5 {
-        send(&cluster, burst * 200..(burst + 1) * 200)?;
+        send_numbers(&cluster, burst * 200..(burst + 1) * 200)?;
         wait_until("a burst is committed", || is_settled(&bessemer, &pipeline.path(), (burst + 1) * 200))?;
     }
     stop(&mut daemon)?;
     check_every_number(&bessemer, &pipeline, 1_000)?;
     // The same engine: a run goes on where the daemon stopped.
-    send(&cluster, 1_000..1_050)?;
+    send_numbers(&cluster, 1_000..1_050)?;
     bessemer.json(["run", &pipeline.path(), "--json"])?;
     check_every_number(&bessemer, &pipeline, 1_050)
 }
 
 #[test]
-fn a_daemon_that_is_killed_at_any_moment_loses_and_repeats_nothing() -> Result<()> {
-    const SEED: u64 = 0xdae;
-    const KILLS: usize = 15;
-    const BURST: i64 = 150;
-    let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
-    let pipeline = pipeline(&cluster, "SET epoch_age_max = '20ms'; SET epoch_rows = 60;")?;
-    let mut random = StdRng::seed_from_u64(SEED);
-    let mut end = 0;
-    println!("seed {SEED:#x}");
-    for kill in 0..KILLS {
-        let mut daemon = bessemer.start(["daemon", &pipeline.path()])?;
-        send(&cluster, end..end + BURST)?;
-        end += BURST;
-        if kill % 5 == 2 {
-            let errors = [rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT; 4];
-            cluster.mock.request_errors(rdkafka::types::RDKafkaApiKey::Fetch, &errors);
-        }
-        pause(Duration::from_millis(random.random_range(0..2_500)));
-        daemon.kill()?;
-        daemon.wait()?;
-    }
-    bessemer.json(["run", &pipeline.path(), "--json"])?;
-    check_every_number(&bessemer, &pipeline, end)
-}
-
-#[test]
 fn a_daemon_follows_its_folder() -> Result<()> {
     let (cluster, bessemer) = (cluster()?, Bessemer::find()?);
-    send(&cluster, 0..100)?;
+    send_numbers(&cluster, 0..100)?;
     let folder = tempfile::tempdir()?;
     let file = |name: &str| folder.path().join(format!("{name}.sql"));
     let text = |name: &str, rest: &str| {
@@ -255,7 +152,7 @@ fn a_daemon_follows_its_folder() -> Result<()> {
     std::fs::write(file("b"), text("b", ""))?;
     wait_until("the second pipeline commits", || settled("b", 100))?;
     std::fs::write(file("a"), text("a", "").replace("CREATE FEATURE SET", "CREATE FEATURE SAT"))?;
-    send(&cluster, 100..150)?;
+    send_numbers(&cluster, 100..150)?;
     wait_until("the old version goes on", || settled("b", 150))?;
     std::fs::write(file("a"), text("a", "(CONSTRAINT even EXPECT (number % 2 = 0) ON VIOLATION DROP ROW)"))?;
     wait_until("the mended version has all", || settled("a", 150))?;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use bessemer_integration_tests::{Bessemer, Pipeline, RealKafka, send, send_keyed};
+use bessemer_integration_tests::{Bessemer, Outcome, Pipeline, RealKafka, send, send_keyed, signal, wait_until};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -244,6 +246,82 @@ fn partitions_that_are_added_are_read_from_their_beginning() -> Result<()> {
 }
 
 #[test]
+fn a_daemon_reads_partitions_that_are_added_and_stops_where_its_topic_is_made_anew() -> Result<()> {
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    kafka.create_topic("living", 1, &[])?;
+    send(&kafka.producer(&[])?, "living", 0, values(0..5))?;
+    let run = Run::of(kafka, "living", "")?;
+    let path = run.pipeline.path();
+    let file = run.pipeline.folder().join("pipeline.sql");
+    fs::write(&file, fs::read_to_string(&file)? + "SET epoch_age_max = '50ms';")?;
+    let daemon = run.bessemer.start_listening(["daemon", &path])?;
+    let has =
+        |records| wait_until("numbers are committed", || Ok(run.numbers().is_ok_and(|found| found.len() == records)));
+    has(5)?;
+    kafka.add_partitions("living", 2)?;
+    send(&kafka.producer(&[])?, "living", 1, values(5..20))?;
+    has(20)?;
+
+    kafka.delete_topic("living")?;
+    kafka.create_topic("living", 2, &[])?;
+    send(&kafka.producer(&[])?, "living", 0, values(100..150))?;
+    // What it says then is there to read when it has ended.
+    wait_until("the pipeline stops", || Ok(run.bessemer.call(["run", &path])?.code == Some(4)))?;
+    signal("-TERM", daemon.id())?;
+    let outcome = Outcome::of(daemon)?;
+    outcome.expect_code(0)?;
+    run.expect_numbers(0..20)
+}
+
+#[test]
+fn a_group_of_other_consumers_with_its_name_neither_disturbs_it_nor_is_disturbed() -> Result<()> {
+    const GROUP: &str = "shared";
+    let Some(kafka) = kafka()? else { return Ok(()) };
+    kafka.create_topic("shared", 4, &[])?;
+    let producer = kafka.producer(&[])?;
+    let burst = |first: i64| {
+        (0..4).try_for_each(|at| {
+            send(&producer, "shared", at, values(first + 10 * i64::from(at)..first + 10 * i64::from(at) + 10))
+        })
+    };
+    burst(0)?;
+    let run = Run::of(kafka, "shared", ", group_id = 'shared'")?;
+    // One consumer has all partitions, and has committed that it has read nothing.
+    let first = member(kafka, GROUP, "shared", 4)?;
+    let mut nothing = TopicPartitionList::new();
+    nothing.add_partition_offset("shared", 0, Offset::Offset(0))?;
+    first.consumer.commit(&nothing, CommitMode::Sync)?;
+    run.expect_ledger([40, 40, 0, 0])?;
+    assert_eq!(first.consumer.assignment()?.count(), 4);
+
+    // Another one comes: the group is rebalanced while a run reads.
+    burst(40)?;
+    let child = run.bessemer.start_listening(["run", &run.pipeline.path(), "--json"])?;
+    let second = member(kafka, GROUP, "shared", 2)?;
+    Outcome::of(child)?.expect_code(0)?;
+    run.expect_ledger([80, 80, 0, 0])?;
+    run.expect_numbers(0..80)?;
+
+    // When they have gone, lag tools see how far it is.
+    drop((first, second));
+    burst(80)?;
+    run.expect_ledger([120, 120, 0, 0])?;
+    run.expect_numbers(0..120)?;
+    let committed = consumer(kafka, GROUP)?.committed_offsets(whole("shared", 4), PATIENCE)?;
+    assert!(committed.elements().iter().all(|partition| partition.offset() == Offset::Offset(30)), "{committed:?}");
+    Ok(())
+}
+
+/// All partitions of a topic.
+fn whole(topic: &str, partitions: i32) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in 0..partitions {
+        list.add_partition(topic, partition);
+    }
+    list
+}
+
+#[test]
 fn a_topic_that_was_made_anew_is_noticed_however_many_records_it_has() -> Result<()> {
     let Some(kafka) = kafka()? else { return Ok(()) };
     for (topic, records) in [("fewer", 3), ("more", 30)] {
@@ -351,6 +429,37 @@ fn consumer(kafka: &RealKafka, group: &str) -> Result<BaseConsumer> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka.bootstrap_servers()).set("group.id", group);
     Ok(config.set("enable.partition.eof", "true").create()?)
+}
+
+/// A consumer that has joined `group` and was given `partitions` partitions of `topic`; it lives on a thread of its own.
+fn member(kafka: &RealKafka, group: &str, topic: &str, partitions: usize) -> Result<Member> {
+    let consumer = Arc::new(consumer(kafka, group)?);
+    consumer.subscribe(&[topic])?;
+    let (stop, polled) = (Arc::new(AtomicBool::new(false)), Arc::clone(&consumer));
+    let stopped = Arc::clone(&stop);
+    let thread = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            // Records and errors alike: it only has to take part.
+            drop(polled.poll(Duration::from_millis(50)));
+        }
+    });
+    let member = Member { consumer, stop, thread: Some(thread) };
+    wait_until("a consumer has its partitions", || Ok(member.consumer.assignment()?.count() == partitions))?;
+    Ok(member)
+}
+
+struct Member {
+    consumer: Arc<BaseConsumer>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Its panic was printed by itself.
+        drop(self.thread.take().map(JoinHandle::join));
+    }
 }
 
 /// Where the first record of a topic is that is left.
