@@ -1,8 +1,8 @@
 //! A cron line in a time zone, and its times.
 //!
-//! Where clocks are changed: a pattern whose hour is `*` or `*/n` follows the real hours, so that none is left out and
-//! none is counted twice. Any other pattern names times of the day: one that is skipped comes at the first moment after
-//! the gap, one that is repeated comes the first time only.
+//! Where clocks are changed: a pattern whose hour is `*` or `*/n` runs whenever the clocks show its hour and minute, so that
+//! `0 * * * *` is every real hour. Any other pattern names times of the day: one that is skipped comes at the first moment
+//! after the gap, one that is repeated comes the first time only.
 
 use std::fmt;
 
