@@ -325,7 +325,7 @@ fn a_manifest_of_a_newer_version_is_refused_with_both_versions() -> Result<()> {
     world.run()?.expect_code(0)?;
     let newer = world.path(".bessemer/p/manifests/00000000000000000003.json");
     fs::write(newer, "{\"format_version\":99,\"shape\":\"unknown\"}\n")?;
-    says(&world.run()?, 2, &["version 99", "up to 1"])
+    says(&world.run()?, 2, &["version 99", &format!("up to {}", bessemer_schemas::FORMAT_VERSION)])
 }
 
 #[test]

@@ -87,6 +87,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  bessemer run examples/flights\n  bessemer run examples/flights        # again: reads only what is new"
     )]
     Run(RunArgs),
+    /// Make the small files of append sets fewer and larger; the rows stay what they are.
+    #[command(
+        after_help = "Example:\n  bessemer compact examples/flights\n  bessemer compact examples/flights plane_history"
+    )]
+    Compact(CompactArgs),
     /// Run the pipelines of a folder until a signal: each `.sql` file is one, and so is each folder that has some.
     #[command(
         after_help = "Example:\n  bessemer daemon pipelines/\n  bessemer daemon pipelines/ --memory-bytes 4GiB\n  bessemer daemon pipelines/ --listen 127.0.0.1:9464   # then curl 127.0.0.1:9464/metrics, /readyz, /healthz, /"
@@ -179,6 +184,18 @@ pub(crate) struct RunArgs {
     /// Where a feature set that was added to an existing pipeline starts: `now` leaves out what was read before.
     #[arg(long, value_name = "now", value_parser = ["now"])]
     pub(crate) from: Option<String>,
+}
+
+/// `compact`.
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
+    /// A `.sql` file or a folder of them.
+    pub(crate) path: PathBuf,
+    /// The feature sets; all that append, if none is named.
+    pub(crate) sets: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `daemon`.

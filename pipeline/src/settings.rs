@@ -20,8 +20,8 @@ pub(crate) struct Settings {
     pub(crate) process_memory: Option<ProcessMemory>,
     /// Bounds of a slice.
     pub(crate) limits: SliceLimits,
-    /// How often the daemon looks for what is new and commits it. Default 10 s: each commit makes files.
-    pub(crate) epoch_age: Duration,
+    /// How often the daemon looks for what is new and commits it; `None`: as fast as is cheap.
+    pub(crate) epoch_age: Option<Duration>,
     /// When the daemon runs it; `None`: it follows its sources for ever.
     pub(crate) schedule: Option<Schedule>,
     /// Where manifests and quarantine live.
@@ -40,7 +40,7 @@ impl Settings {
             rows: map.take_u64("epoch_rows", 1).unwrap_or(defaults.rows),
             files: map.take_u64("epoch_files", 1).unwrap_or(defaults.files),
         };
-        let epoch_age = map.take_duration("epoch_age_max").unwrap_or(Duration::from_secs(10));
+        let epoch_age = map.take_duration("epoch_age_max");
         let mut diagnostics = map.finish("`SET`");
 
         let mut map = std::mem::take(&mut definition.pipeline.options);

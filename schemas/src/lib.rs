@@ -20,6 +20,7 @@ mod bad_records;
 mod definition;
 mod reject;
 
+mod compaction;
 mod digest;
 mod epoch;
 mod file_name;
@@ -30,6 +31,7 @@ mod run_record;
 mod slice;
 
 pub use bad_records::{BadRecordLimit, BadRecordWindow, BadRecords};
+pub use compaction::{Merge, MergeLimits, Tiers};
 pub use definition::{
     Action, AggregateScope, ColumnDefinition, Constraint, Definition, EventTime, Expectation, FeatureSetDefinition,
     IncludeColumn, IncludeKind, Name, PipelineDefinition, SourceDefinition, SourceKind, ViewDefinition,

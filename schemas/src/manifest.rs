@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Version of the wire format that this build writes; it reads this one and all before it.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// One epoch: what it read, what it wrote, what became of every row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +70,8 @@ pub enum ManifestKind {
     Data,
     /// An expectation with `FAIL` was violated; nothing was committed.
     Failed,
+    /// An empty slice: the same rows are in fewer files.
+    Compaction,
 }
 
 /// What wrote a manifest.
@@ -95,6 +97,9 @@ pub struct DataFile {
     /// Values of the Hive partition columns, in their order; `None` is SQL's NULL.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition: Vec<(String, Option<String>)>,
+    /// How often a row of it was rewritten, at most: 0 where the epoch wrote it that made its rows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rewrites: u8,
 }
 
 /// Files that an epoch adds and takes away.
@@ -103,6 +108,9 @@ pub struct FileChanges {
     /// New files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<DataFile>,
+    /// Files whose rows are among those of the new ones: compaction put these in their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<DataFile>,
     /// Whether every file from before goes: a snapshot set is replaced in one commit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replaces_all: bool,
@@ -176,6 +184,9 @@ pub struct BlockRef {
 pub struct Base {
     /// The last epoch that is folded in.
     pub through: Epoch,
+    /// The manifests up to this epoch are in archives, and nowhere else.
+    #[serde(default, skip_serializing_if = "Epoch::is_none")]
+    pub floor: Epoch,
     /// Objects already read, by source, in the version that was read.
     pub objects: BTreeMap<String, Vec<BlockRef>>,
     /// Objects that changed after they were read and were ignored, by source, in the version that was last seen.
@@ -217,42 +228,64 @@ impl Default for Epoch {
     }
 }
 
+impl Epoch {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Manifest {
-    /// Checks both balances of the ledger and that written and quarantined rows are those of the files.
+    /// Checks both balances of the ledger, and that what the files gain is what was written and quarantined: where files
+    /// take the place of others, all rows are there again.
     pub fn balance(&self) -> Result<(), Imbalance> {
-        for (name, ledger) in &self.sources {
+        const QUARANTINED: &str = "quarantined + rows of removed files = rows of added quarantine files";
+        let nothing = (SourceLedger::default(), FileChanges::default());
+        for name in self.sources.keys().chain(self.quarantine.keys()) {
+            let ledger = self.sources.get(name).unwrap_or(&nothing.0);
+            let files = self.quarantine.get(name).unwrap_or(&nothing.1);
             ledger.balance(name)?;
-            let rows = self.quarantine.get(name).map_or(0, FileChanges::added_rows);
-            same_rows(
-                &format!("source `{name}`"),
-                "quarantined = rows of its quarantine files",
-                ledger.quarantined,
-                rows,
-            )?;
+            files.balance(&format!("source `{name}`"), QUARANTINED, ledger.quarantined)?;
         }
         for (name, set) in &self.sets {
             set.ledger.balance(name)?;
             let of = format!("feature set `{name}`");
-            same_rows(&of, "written = rows of its files", set.ledger.written, set.files.added_rows())?;
-            let rows = set.quarantine.added_rows();
-            same_rows(&of, "quarantined = rows of its quarantine files", set.ledger.quarantined, rows)?;
+            let written = "written + rows of removed files = rows of added files";
+            set.files.balance(&of, written, set.ledger.written)?;
+            set.quarantine.balance(&of, QUARANTINED, set.ledger.quarantined)?;
         }
         Ok(())
     }
 }
 
 impl FileChanges {
+    /// New files, beside those that are there.
+    pub fn adding(added: Vec<DataFile>) -> Self {
+        Self { added, ..Self::default() }
+    }
+
     /// Rows of the added files.
     pub fn added_rows(&self) -> u64 {
         self.added.iter().map(|file| file.rows).sum()
     }
 
+    /// Rows of the removed files.
+    pub fn removed_rows(&self) -> u64 {
+        self.removed.iter().map(|file| file.rows).sum()
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && !self.replaces_all
+        self.added.is_empty() && self.removed.is_empty() && !self.replaces_all
+    }
+
+    fn balance(&self, of: &str, equation: &'static str, gained: u64) -> Result<(), Imbalance> {
+        let (left, right) = (gained + self.removed_rows(), self.added_rows());
+        if left == right { Ok(()) } else { Err(Imbalance { of: of.to_owned(), equation, left, right }) }
     }
 }
 
-fn same_rows(of: &str, equation: &'static str, left: u64, right: u64) -> Result<(), Imbalance> {
-    if left == right { Ok(()) } else { Err(Imbalance { of: of.to_owned(), equation, left, right }) }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(count: &u8) -> bool {
+    *count == 0
 }

@@ -48,6 +48,9 @@ impl Entry for SliceBlock {
     }
 }
 
+/// What is different from blocks, by key: the entry that is there now, or `None` where it is gone.
+pub(super) type Changes<T> = BTreeMap<String, Option<T>>;
+
 /// Writes the blocks of one epoch of one writer.
 #[derive(Debug, Clone)]
 pub(super) struct BlockWriter {
@@ -82,13 +85,13 @@ impl BlockWriter {
         Ok(BlockRef { path, first, last, entries: count, bytes: bytes.len() as u64 })
     }
 
-    /// Merges `new` into the sorted blocks `old`; what has the same key goes. Blocks that get nothing stay as they are,
-    /// so that the cost follows what is new.
+    /// Merges `new` into the sorted blocks `old`; what has the same key goes, and a block with nothing left does, too.
+    /// Blocks that get nothing stay as they are, so that the cost follows what is new.
     pub(super) async fn merge<T: Entry>(
         &self,
         folder: &str,
         old: &[BlockRef],
-        mut new: BTreeMap<String, T>,
+        mut new: Changes<T>,
     ) -> Result<Vec<BlockRef>> {
         let mut blocks = Vec::new();
         for (at, block) in old.iter().enumerate() {
@@ -104,7 +107,7 @@ impl BlockWriter {
             self.write_cut(folder, merged, is_last, &mut blocks).await?;
         }
         if !new.is_empty() {
-            self.write_cut(folder, new.into_values().collect(), true, &mut blocks).await?;
+            self.write_cut(folder, new.into_values().flatten().collect(), true, &mut blocks).await?;
         }
         Ok(blocks)
     }
@@ -118,6 +121,9 @@ impl BlockWriter {
         is_last: bool,
         blocks: &mut Vec<BlockRef>,
     ) -> Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
         let limit = self.entries.max(1);
         let size = if is_last { limit } else { entries.len().div_ceil(entries.len().div_ceil(limit)) };
         while !entries.is_empty() {
@@ -147,14 +153,13 @@ pub(super) async fn read<T: Entry>(location: &Location, block: &BlockRef) -> Res
 }
 
 /// Blocks and recent entries that are still to be merged.
-type Unread<T> = (std::vec::IntoIter<BlockRef>, BTreeMap<String, T>);
+type Unread<T> = (std::vec::IntoIter<BlockRef>, Changes<T>);
 
-/// The entries of sorted blocks and of `recent`, sorted; of two with one key the recent one. One block at a time is in
-/// memory.
+/// The entries of sorted blocks as `recent` has changed them, sorted. One block at a time is in memory.
 pub(super) fn read_merged<T: Entry>(
     location: Location,
     blocks: Vec<BlockRef>,
-    recent: BTreeMap<String, T>,
+    recent: Changes<T>,
 ) -> BoxStream<'static, Result<T>> {
     let chunks = stream::try_unfold((blocks.into_iter(), recent), move |unread| next_chunk(location.clone(), unread));
     chunks.map_ok(|chunk| stream::iter(chunk.into_iter().map(Ok))).try_flatten().boxed()
@@ -166,26 +171,26 @@ async fn next_chunk<T: Entry>(location: Location, unread: Unread<T>) -> Result<O
     let chunk = match blocks.next() {
         Some(block) => merge_up_to(read(&location, &block).await?, &mut recent, Some(&block.last)),
         None if recent.is_empty() => return Ok(None),
-        None => std::mem::take(&mut recent).into_values().collect(),
+        None => std::mem::take(&mut recent).into_values().flatten().collect(),
     };
     Ok(Some((chunk, (blocks, recent))))
 }
 
 /// Merges sorted `old` with those of `recent` up to the key `last` (or all).
-fn merge_up_to<T: Entry>(old: Vec<T>, recent: &mut BTreeMap<String, T>, last: Option<&str>) -> Vec<T> {
+fn merge_up_to<T: Entry>(old: Vec<T>, recent: &mut Changes<T>, last: Option<&str>) -> Vec<T> {
     let mut merged = Vec::with_capacity(old.len() + recent.len());
     for entry in old {
         while let Some(first) = recent.first_entry()
             && first.key().as_str() < entry.key()
         {
-            merged.push(first.remove());
+            merged.extend(first.remove());
         }
-        merged.push(recent.remove(entry.key()).unwrap_or(entry));
+        merged.extend(recent.remove(entry.key()).unwrap_or(Some(entry)));
     }
     while let Some(first) = recent.first_entry()
         && last.is_none_or(|last| first.key().as_str() <= last)
     {
-        merged.push(first.remove());
+        merged.extend(first.remove());
     }
     merged
 }
@@ -199,10 +204,7 @@ async fn encode<T: Entry>(entries: Vec<T>) -> Result<Bytes> {
             serde_json::to_writer(&mut lines, entry).map_err(|error| internal(error.to_string()))?;
             lines.push(b'\n');
         }
-        let mut encoder = ZstdEncoder::new(Vec::new());
-        encoder.write_all(&lines).await.map_err(|error| internal(error.to_string()))?;
-        encoder.shutdown().await.map_err(|error| internal(error.to_string()))?;
-        Ok(Bytes::from(encoder.into_inner()))
+        compressed(&lines).await
     };
     if count <= INLINE_ENTRIES {
         return work.await;
@@ -214,8 +216,7 @@ async fn encode<T: Entry>(entries: Vec<T>) -> Result<Bytes> {
 async fn decode<T: Entry>(bytes: Bytes) -> Result<Vec<T>, String> {
     let size = bytes.len();
     let work = async move {
-        let mut lines = Vec::new();
-        ZstdDecoder::new(&bytes[..]).read_to_end(&mut lines).await.map_err(|error| error.to_string())?;
+        let lines = decompressed(&bytes).await?;
         let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).map_err(|error| error.to_string())).collect()
     };
@@ -225,6 +226,39 @@ async fn decode<T: Entry>(bytes: Bytes) -> Result<Vec<T>, String> {
     let runtime = tokio::runtime::Handle::current();
     let decoded = on_blocking_pool(move || Ok(runtime.block_on(work))).await;
     decoded.map_err(|error| error.to_string())?
+}
+
+/// Compresses bytes that may be many.
+pub(super) async fn compress(bytes: Vec<u8>) -> Result<Bytes> {
+    if bytes.len() <= INLINE_BYTES {
+        return compressed(&bytes).await;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    on_blocking_pool(move || runtime.block_on(compressed(&bytes))).await
+}
+
+/// Decompresses bytes that may be many.
+pub(super) async fn decompress(bytes: Bytes) -> Result<Vec<u8>, String> {
+    if bytes.len() <= INLINE_BYTES {
+        return decompressed(&bytes).await;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let decompressed = on_blocking_pool(move || Ok(runtime.block_on(decompressed(&bytes)))).await;
+    decompressed.map_err(|error| error.to_string())?
+}
+
+async fn compressed(bytes: &[u8]) -> Result<Bytes> {
+    let internal = |error: std::io::Error| Error::Internal { message: format!("cannot compress a block: {error}") };
+    let mut encoder = ZstdEncoder::new(Vec::new());
+    encoder.write_all(bytes).await.map_err(internal)?;
+    encoder.shutdown().await.map_err(internal)?;
+    Ok(Bytes::from(encoder.into_inner()))
+}
+
+async fn decompressed(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let mut decompressed = Vec::new();
+    ZstdDecoder::new(bytes).read_to_end(&mut decompressed).await.map_err(|error| error.to_string())?;
+    Ok(decompressed)
 }
 
 fn damaged(location: &Location, path: &str, reason: &str) -> Error {

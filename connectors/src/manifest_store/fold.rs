@@ -14,6 +14,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
     let old = history.base();
     let mut base = Base {
         through: history.newest().map_or(old.through, |newest| newest.epoch),
+        floor: old.floor,
         slices: blocks.merge(BLOCKS, &old.slices, history.recent_slice_blocks()).await?,
         objects: old.objects.clone(),
         offsets: old.offsets.clone(),

@@ -10,7 +10,7 @@ use bessemer_schemas::{
 };
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use super::block::{self, SliceBlock};
+use super::block::{self, Changes, SliceBlock};
 use super::{ManifestStore, ReadManifest};
 use crate::{Location, Result};
 
@@ -65,10 +65,10 @@ impl FileOwner {
     }
 }
 
-/// Files of one owner: blocks of the base that still hold, and what was added since.
+/// Files of one owner: blocks of the base that still hold, and what came and went since.
 pub(super) struct LiveFiles<'a> {
     pub(super) blocks: &'a [BlockRef],
-    pub(super) recent: BTreeMap<String, DataFile>,
+    pub(super) recent: Changes<DataFile>,
 }
 
 /// What a pipeline has read and written, up to and with its newest manifest. Its size is bounded: what is older than a
@@ -98,7 +98,7 @@ impl History {
 
     /// Reads what was committed since.
     pub(super) async fn catch_up(&mut self, store: &ManifestStore) -> Result<()> {
-        while let Some(read) = store.try_read(self.next_epoch()).await? {
+        while let Some(read) = store.find(self.next_epoch()).await? {
             self.push(read);
         }
         Ok(())
@@ -138,7 +138,8 @@ impl History {
 
     /// Why the pipeline stopped, if nothing was committed since.
     pub fn last_failure(&self) -> Option<&Failure> {
-        let last = self.recent.iter().rev().find(|manifest| manifest.kind != ManifestKind::Open);
+        let is_work = |manifest: &&Manifest| matches!(manifest.kind, ManifestKind::Data | ManifestKind::Failed);
+        let last = self.recent.iter().rev().find(is_work);
         last.map_or(self.base.failure.as_ref(), |manifest| manifest.failure.as_ref())
     }
 
@@ -305,9 +306,31 @@ impl History {
             if changes.replaces_all {
                 live = LiveFiles { blocks: &[], recent: BTreeMap::new() };
             }
-            live.recent.extend(changes.added.iter().map(|file| (file.path.clone(), file.clone())));
+            for file in &changes.removed {
+                // No name is used twice: what was added since the base is not in its blocks.
+                if live.recent.remove(&file.path).is_none() {
+                    live.recent.insert(file.path.clone(), None);
+                }
+            }
+            live.recent.extend(changes.added.iter().map(|file| (file.path.clone(), Some(file.clone()))));
         }
         live
+    }
+
+    /// The first of `files` that is not in force, if there is one. Reads only the blocks that could hold them.
+    pub(super) async fn not_live<'a>(&self, owner: &FileOwner, files: &'a [DataFile]) -> Result<Option<&'a DataFile>> {
+        let LiveFiles { blocks, mut recent } = self.live(owner);
+        // What is recent is known; for the rest, a block that holds none of it is as good as none.
+        let unknown: Vec<&str> =
+            files.iter().map(|file| file.path.as_str()).filter(|path| !recent.contains_key(*path)).collect();
+        let is_asked =
+            |block: &&BlockRef| unknown.iter().any(|path| (block.first.as_str()..=block.last.as_str()).contains(path));
+        for block in blocks.iter().filter(is_asked) {
+            for file in block::read::<DataFile>(&self.location, block).await? {
+                recent.entry(file.path.clone()).or_insert(Some(file));
+            }
+        }
+        Ok(files.iter().find(|file| recent.get(&file.path).is_none_or(Option::is_none)))
     }
 
     /// Paths of the blocks of slices of all epochs, sorted.
@@ -316,13 +339,13 @@ impl History {
     }
 
     /// Those after the base.
-    pub(super) fn recent_slice_blocks(&self) -> BTreeMap<String, SliceBlock> {
+    pub(super) fn recent_slice_blocks(&self) -> Changes<SliceBlock> {
         let slices = self.recent.iter().flat_map(|manifest| manifest.slice.sources.values());
         let blocks = slices.filter_map(|slice| match slice {
             SourceSlice::Objects { block, .. } | SourceSlice::Table { block, .. } => block.as_ref(),
             _ => None,
         });
-        blocks.map(|block| (block.path.clone(), SliceBlock(block.path.clone()))).collect()
+        blocks.map(|block| (block.path.clone(), Some(SliceBlock(block.path.clone())))).collect()
     }
 
     /// Entries after the base, in manifests or in blocks of slices.
@@ -340,7 +363,8 @@ fn entries(manifest: &Manifest) -> u64 {
         _ => 0,
     };
     let sets = manifest.sets.values().flat_map(|set| [&set.files, &set.quarantine]);
-    let files = sets.chain(manifest.quarantine.values()).map(|changes| changes.added.len() as u64);
+    let files =
+        sets.chain(manifest.quarantine.values()).map(|changes| (changes.added.len() + changes.removed.len()) as u64);
     manifest.slice.sources.values().map(of_slice).chain(files).sum()
 }
 
@@ -365,22 +389,22 @@ fn by_path(
 }
 
 /// The objects that `slices`, oldest first, say were seen changed and were ignored, by path.
-pub(super) fn ignored_of<'a>(slices: impl Iterator<Item = &'a SourceSlice>) -> BTreeMap<String, ObjectVersion> {
+pub(super) fn ignored_of<'a>(slices: impl Iterator<Item = &'a SourceSlice>) -> Changes<ObjectVersion> {
     let ignored = slices.filter_map(|slice| match slice {
         SourceSlice::Objects { ignored, .. } => Some(ignored),
         _ => None,
     });
-    ignored.flatten().map(|object| (object.path.clone(), object.clone())).collect()
+    ignored.flatten().map(|object| (object.path.clone(), Some(object.clone()))).collect()
 }
 
 /// The objects that `slices`, oldest first, say were read, by path.
 pub(super) async fn objects_of<'a>(
     location: &Location,
     slices: impl Iterator<Item = &'a SourceSlice>,
-) -> Result<BTreeMap<String, ObjectVersion>> {
+) -> Result<Changes<ObjectVersion>> {
     let mut all = BTreeMap::new();
     for slice in slices.filter(|slice| matches!(slice, SourceSlice::Objects { .. })) {
-        all.extend(slice_objects(location, slice).await?.into_iter().map(|object| (object.path.clone(), object)));
+        all.extend(slice_objects(location, slice).await?.into_iter().map(|object| (object.path.clone(), Some(object))));
     }
     Ok(all)
 }

@@ -9,6 +9,8 @@ use bessemer_schemas::{Claim, Digest, Epoch};
 pub(super) const MANIFESTS: &str = "manifests";
 /// Folder of the blocks of the base.
 pub(super) const BLOCKS: &str = "blocks";
+/// Folder of old manifests, many in one object.
+pub(super) const ARCHIVE: &str = "archive";
 /// Folder of the blocks of slices that are too long for their manifest.
 pub(super) const SLICES: &str = "slices";
 /// Folder of the records of runs.
@@ -25,6 +27,16 @@ pub(super) const LOCK: &str = "lock";
 /// Path of the manifest of `epoch`. Twenty digits, so that the order of names is that of epochs.
 pub(super) fn manifest_path(epoch: Epoch) -> String {
     format!("{MANIFESTS}/{}", manifest_name(epoch))
+}
+
+/// Path of the archive whose last manifest is that of `epoch`.
+pub(super) fn archive_path(epoch: Epoch) -> String {
+    format!("{ARCHIVE}/{:020}.jsonl.zst", epoch.0)
+}
+
+/// The last epoch of an archive, from its file name.
+pub(super) fn archive_epoch(name: &str) -> Option<Epoch> {
+    manifest_epoch(&format!("{}.json", name.strip_suffix(".jsonl.zst")?))
 }
 
 fn manifest_name(epoch: Epoch) -> String {
@@ -100,6 +112,9 @@ mod tests {
         assert_eq!(manifest_epoch("00000000000000000042.json"), Some(Epoch(42)));
         assert_eq!(manifest_epoch("42.json"), None);
         assert_eq!(manifest_epoch("notes.json"), None);
+        assert_eq!(archive_path(Epoch(1024)), "archive/00000000000000001024.jsonl.zst");
+        assert_eq!(archive_epoch("00000000000000001024.jsonl.zst"), Some(Epoch(1024)));
+        assert_eq!(archive_epoch("00000000000000001024.json"), None);
 
         let name = BlockName { epoch: Epoch(7), claim: Claim(9), digest: Digest::of(b"x") };
         assert_eq!(name.to_string().parse(), Ok(name));

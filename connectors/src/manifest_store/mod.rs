@@ -9,6 +9,7 @@
 //! history ──► newest manifest ──► base (sorted blocks) + the manifests after it ──► objects read, live files, totals
 //! ```
 
+mod archive;
 mod block;
 mod durable;
 mod fold;
@@ -24,12 +25,14 @@ mod writer;
 mod tests;
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use bessemer_schemas::{Digest, Epoch, FORMAT_VERSION, Manifest, ObjectVersion, SourceSlice};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use serde::Deserialize;
 
+use archive::Span;
 pub use durable::sync;
 pub use history::{FileOwner, History};
 pub use put::PutRetries;
@@ -58,6 +61,8 @@ pub struct ManifestLimits {
     pub epochs_per_base: u64,
     /// Entries of a block of the base, at most; twice as many may wait to be folded in.
     pub entries_per_block: usize,
+    /// Manifests of an archive. Who reads must know it: a part of the format, and another number is for tests.
+    pub epochs_per_archive: u64,
     /// Objects of a slice that its manifest holds itself.
     pub objects_inline: usize,
     /// How puts are tried.
@@ -65,9 +70,15 @@ pub struct ManifestLimits {
 }
 
 impl Default for ManifestLimits {
-    /// Opening reads at most 257 small objects; a block is one to four megabytes.
+    /// Opening reads at most 257 small objects; a block is one to four megabytes, and so is an archive.
     fn default() -> Self {
-        Self { epochs_per_base: 256, entries_per_block: 32_768, objects_inline: 256, retries: PutRetries::default() }
+        Self {
+            epochs_per_base: 256,
+            entries_per_block: 32_768,
+            epochs_per_archive: 1_024,
+            objects_inline: 256,
+            retries: PutRetries::default(),
+        }
     }
 }
 
@@ -101,7 +112,7 @@ impl ManifestStore {
 
     /// The manifest of `epoch`.
     pub async fn read(&self, epoch: Epoch) -> Result<Manifest> {
-        match self.try_read(epoch).await? {
+        match self.find(epoch).await? {
             Some(read) => Ok(read.manifest),
             None => Err(Error::NotFound { location: self.text(&layout::manifest_path(epoch)), source: None }),
         }
@@ -127,12 +138,16 @@ impl ManifestStore {
         let (first, last) = (epochs.start().0, epochs.end().0);
         let store = self.clone();
         let mut before: Option<Digest> = None;
+        let mut span = Arc::new(self.span(*epochs.start()));
         stream::iter((first..=last).map(Epoch))
             .map(move |epoch| {
-                let store = store.clone();
+                if !span.contains(epoch) {
+                    span = Arc::new(store.span(epoch));
+                }
+                let (store, span) = (store.clone(), Arc::clone(&span));
                 async move {
                     let missing = || store.damaged(epoch, "it is missing, but a later manifest is there");
-                    store.try_read(epoch).await?.ok_or_else(missing).map(|read| (read, store))
+                    span.find(&store, epoch).await?.ok_or_else(missing).map(|read| (read, store))
                 }
             })
             .buffered(READS)
@@ -155,6 +170,10 @@ impl ManifestStore {
         for _ in 0..PROBES {
             match self.try_read(newest.manifest.epoch.next()).await? {
                 Some(next) => newest = next,
+                // Where manifests were cleared away, one that was put late may stand alone.
+                None if self.span(newest.manifest.epoch).exists(self).await? => {
+                    return self.list_newest(Epoch(0)).await;
+                }
                 None => return Ok(Some(newest)),
             }
         }
@@ -175,6 +194,17 @@ impl ManifestStore {
         }
     }
 
+    /// The span of epochs that `epoch` is archived with.
+    fn span(&self, epoch: Epoch) -> Span {
+        Span::of(epoch, self.limits.epochs_per_archive.max(1))
+    }
+
+    /// The manifest of `epoch`, wherever it is.
+    async fn find(&self, epoch: Epoch) -> Result<Option<ReadManifest>> {
+        self.span(epoch).find(self, epoch).await
+    }
+
+    /// The manifest of `epoch`, where it is not archived.
     async fn try_read(&self, epoch: Epoch) -> Result<Option<ReadManifest>> {
         match put::read(&self.location, &layout::manifest_path(epoch)).await? {
             Some(bytes) => Ok(Some(ReadManifest { manifest: self.decode(epoch, &bytes)?, digest: Digest::of(&bytes) })),

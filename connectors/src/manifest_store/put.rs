@@ -98,6 +98,22 @@ pub(super) async fn read(location: &Location, relative: &str) -> Result<Option<B
     }
 }
 
+/// Whether something is at `relative`; asked again where the store does not answer.
+pub(super) async fn exists(location: &Location, relative: &str, retries: PutRetries) -> Result<bool> {
+    let mut attempt = 0;
+    loop {
+        match location.store().head(&location.path(relative)).await {
+            Ok(_) => return Ok(true),
+            Err(object_store::Error::NotFound { .. }) => return Ok(false),
+            Err(error) if attempt + 1 >= retries.attempts => {
+                return Err(Error::store(text(location, relative), error));
+            }
+            Err(_) => pause(retries.first_pause * 2_u32.saturating_pow(attempt)).await,
+        }
+        attempt += 1;
+    }
+}
+
 /// A path in a message.
 pub(super) fn text(location: &Location, relative: &str) -> String {
     format!("{}/{relative}", location.as_text())

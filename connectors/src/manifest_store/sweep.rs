@@ -6,15 +6,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::RangeInclusive;
 
-use bessemer_schemas::{Claim, Epoch, FileName, Manifest};
+use bessemer_schemas::{Claim, Epoch, FileName};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::history::FileOwner;
-use super::layout::{self, BLOCKS, BlockName, CONTROL, DAEMON, LATEST, MANIFESTS, RUNS, SLICES};
+use super::layout::{self, ARCHIVE, BLOCKS, BlockName, CONTROL, DAEMON, LATEST, MANIFESTS, RUNS, SLICES};
 use super::local_sweep::{self, Staged};
+use super::writer::base_blocks;
 use super::{EpochWriter, ManifestStore, ReplacedFiles, put};
 use crate::{Error, Location, Result};
 
@@ -46,6 +48,25 @@ impl Swept {
     }
 }
 
+impl ManifestStore {
+    /// Deletes manifests that are archived.
+    pub(super) async fn delete_manifests(&self, epochs: RangeInclusive<Epoch>) {
+        let paths: Vec<_> = (epochs.start().0..=epochs.end().0).map(|at| layout::manifest_path(Epoch(at))).collect();
+        self.delete(&paths).await;
+    }
+
+    /// Deletes what is superfluous in the state folder. What stays behind is harmless, and left to a sweep.
+    pub(super) async fn delete(&self, paths: &[String]) {
+        let doomed: Vec<_> = paths.iter().map(|path| (self.location.path(path), 0)).collect();
+        for chunk in doomed.chunks(DELETE_CHUNK) {
+            if let Err(error) = delete(&self.location, chunk).await {
+                tracing::warn!(%error, "could not delete what is superfluous");
+                return;
+            }
+        }
+    }
+}
+
 impl EpochWriter {
     /// Deletes what no manifest names: data and quarantine files of epochs that are decided, written by writers of this
     /// pipeline; blocks that the base no longer names; what was left half-written on local disk. A file whose name is
@@ -63,6 +84,7 @@ impl EpochWriter {
         }
         swept.add(judge.sweep_blocks().await?);
         swept.add(judge.sweep_slices().await?);
+        swept.add(judge.sweep_manifests().await?);
         swept.add(judge.sweep_staged_state().await?);
         Ok(swept)
     }
@@ -127,8 +149,8 @@ struct Judge<'a> {
     hasher: RandomState,
     /// Names of live files of owners without a place: sets that were removed, whose files stay.
     kept: HashSet<FileName>,
-    /// Manifests that were read to decide.
-    manifests: BTreeMap<Epoch, Option<Manifest>>,
+    /// Claims of the manifests that were read to decide.
+    claims: BTreeMap<Epoch, Option<Claim>>,
 }
 
 impl<'a> Judge<'a> {
@@ -139,7 +161,7 @@ impl<'a> Judge<'a> {
             live: HashSet::new(),
             hasher: RandomState::new(),
             kept: HashSet::new(),
-            manifests: BTreeMap::new(),
+            claims: BTreeMap::new(),
         };
         for place in places {
             let mut files = writer.history.files(&place.owner);
@@ -199,28 +221,56 @@ impl<'a> Judge<'a> {
         if epoch >= self.next || epoch <= Epoch::FIRST {
             return Ok(false);
         }
-        let before = self.manifest(Epoch(epoch.0 - 1)).await?;
-        Ok(before.is_some_and(|before| before.claim == claim))
+        Ok(self.claim_of(Epoch(epoch.0 - 1)).await? == Some(claim))
     }
 
-    async fn manifest(&mut self, epoch: Epoch) -> Result<Option<&Manifest>> {
+    /// Who put the manifest of `epoch`, which is decided.
+    async fn claim_of(&mut self, epoch: Epoch) -> Result<Option<Claim>> {
         let recent = self.writer.history.recent();
         if let Ok(at) = recent.binary_search_by_key(&epoch, |manifest| manifest.epoch) {
-            return Ok(recent.get(at));
+            return Ok(recent.get(at).map(|manifest| manifest.claim));
         }
-        let store: &ManifestStore = &self.writer.store;
-        if let std::collections::btree_map::Entry::Vacant(vacant) = self.manifests.entry(epoch) {
-            vacant.insert(store.try_read(epoch).await?.map(|read| read.manifest));
+        if let Some(claim) = self.claims.get(&epoch) {
+            return Ok(*claim);
         }
-        Ok(self.manifests.get(&epoch).and_then(Option::as_ref))
+        let store = &self.writer.store;
+        if epoch > self.writer.history.base().floor {
+            let claim = store.find(epoch).await?.map(|read| read.manifest.claim);
+            self.claims.insert(epoch, claim);
+            return Ok(claim);
+        }
+        // An archive is read once: where there is one file of its epochs, there are others.
+        let epochs = store.span(epoch).epochs();
+        let mut manifests = store.read_range(epochs);
+        while let Some(read) = manifests.try_next().await? {
+            self.claims.insert(read.manifest.epoch, Some(read.manifest.claim));
+        }
+        Ok(self.claims.get(&epoch).copied().flatten())
+    }
+
+    /// Manifests that are archived, and were not deleted then, or came late.
+    async fn sweep_manifests(&self) -> Result<Swept> {
+        let location = &self.writer.store.location;
+        let floor = self.writer.history.base().floor;
+        let mut swept = Swept::default();
+        if floor == Epoch::default() {
+            return Ok(swept);
+        }
+        let is_archived = |meta: &ObjectMeta| {
+            let epoch = meta.location.filename().and_then(layout::manifest_epoch);
+            epoch.is_some_and(|epoch| epoch <= floor)
+        };
+        let listed: Vec<ObjectMeta> = list(location, MANIFESTS).try_collect().await?;
+        let doomed: Vec<_> = listed.into_iter().filter(is_archived).map(|meta| (meta.location, meta.size)).collect();
+        for chunk in doomed.chunks(DELETE_CHUNK) {
+            swept.add(delete(location, chunk).await?);
+        }
+        Ok(swept)
     }
 
     /// Blocks of the base that the newest base does not name; a later one can name only these and new ones.
     async fn sweep_blocks(&self) -> Result<Swept> {
-        let base = self.writer.history.base();
-        let objects = base.objects.values().chain(base.ignored.values());
-        let lists = objects.chain(base.files.values()).chain(base.quarantine.values());
-        let named = lists.flatten().chain(&base.slices).map(|block| self.hasher.hash_one(&block.path)).collect();
+        let named = base_blocks(self.writer.history.base()).map(|path| self.hasher.hash_one(path)).collect();
         self.sweep_unnamed(BLOCKS, &named).await
     }
 
@@ -259,10 +309,11 @@ impl<'a> Judge<'a> {
         let Some(folder) = self.writer.store.location.local_folder() else { return Ok(Swept::default()) };
         let is_decided = |name: &str| {
             let block = || name.parse::<BlockName>().ok().map(|name| name.epoch);
-            layout::manifest_epoch(name).or_else(block).is_some_and(|epoch| epoch < self.next)
+            let of_archive = || layout::archive_epoch(name);
+            layout::manifest_epoch(name).or_else(of_archive).or_else(block).is_some_and(|epoch| epoch < self.next)
         };
         let mut dead: Vec<Staged> = Vec::new();
-        for part in [MANIFESTS, BLOCKS, SLICES] {
+        for part in [MANIFESTS, ARCHIVE, BLOCKS, SLICES] {
             let staged = local_sweep::staged_files(folder.join(part), false).await?;
             dead.extend(staged.into_iter().filter(|staged| is_decided(&staged.name)));
         }

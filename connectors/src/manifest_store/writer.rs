@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bessemer_schemas::{
-    Claim, DataFile, DefinitionDigest, Digest, Epoch, FORMAT_VERSION, Manifest, ManifestKind, ObjectVersion, Slice,
-    SourceSlice, WriterInfo,
+    Base, Claim, DataFile, DefinitionDigest, Digest, Epoch, FORMAT_VERSION, Manifest, ManifestKind, ObjectVersion,
+    Slice, SourceSlice, WriterInfo,
 };
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -13,7 +13,7 @@ use futures::TryStreamExt;
 use super::block::BlockWriter;
 use super::durable::{self, Lock};
 use super::history::{FileOwner, History};
-use super::layout::{self, BLOCKS, MANIFESTS, SLICES};
+use super::layout::{self, ARCHIVE, BLOCKS, MANIFESTS, SLICES};
 use super::put::{self, Put};
 use super::{ManifestStore, ReadManifest, fold};
 use crate::{Error, Location, Result};
@@ -34,6 +34,8 @@ pub struct EpochWriter {
     info: WriterInfo,
     definition: DefinitionDigest,
     standing: Standing,
+    /// Blocks that the base no longer names, since the last fold.
+    retired: Vec<String>,
     /// Folders whose parents are known to be on disk.
     synced: BTreeSet<PathBuf>,
     _lock: Lock,
@@ -98,11 +100,12 @@ impl ManifestStore {
             info,
             definition: define(&history)?,
             standing: Standing::Owner,
+            retired: Vec::new(),
             synced: BTreeSet::new(),
             history,
             _lock: lock,
         };
-        durable::make_folders(&self.location, &[MANIFESTS, BLOCKS, SLICES]).await?;
+        durable::make_folders(&self.location, &[MANIFESTS, ARCHIVE, BLOCKS, SLICES]).await?;
         writer.sync_parents(&self.location).await?;
 
         for _ in 0..OPEN_ATTEMPTS {
@@ -163,7 +166,7 @@ impl EpochWriter {
     /// [`Error::Fenced`] then; the store's trouble if it cannot be asked.
     pub async fn check_not_fenced(&self) -> Result<()> {
         let epoch = self.next_epoch();
-        match self.store.try_read(epoch).await? {
+        match self.store.find(epoch).await? {
             Some(read) if read.manifest.claim != self.claim => {
                 Err(Error::Fenced { pipeline: self.store.pipeline.clone(), epoch })
             }
@@ -227,7 +230,10 @@ impl EpochWriter {
             self.sync_parents(location).await?;
             durable::sync(location, files).await?;
         }
-        let replaced = self.replaced_by(&manifest).await?;
+        let replaced = match Box::pin(self.replaced_by(&manifest)).await {
+            Ok(replaced) => replaced,
+            Err(error) => return Err(self.explain(error).await),
+        };
 
         let (manifest, digest, bytes) = self.put(manifest).await?;
         Ok(Committed { manifest, digest, bytes, replaced })
@@ -242,7 +248,8 @@ impl EpochWriter {
         manifest.previous = self.history.digest().cloned();
         let blocks = self.blocks(epoch);
         move_long_slices(&mut manifest.slice, self.store.limits.objects_inline, &blocks).await?;
-        manifest.base = match self.next_base(epoch, &blocks).await {
+        // Rarely more than a look at a number; when it is, there is much to it.
+        manifest.base = match Box::pin(self.next_base(epoch, &blocks)).await {
             Ok(base) => base,
             Err(error) => return Err(self.explain(error).await),
         };
@@ -252,6 +259,12 @@ impl EpochWriter {
         self.standing = Standing::Unresolved(epoch);
         let path = layout::manifest_path(epoch);
         match put::put_new(&self.store.location, &path, &bytes, self.store.limits.retries).await? {
+            Put::Ours if self.store.span(epoch).exists(&self.store).await? => {
+                // The place was empty because others are far beyond it: this manifest is in nobody's way, and no epoch.
+                self.store.delete_manifests(epoch..=epoch).await;
+                self.standing = Standing::Fenced(epoch);
+                self.check_standing()?;
+            }
             Put::Ours => self.standing = Standing::Owner,
             Put::Unsent(error) => {
                 self.standing = Standing::Owner;
@@ -265,11 +278,29 @@ impl EpochWriter {
 
         let read = ReadManifest { manifest: self.store.decode(epoch, &bytes)?, digest: Digest::of(&bytes) };
         let (committed, digest) = (Manifest { base: None, ..read.manifest.clone() }, read.digest.clone());
+        let folds = read.manifest.base.as_ref().is_some_and(|base| base.through > self.history.base().through);
+        let old = folds.then(|| self.history.base().clone());
         self.history.push(read);
+        if let Some(old) = old {
+            Box::pin(self.clear_away(&old)).await;
+        }
         if epoch.0.is_multiple_of(HINT_EPOCHS) || epoch == self.opened {
             self.store.write_hint(epoch).await;
         }
         Ok((committed, digest, bytes.len() as u64))
+    }
+
+    /// Deletes what the new base has made superfluous, as far as the store lets it: manifests that are archived, and blocks
+    /// that the base before the `old` one named last, so that whoever reads the old one now is not disturbed.
+    async fn clear_away(&mut self, old: &Base) {
+        let base = self.history.base();
+        if base.floor > old.floor {
+            self.store.delete_manifests(old.floor.next()..=base.floor).await;
+        }
+        let named: BTreeSet<&String> = base_blocks(base).collect();
+        let retired = base_blocks(old).filter(|path| !named.contains(path)).cloned().collect();
+        let retired = std::mem::replace(&mut self.retired, retired);
+        self.store.delete(&retired).await;
     }
 
     fn check_standing(&self) -> Result<()> {
@@ -284,15 +315,35 @@ impl EpochWriter {
     }
 
     /// The base of the manifest of `epoch`: the old one, until enough has come after it.
-    async fn next_base(&self, epoch: Epoch, blocks: &BlockWriter) -> Result<Option<bessemer_schemas::Base>> {
+    async fn next_base(&self, epoch: Epoch, blocks: &BlockWriter) -> Result<Option<Base>> {
         let limits = &self.store.limits;
         let old = self.history.base();
         let is_due = epoch.0 - old.through.0 > limits.epochs_per_base.max(1)
             || self.history.pending_entries() > 2 * limits.entries_per_block as u64;
         if is_due {
-            return fold::fold(&self.history, blocks).await.map(Some);
+            let mut base = fold::fold(&self.history, blocks).await?;
+            base.floor = self.next_floor(base.through).await;
+            return Ok(Some(base));
         }
         Ok((old.through > Epoch(0)).then(|| old.clone()))
+    }
+
+    /// Archives manifests where there are enough before `through`, and says up to which they are archived. What fails is
+    /// tried again with the next base.
+    async fn next_floor(&self, through: Epoch) -> Epoch {
+        let floor = self.history.base().floor;
+        let span = self.store.span(floor.next());
+        // As many stay as are archived: who reads the last few epochs finds them.
+        if through.0 < floor.0 + 2 * self.store.limits.epochs_per_archive {
+            return floor;
+        }
+        match span.write(&self.store).await {
+            Ok(()) => *span.epochs().end(),
+            Err(error) => {
+                tracing::warn!(%error, "could not archive manifests");
+                floor
+            }
+        }
     }
 
     fn blocks(&self, epoch: Epoch) -> BlockWriter {
@@ -312,11 +363,18 @@ impl EpochWriter {
         let owners = owners.chain(manifest.quarantine.keys().cloned().map(FileOwner::SourceQuarantine));
         let mut replaced = Vec::new();
         for owner in owners {
-            if owner.changes(manifest).is_some_and(|changes| changes.replaces_all) {
-                let files: Vec<DataFile> = self.history.files(&owner).try_collect().await?;
-                if !files.is_empty() {
-                    replaced.push(ReplacedFiles { owner, files });
-                }
+            let Some(changes) = owner.changes(manifest) else { continue };
+            if let Some(file) = self.history.not_live(&owner, &changes.removed).await? {
+                // Its rows are in other files already, and would be there twice.
+                return Err(Error::Internal { message: format!("`{}` of {owner} is not in force", file.path) });
+            }
+            let files: Vec<DataFile> = if changes.replaces_all {
+                self.history.files(&owner).try_collect().await?
+            } else {
+                changes.removed.clone()
+            };
+            if !files.is_empty() {
+                replaced.push(ReplacedFiles { owner, files });
             }
         }
         Ok(replaced)
@@ -332,6 +390,13 @@ impl EpochWriter {
         self.synced.insert(folder.to_owned());
         Ok(())
     }
+}
+
+/// Paths of all blocks that `base` names.
+pub(super) fn base_blocks(base: &Base) -> impl Iterator<Item = &String> {
+    let objects = base.objects.values().chain(base.ignored.values());
+    let lists = objects.chain(base.files.values()).chain(base.quarantine.values());
+    lists.flatten().chain(&base.slices).map(|block| &block.path)
 }
 
 /// One line of JSON. `format_version` comes first because it is the first field.

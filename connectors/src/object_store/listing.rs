@@ -11,11 +11,14 @@ use super::spill::{RUN_LENGTH, Sorted, Sorter, SpillQueue};
 use crate::formats::parquet;
 use crate::{Error, Location, Result};
 
+/// Changed objects that are taken at once.
+const CHANGED_AT_ONCE: usize = 1_000;
+
 /// The objects of a source that were not read yet, in path order, and those that changed after they were.
 #[derive(Debug)]
 pub struct Listing {
     new: SpillQueue,
-    changed: Vec<ObjectVersion>,
+    changed: SpillQueue,
     remaining_objects: u64,
     remaining_bytes: u64,
     rows: Option<RowCounts>,
@@ -39,7 +42,7 @@ impl Listing {
         let mut known = known.peekable();
         let mut listing = Self {
             new: SpillQueue::new(RUN_LENGTH),
-            changed: Vec::new(),
+            changed: SpillQueue::new(RUN_LENGTH),
             remaining_objects: 0,
             remaining_bytes: 0,
             rows: None,
@@ -55,7 +58,7 @@ impl Listing {
                 Standing::Changed if on_change == OnChange::Fail => {
                     return Err(Error::Changed { name: source.to_string(), path: version.path });
                 }
-                Standing::Changed => listing.changed.push(version),
+                Standing::Changed => listing.changed.push(version)?,
             }
         }
         Ok(listing)
@@ -94,9 +97,14 @@ impl Listing {
         Ok(taken)
     }
 
-    /// Objects that changed after they were read and are ignored (`on_change = 'ignore'`), in path order.
-    pub fn changed(&self) -> &[ObjectVersion] {
-        &self.changed
+    /// Takes the next objects that changed after they were read and are ignored (`on_change = 'ignore'`), in path order: as
+    /// many as one manifest should name.
+    pub fn next_changed(&mut self) -> Result<Vec<ObjectVersion>> {
+        let mut taken = Vec::new();
+        while taken.len() < CHANGED_AT_ONCE && self.changed.front()?.is_some() {
+            taken.extend(self.changed.pop_front());
+        }
+        Ok(taken)
     }
 
     /// Objects that no slice has taken yet.

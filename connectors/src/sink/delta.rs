@@ -40,10 +40,10 @@ pub struct DeltaTarget {
     pub partition_by: Vec<PartitionField>,
 }
 
-/// What an epoch, or several folded into one, did to the files of a set.
+/// What an epoch did to the files of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeltaCommit {
-    /// The epoch; of several, the last.
+    /// The epoch.
     pub epoch: Epoch,
     /// When it was committed, microseconds since 1970.
     pub committed_at: i64,
@@ -51,6 +51,8 @@ pub struct DeltaCommit {
     pub added: Vec<DataFile>,
     /// Files that went.
     pub removed: Vec<DataFile>,
+    /// Whether rows came or went: not where compaction put the same rows into other files.
+    pub data_change: bool,
 }
 
 /// Publishes what the log lacks of `commits`, which are in the order of their epochs. Returns the version of the table,

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bessemer_schemas::{Claim, DataFile, Epoch, FileName};
+use datafusion_execution::SendableRecordBatchStream;
 use datafusion_execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
+use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
+use super::merge::engine_error;
 use super::parquet::{FileShape, ParquetFile};
 use super::partition::PartitionValues;
 use crate::{Error, Location, Result};
@@ -34,6 +39,8 @@ pub(crate) struct Partition {
     /// With its `/` at the end; empty where there are no partitions.
     pub(crate) directory: String,
     pub(crate) values: PartitionValues,
+    /// How often the next rows were rewritten, these files included.
+    pub(crate) rewrites: u8,
 }
 
 /// What a writer may hold in memory.
@@ -63,7 +70,7 @@ pub(crate) struct FileSequence {
     naming: WriterNaming,
     budget: MemoryBudget,
     seq: u32,
-    open: Option<(ParquetFile, PartitionValues)>,
+    open: Option<(ParquetFile, Partition)>,
     uploads: JoinSet<Result<()>>,
     done: Vec<DataFile>,
 }
@@ -71,6 +78,11 @@ pub(crate) struct FileSequence {
 impl FileSequence {
     pub(crate) fn new(location: Location, shape: Arc<FileShape>, naming: WriterNaming, budget: MemoryBudget) -> Self {
         Self { location, shape, naming, budget, seq: 0, open: None, uploads: JoinSet::new(), done: Vec::new() }
+    }
+
+    /// The columns of the files.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.shape.schema
     }
 
     /// Writes rows of `partition`, into the open file if there is one: [`FileSequence::end_open`] comes between
@@ -81,7 +93,7 @@ impl FileSequence {
                 open
             } else {
                 let file = self.create(&partition.directory)?;
-                self.open.insert((file, partition.values.clone()))
+                self.open.insert((file, partition.clone()))
             };
             let taken = file.write(&rows).await?;
             rows = rows.slice(taken, rows.num_rows() - taken);
@@ -93,11 +105,30 @@ impl FileSequence {
         Ok(())
     }
 
+    /// Writes all of `rows` into `partition`, and says how many there were; `None` where `stop` came before the last one.
+    pub(crate) async fn append_all(
+        &mut self,
+        partition: &Partition,
+        mut rows: SendableRecordBatchStream,
+        stop: &CancellationToken,
+    ) -> Result<Option<u64>> {
+        let mut written = 0;
+        while let Some(batch) = rows.try_next().await.map_err(engine_error)? {
+            if stop.is_cancelled() {
+                return Ok(None);
+            }
+            written += batch.num_rows() as u64;
+            self.append(partition, batch).await?;
+        }
+        Ok(Some(written))
+    }
+
     /// Ends the open file; its last bytes are sent while the next one is written.
     pub(crate) async fn end_open(&mut self) -> Result<()> {
         let Some((file, partition)) = self.open.take() else { return Ok(()) };
         let file = file.finish().await?;
-        self.done.push(DataFile { path: file.path, rows: file.rows, bytes: file.bytes, partition });
+        let Partition { values, rewrites, .. } = partition;
+        self.done.push(DataFile { path: file.path, rows: file.rows, bytes: file.bytes, partition: values, rewrites });
         while self.uploads.len() >= UPLOADS_IN_FLIGHT {
             self.join_upload().await?;
         }

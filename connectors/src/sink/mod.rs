@@ -12,6 +12,7 @@ pub mod delta;
 #[cfg(test)]
 mod faulty_store;
 mod file_sequence;
+mod merge;
 mod options;
 mod parquet;
 mod partition;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use bessemer_schemas::DataFile;
+use bessemer_schemas::{DataFile, Merge};
 use datafusion_execution::memory_pool::MemoryPool;
+use tokio_util::sync::CancellationToken;
 
 use super::file_sequence::{FileSequence, MemoryBudget, Partition, WriterNaming};
+use super::merge::committed_rows;
 use super::options::{BloomFilter, FeatureSetOptions, SetFormat};
-use super::partition::{PartitionValues, Partitioner, directory};
+use super::partition::{Partitioner, directory};
 use super::shape::{Footer, Projection, SortedBy, file_shape};
 use crate::{Error, Result};
 
@@ -57,6 +59,8 @@ pub struct SetWriter {
     files: FileSequence,
     open: Option<Partition>,
     seen: HashSet<String>,
+    sorted_by: Option<SortedBy>,
+    memory: Option<Arc<dyn MemoryPool>>,
     /// An empty text cannot be a partition value of a Delta table (protocol, "Partition Value Serialization").
     refuses_empty_text: bool,
 }
@@ -86,6 +90,8 @@ impl SetWriter {
             files: FileSequence::new(options.location.clone(), Arc::new(shape), naming, budget),
             open: None,
             seen: HashSet::new(),
+            sorted_by: set.sorted_by,
+            memory: set.memory,
             refuses_empty_text: options.format == SetFormat::Delta,
             name: set.name,
         })
@@ -103,13 +109,35 @@ impl SetWriter {
         for run in runs {
             let directory = directory(&run.values);
             if self.open.as_ref().is_none_or(|open| open.directory != directory) {
-                self.begin_partition(directory, run.values).await?;
+                self.begin_partition(Partition { directory, values: run.values, rewrites: 0 }).await?;
             }
             if let Some(partition) = &self.open {
                 self.files.append(partition, columns.slice(run.rows.start, run.rows.len())).await?;
             }
         }
         Ok(())
+    }
+
+    /// Writes the rows of committed files of one partition once more, as fewer files: in the order in which the rows of
+    /// one file are sorted, and where that leaves it open in the order of the files. One file at a time is read where
+    /// rows are not sorted, else all of them side by side, a row group of each in memory.
+    ///
+    /// Whether it came to its end: it does not where `stop` comes first.
+    pub async fn merge(&mut self, merge: &Merge, stop: &CancellationToken) -> Result<bool> {
+        let Some(first) = merge.files.first() else { return Ok(true) };
+        let directory = first.path.rsplit_once('/').map_or(String::new(), |(directory, _)| format!("{directory}/"));
+        let partition = Partition { directory, values: first.partition.clone(), rewrites: merge.rewrites };
+        self.begin_partition(partition.clone()).await?;
+        let (location, schema) = (self.files.location.clone(), Arc::clone(self.files.schema()));
+        let (order, memory) = (self.sorted_by.clone(), self.memory.clone());
+        let rows = committed_rows(&location, &schema, &merge.files, order.as_ref(), memory.as_ref()).await?;
+        let Some(written) = self.files.append_all(&partition, rows, stop).await? else { return Ok(false) };
+        let expected: u64 = merge.files.iter().map(|file| file.rows).sum();
+        if written != expected {
+            let message = format!("merged files of feature set `{}` had {expected} rows, not {written}", self.name);
+            return Err(Error::Internal { message });
+        }
+        Ok(true)
     }
 
     /// Ends the writing: every file is complete, and synced where it is on local disk. No rows make no file.
@@ -122,7 +150,8 @@ impl SetWriter {
         self.files.abort().await;
     }
 
-    async fn begin_partition(&mut self, directory: String, values: PartitionValues) -> Result<()> {
+    async fn begin_partition(&mut self, partition: Partition) -> Result<()> {
+        let Partition { directory, values, .. } = &partition;
         self.files.end_open().await?;
         if !self.seen.insert(directory.clone()) {
             let message = format!("rows of feature set `{}` are not sorted: `{directory}` came back", self.name);
@@ -140,7 +169,7 @@ impl SetWriter {
                 transient: false,
             });
         }
-        self.open = Some(Partition { directory, values });
+        self.open = Some(partition);
         Ok(())
     }
 }

@@ -206,6 +206,7 @@ fn kind_text(kind: ManifestKind) -> &'static str {
         ManifestKind::Open => "open",
         ManifestKind::Data => "data",
         ManifestKind::Failed => "failed",
+        ManifestKind::Compaction => "compaction",
         _ => "other",
     }
 }

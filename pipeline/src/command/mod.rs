@@ -1,6 +1,7 @@
 //! The commands: one module each, or one for a family that answers from manifests alone.
 
 mod check;
+mod compact;
 mod control;
 mod daemon;
 mod epochs;
@@ -30,6 +31,7 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
         Command::Explain(args) => explain::explain(&args).await,
         Command::Preview(args) => preview::preview(&args).await,
         Command::Run(args) => run::run(&args).await,
+        Command::Compact(args) => compact::compact(&args).await,
         Command::Daemon(args) => daemon::daemon(&args).await,
         #[cfg(feature = "kafka")]
         Command::Demo(args) => crate::demo::demo(&args, &daemon::cancel_on_signals(|text| output::note(text))?).await,

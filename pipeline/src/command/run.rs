@@ -23,7 +23,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<()> {
 
 /// The first Ctrl-C asks the run to stop, which then says what became of its epoch; the second ends the process at once,
 /// which is safe, too.
-fn cancel_on_interrupt(progress: Progress) -> CancellationToken {
+pub(super) fn cancel_on_interrupt(progress: Progress) -> CancellationToken {
     let cancel = CancellationToken::new();
     let token = cancel.clone();
     drop(tokio::spawn(async move {

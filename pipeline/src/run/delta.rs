@@ -1,11 +1,12 @@
 //! Delta logs follow the manifests: whatever a log lacks is published, at the end of a run and on recovery alike.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bessemer_connectors::Error as ConnectorError;
 use bessemer_connectors::sink::SetFormat;
 use bessemer_connectors::sink::delta::{DeltaCommit, DeltaLog, DeltaTarget};
-use bessemer_schemas::{DataFile, Epoch, FileName, Manifest};
+use bessemer_schemas::{DataFile, Epoch, Manifest, ManifestKind};
 use futures::{StreamExt, TryStreamExt};
 
 use super::Run;
@@ -71,20 +72,7 @@ impl Run<'_> {
             let reason = format!("it covers epoch {epoch}, but the newest manifest is that of epoch {newest}");
             return Err(ConnectorError::Delta { location, reason, transient: false }.into());
         }
-        if log.published().is_some() {
-            let live: Vec<DataFile> = history.live_files(&set.name).try_collect().await?;
-            let published =
-                live.iter().filter(|file| epoch_of(file).is_some_and(|epoch| Some(epoch) <= log.published()));
-            log.check_live(published)?;
-        }
-        let live: Vec<DataFile> = match log.published() {
-            Some(epoch) => files_of(&self.store.read(epoch).await?, &set.name),
-            None => Vec::new(),
-        };
         let from = log.published().map_or(Epoch::FIRST, Epoch::next);
-        if from > newest {
-            return Ok(());
-        }
         let manifests = self.store.manifests(from..=newest);
         let name = set.name.clone();
         let commits: Vec<_> = manifests
@@ -95,16 +83,19 @@ impl Run<'_> {
             .boxed()
             .try_collect::<Vec<Manifest>>()
             .await?;
-        let commits = with_removals(&commits, &set.name, live);
+        let mut replaced = Vec::new();
+        if let Some(epoch) = log.published() {
+            // What was added since, the log cannot have yet.
+            let new: HashSet<String> =
+                commits.iter().flat_map(|manifest| files_of(manifest, &set.name)).map(|file| file.path).collect();
+            let live: Vec<DataFile> = history.live_files(&set.name).try_collect().await?;
+            log.check_live(live.iter().filter(|file| !new.contains(&file.path)))?;
+            replaced = files_of(&self.store.read(epoch).await?, &set.name);
+        }
+        let commits = with_removals(&commits, &set.name, replaced);
         log.publish(&commits).await?;
         Ok(())
     }
-}
-
-/// The epoch that wrote a file, by its name.
-fn epoch_of(file: &DataFile) -> Option<Epoch> {
-    let name = file.path.rsplit('/').next()?;
-    name.parse::<FileName>().ok().map(|name| name.epoch)
 }
 
 fn files_of(manifest: &Manifest, set: &str) -> Vec<DataFile> {
@@ -117,9 +108,14 @@ fn with_removals(manifests: &[Manifest], set: &str, mut live: Vec<DataFile>) -> 
     let mut commits = Vec::with_capacity(manifests.len());
     for manifest in manifests {
         let added = files_of(manifest, set);
-        let replaces = manifest.sets.get(set).is_some_and(|set| set.files.replaces_all);
-        let removed = if replaces { std::mem::replace(&mut live, added.clone()) } else { Vec::new() };
-        commits.push(DeltaCommit { epoch: manifest.epoch, committed_at: manifest.committed_at, added, removed });
+        let removed = match manifest.sets.get(set).map(|set| &set.files) {
+            Some(files) if files.replaces_all => std::mem::replace(&mut live, added.clone()),
+            Some(files) => files.removed.clone(),
+            None => Vec::new(),
+        };
+        let data_change = manifest.kind != ManifestKind::Compaction;
+        let (epoch, committed_at) = (manifest.epoch, manifest.committed_at);
+        commits.push(DeltaCommit { epoch, committed_at, added, removed, data_change });
     }
     commits
 }

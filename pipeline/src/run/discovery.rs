@@ -40,8 +40,6 @@ enum Arrival {
         listing: Box<Listing>,
         /// Number of this listing, from 1.
         number: u64,
-        /// Objects that changed after they were read and are ignored; recorded with the first slice.
-        ignored: Vec<ObjectVersion>,
     },
     /// Offsets that the brokers have.
     #[cfg(feature = "kafka")]
@@ -79,9 +77,8 @@ impl Discovered {
                 }
                 Source::Objects(source) => {
                     let listing = Box::new(source.list(history.objects_known(name)).await?);
-                    let ignored = listing.changed().to_vec();
                     let number = listings.get(name).copied().unwrap_or(0) + 1;
-                    Arrival::Objects { listing, number, ignored }
+                    Arrival::Objects { listing, number }
                 }
                 #[cfg(feature = "kafka")]
                 Source::Kafka(source) => Arrival::Offsets(source.backlog(history.offsets_read(name)).await?),
@@ -201,14 +198,15 @@ impl Log {
     /// Moves the next part of what arrived into `assignment`.
     async fn take(&mut self, limits: &mut SliceLimits, assignment: &mut Assignment) -> Result<()> {
         let (slice, input) = match &mut self.arrival {
-            Arrival::Objects { listing, number, ignored } => {
+            Arrival::Objects { listing, number } => {
                 let objects = listing.next_slice(limits).await?;
+                // Those that changed and are ignored are recorded with a slice, or alone.
+                let ignored = listing.next_changed()?;
                 if objects.is_empty() && ignored.is_empty() {
                     return Ok(());
                 }
                 let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
                 let input = ScanInput::Objects(scanned.collect());
-                let ignored = std::mem::take(ignored);
                 (SourceSlice::Objects { listing: *number, objects, block: None, ignored }, input)
             }
             #[cfg(feature = "kafka")]
@@ -222,7 +220,10 @@ impl Log {
                 (SourceSlice::Kafka { ranges }, input)
             }
         };
-        assignment.scans.insert(self.name.clone(), input);
+        // Where changes are all there is, no set has anything to read.
+        if !input.is_empty() {
+            assignment.scans.insert(self.name.clone(), input);
+        }
         assignment.slice.sources.insert(self.name.clone(), slice);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bessemer_connectors::Location;
-use bessemer_connectors::manifest_store::History;
+use bessemer_connectors::manifest_store::{Committed, History};
 use bessemer_connectors::scan::{EpochScans, ScanInput, ScanReport};
 use bessemer_connectors::sink::{Origins, PartOrigin, QuarantineOwner, WriterNaming, quarantine_location};
 use bessemer_schemas::{
@@ -111,17 +111,23 @@ impl Run<'_> {
         self.progress.phase("committing");
         let committed = self.writer.commit(manifest, &durable).instrument(info_span!("commit")).await;
         let committed = committed.map_err(|error| self.commit_error(error))?;
-        self.replaced.extend(committed.replaced);
-        let manifest = committed.manifest;
-        log_committed(&manifest);
-        self.progress.show(&summary_line(&manifest));
-        self.progress.tell(|observer| observer.committed(&manifest));
-        self.tally.add(&manifest);
+        self.progress.show(&summary_line(&committed.manifest));
+        self.progress.tell(|observer| observer.committed(&committed.manifest));
+        self.committed(committed);
         Ok(())
     }
 
+    /// Takes in what is now in force and what is not.
+    pub(super) fn committed(&mut self, committed: Committed) {
+        let Committed { manifest, replaced, .. } = committed;
+        log_committed(&manifest);
+        self.replaced.extend(replaced);
+        self.note_files(&manifest);
+        self.tally.add(&manifest);
+    }
+
     /// An error of a commit, which may have left it open whether the epoch exists.
-    fn commit_error(&self, error: bessemer_connectors::Error) -> Error {
+    pub(super) fn commit_error(&self, error: bessemer_connectors::Error) -> Error {
         match self.writer.unresolved() {
             Some(epoch) => Error::Unresolved { epoch, source: error },
             None => error.into(),
@@ -249,7 +255,7 @@ impl Run<'_> {
     }
 
     /// The files that the manifest names, to be on disk before it is.
-    fn files_of(&self, manifest: &Manifest) -> Result<Vec<(Location, Vec<String>)>> {
+    pub(super) fn files_of(&self, manifest: &Manifest) -> Result<Vec<(Location, Vec<String>)>> {
         let state = &self.loaded.parsed.settings.state;
         let paths = |changes: &FileChanges| changes.added.iter().map(|file| file.path.clone()).collect::<Vec<_>>();
         let mut files = Vec::new();
@@ -285,7 +291,7 @@ fn set_commit(planned: &PlannedSet, assignment: &Assignment, outcome: SetOutcome
         }
         SetKind::Snapshot => ledger.expanded = produced,
     }
-    let changes = |added| FileChanges { added, replaces_all: assignment.replaces };
+    let changes = |added| FileChanges { added, replaces_all: assignment.replaces, ..FileChanges::default() };
     Ok(SetCommit {
         files: changes(outcome.files),
         quarantine: changes(outcome.quarantine),

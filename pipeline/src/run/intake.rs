@@ -231,7 +231,7 @@ impl Intake {
             };
             let ledger = taken.ledgers.entry(source.clone()).or_default();
             ledger.quarantined = added.iter().map(|file| file.rows).sum();
-            taken.quarantine.insert(source, FileChanges { added, replaces_all: false });
+            taken.quarantine.insert(source, FileChanges::adding(added));
         }
         Ok(taken)
     }

@@ -5,12 +5,14 @@
 //! discover  list every log once, take every table's version             (discovery.rs)
 //! append    slice ─► epoch ─► commit, until the listings are empty      (epoch.rs, set.rs, intake.rs)
 //! snapshot  one more epoch for the sets that are computed over everything
+//! compact   merge small files beside the epochs, in a run for ever      (compaction.rs)
 //! close     publish what is committed, remove everything else           (recover.rs)
 //! ```
 //!
 //! One task owns all of it; a run that is killed at any point leaves only what the next run's sweep removes, and one that
 //! ends by itself, well or not, leaves nothing.
 
+mod compaction;
 mod delta;
 mod discovery;
 mod epoch;
@@ -32,6 +34,7 @@ use std::time::Duration;
 
 use bessemer_connectors::manifest_store::{EpochWriter, ManifestStore, ReplacedFiles};
 use bessemer_schemas::{Epoch, ErrorKind, RunTrigger};
+use bessemer_transforms::SetKind;
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span, warn};
@@ -42,6 +45,8 @@ use crate::load::{self, Loaded, Parsed};
 use crate::output::plural;
 use crate::progress::Progress;
 use crate::telemetry::Observer;
+pub(crate) use compaction::CompactedSet;
+use compaction::Compaction;
 use discovery::Discovered;
 use epoch::Assignment;
 use record::Entry;
@@ -91,6 +96,10 @@ struct Run<'a> {
     given_up: Option<Epoch>,
     /// Whether something may be on disk that no manifest names.
     is_untidy: bool,
+    /// Compaction in the background, in a run for ever.
+    compaction: Option<Compaction>,
+    /// Merges so far, in the background or not.
+    merges: u32,
 }
 
 /// Runs a pipeline until its sources are drained.
@@ -149,6 +158,43 @@ pub(crate) async fn follow(
     ran
 }
 
+/// Makes the small files of append sets fewer: of those named, or of all.
+pub(crate) async fn compact(
+    parsed: Parsed,
+    names: &[String],
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<Vec<CompactedSet>> {
+    let store = ManifestStore::new(parsed.settings.state.clone(), parsed.name());
+    progress.phase("planning");
+    let loaded = Arc::new(unless_cancelled(cancel, plan(parsed, &store)).await?);
+    let sets = sets_to_compact(&loaded, names)?;
+    let surroundings = Surroundings { progress, cancel, host: &Machine };
+    let mut run = Run::open(loaded, store, &RunOptions::default(), surroundings).await?;
+    let compacted = async {
+        unless_cancelled(cancel, run.recover()).await?;
+        run.compact(&sets).await
+    };
+    match Box::pin(compacted).await {
+        Ok(compacted) => run.close(Ok(())).await.map(|()| compacted),
+        Err(error) => Err(run.close(Err(error)).await.err().unwrap_or_else(interrupted)),
+    }
+}
+
+/// The numbers in the plan of the sets called `names`, which append; without names, of all that do.
+fn sets_to_compact(loaded: &Loaded, names: &[String]) -> Result<Vec<usize>> {
+    let appending: Vec<usize> = compaction::append_sets(loaded).collect();
+    for name in names {
+        loaded.parsed.set(name)?;
+        if !appending.iter().any(|at| loaded.plan.sets[*at].name == *name) {
+            let message = format!("`{name}` is a snapshot set: each run that changes it writes all of its files anew");
+            return Err(Error::Unknown { message });
+        }
+    }
+    let is_named = |at: &usize| names.is_empty() || names.contains(&loaded.plan.sets[*at].name);
+    Ok(appending.into_iter().filter(is_named).collect())
+}
+
 /// Plans the pipeline for as many partitions as its last epoch had.
 async fn plan(parsed: Parsed, store: &ManifestStore) -> Result<Loaded> {
     let recorded = store.newest().await?;
@@ -169,15 +215,17 @@ impl Run<'_> {
     async fn work_on(&mut self) -> Result<()> {
         let cancel = self.cancel;
         unless_cancelled(cancel, self.recover()).await?;
+        unless_cancelled(cancel, self.begin_compacting()).await?;
         loop {
             // It runs while the epochs do: they begin at an even pace, unless they take longer than that.
-            let pace = self.host.sleep(self.loaded.parsed.settings.epoch_age);
+            let pace = self.host.sleep(pace(&self.loaded));
             let before = self.tally.epochs();
             let discovered = self.discover().await?;
             self.drain(discovered).await?;
             if self.tally.epochs() > before {
                 self.publish().await?;
             }
+            self.compact_meanwhile().await?;
             let paced = async {
                 tokio::select! {
                     biased;
@@ -209,6 +257,7 @@ impl Run<'_> {
             let next = unless_cancelled(self.cancel, discovered.next_append(&self.loaded)).await?;
             let Some(assignment) = next else { break };
             self.commit_epoch(&assignment).await?;
+            self.compact_meanwhile().await?;
         }
         let snapshot = discovered.snapshot(&self.loaded, self.writer.history());
         if let Some(assignment) = unless_cancelled(self.cancel, snapshot).await? {
@@ -244,6 +293,8 @@ impl Run<'_> {
         if tried.is_err() {
             // What arrives late, or cannot be deleted now, is left to the sweep at the end.
             self.is_untidy = true;
+            // Files of a merge that is under way look the same.
+            self.abandon_step().await;
             if let Err(error) = self.writer.discard_attempts(&self.places(&[])).await {
                 warn!(epoch = epoch.0, %error, "could not remove what an attempt wrote");
             }
@@ -272,6 +323,16 @@ impl Run<'_> {
         };
         Error::Interrupted { what }
     }
+}
+
+/// How often a run for ever looks for what is new, where its definition does not say: every second where a commit is cheap,
+/// which it is on local disk, unless a snapshot set is then computed anew over all that was read.
+fn pace(loaded: &Loaded) -> Duration {
+    let settings = &loaded.parsed.settings;
+    let mut places = loaded.parsed.sets.iter().map(|set| &set.location).chain([&settings.state]);
+    let is_local = places.all(|location| location.local_folder().is_some());
+    let is_cheap = is_local && loaded.plan.sets.iter().all(|set| set.kind == SetKind::Append);
+    settings.epoch_age.unwrap_or(Duration::from_secs(if is_cheap { 1 } else { 10 }))
 }
 
 /// Does `work`, unless the user stops the run before it is done.

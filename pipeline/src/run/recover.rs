@@ -8,7 +8,6 @@ use bessemer_schemas::{DefinitionDigest, WriterInfo};
 use bessemer_transforms::SetKind;
 use tracing::warn;
 
-use super::summary::Tally;
 use super::{Run, RunOptions, Surroundings, fingerprint, interrupted, unless_cancelled};
 use crate::error::{Error, Result};
 use crate::load::Loaded;
@@ -35,10 +34,13 @@ impl<'a> Run<'a> {
             datafusion: datafusion::DATAFUSION_VERSION.to_owned(),
             partitions: u32::try_from(loaded.session.config().target_partitions()).unwrap_or(u32::MAX),
         };
-        let claim = async { Ok(store.open_for_writing(host.claim(), info, define, host.now_micros()).await) };
+        let opened = Box::pin(store.open_for_writing(host.claim(), info, define, host.now_micros()));
+        let claim = async { Ok(opened.await) };
         // Stopped in the middle, the claim may have been made: that is an empty epoch, and nothing else.
         let writer = unless_cancelled(cancel, claim).await??;
         say_changes(&writer, &definition, progress);
+        let (tally, replaced, given_up, is_untidy) = Default::default();
+        let (compaction, merges) = (None, 0);
         Ok(Self {
             loaded,
             store,
@@ -47,10 +49,12 @@ impl<'a> Run<'a> {
             cancel,
             host,
             pause: options.pause.clone(),
-            tally: Tally::default(),
-            replaced: Vec::new(),
-            given_up: None,
-            is_untidy: false,
+            tally,
+            replaced,
+            given_up,
+            is_untidy,
+            compaction,
+            merges,
         })
     }
 
@@ -70,6 +74,7 @@ impl<'a> Run<'a> {
 
     /// Ends the run: whatever ended its work, what it committed is published, and nothing else stays visible.
     pub(super) async fn close(&mut self, worked: Result<()>) -> Result<()> {
+        self.abandon_step().await;
         let Err(error) = worked else {
             self.publish().await?;
             // Too late to give anything up, but the user is told that the wish was heard.
@@ -95,6 +100,8 @@ impl<'a> Run<'a> {
         let places = self.places(&behind.sets);
         self.writer.remove_replaced(&places, &std::mem::take(&mut self.replaced)).await?;
         if std::mem::take(&mut self.is_untidy) {
+            // What is being merged is named by no manifest yet.
+            self.abandon_step().await;
             self.writer.sweep(&places).await?;
         }
         #[cfg(feature = "kafka")]

@@ -3,10 +3,11 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bessemer_connectors::sink::{FeatureSetOptions, QuarantineWriter, SetWriter, SortedBy, WrittenSet};
+use bessemer_connectors::sink::{FeatureSetOptions, QuarantineWriter, SetWriter, SortedBy, WriterNaming, WrittenSet};
 use bessemer_schemas::{DataFile, FeatureSetDefinition, PartitionTransform};
 use bessemer_transforms::{Gate, GateReport, PlannedSet, VIOLATIONS_COLUMN};
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::Schema;
 use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::physical_plan::{ExecutionPlanProperties, SendableRecordBatchStream};
@@ -118,17 +119,9 @@ impl Work {
 
     async fn run_stream(self: Arc<Self>, stream: SendableRecordBatchStream) -> Result<Part> {
         let Self { loaded, at, partition, naming, memory, .. } = &*self;
-        let (planned, options) = (&loaded.plan.sets[*at], &loaded.parsed.sets[*at]);
-        let definition = &loaded.parsed.definition.feature_sets[*at];
-        let set = WrittenSet {
-            entity: definition.entity.iter().map(|name| name.value.clone()).collect(),
-            sorted_by: sorted_by(planned, definition, options),
-            memory: Some(Arc::clone(memory)),
-            encoders: self.encoders,
-            ..WrittenSet::new(loaded.parsed.name(), planned.name.as_str())
-        };
-        let gate = planned.expectations.gate(memory)?;
-        let writer = SetWriter::new(options, &stream.schema(), naming.writer(*partition), set)?;
+        let gate = loaded.plan.sets[*at].expectations.gate(memory)?;
+        let naming = naming.writer(*partition);
+        let writer = writer(loaded, *at, &stream.schema(), naming, memory, self.encoders)?;
         let mut pump = Pump { work: Arc::clone(&self), gate, writer, quarantine: None };
         match pump.pump(stream).await {
             Ok(()) => pump.finish().await,
@@ -138,6 +131,27 @@ impl Work {
             }
         }
     }
+}
+
+/// A writer of the set `at`, for rows of `schema`.
+pub(super) fn writer(
+    loaded: &Loaded,
+    at: usize,
+    schema: &Schema,
+    naming: WriterNaming,
+    memory: &Arc<dyn MemoryPool>,
+    encoders: NonZeroUsize,
+) -> Result<SetWriter> {
+    let (planned, options) = (&loaded.plan.sets[at], &loaded.parsed.sets[at]);
+    let definition = &loaded.parsed.definition.feature_sets[at];
+    let set = WrittenSet {
+        entity: definition.entity.iter().map(|name| name.value.clone()).collect(),
+        sorted_by: sorted_by(planned, definition, options),
+        memory: Some(Arc::clone(memory)),
+        encoders,
+        ..WrittenSet::new(loaded.parsed.name(), planned.name.as_str())
+    };
+    Ok(SetWriter::new(options, schema, naming, set)?)
 }
 
 /// A stream on its way into files.

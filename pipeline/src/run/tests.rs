@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bessemer_connectors::manifest_store::{ManifestLimits, PutRetries};
+use bessemer_schemas::ManifestKind;
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
@@ -275,4 +276,104 @@ async fn progress_counts_every_scan_of_a_source() {
     let (_, assignment) = next(&run).await;
     let size = fs::metadata(world.path("in/a/1.json")).unwrap().len();
     assert_eq!(assignment.bytes, 3 * size);
+}
+
+#[tokio::test]
+async fn a_commit_is_made_every_second_where_it_is_cheap() {
+    let pace_of = async |sets: &str| pace(&World::new(sets).loaded().await.0);
+    assert_eq!(pace_of(TWO_SETS).await, Duration::from_secs(1));
+    assert_eq!(pace_of(GROUPED).await, Duration::from_secs(10), "a snapshot is computed anew");
+    let in_bucket = "CREATE FEATURE SET s WITH (path = 's3://bucket/s') AS SELECT id FROM a;";
+    assert_eq!(pace_of(in_bucket).await, Duration::from_secs(10), "a bucket");
+    assert_eq!(pace_of(&format!("SET epoch_age_max = '3s'; {GROUPED}")).await, Duration::from_secs(3));
+}
+
+/// A run in which the set `first` has many small files, of `files` objects, and compaction looks at them.
+async fn compacting(world: &World, files: usize) -> Run<'_> {
+    (2..=files).for_each(|file| world.deliver(&format!("a/{file:03}.json")));
+    let mut run = world.open().await;
+    run.begin_compacting().await.unwrap();
+    let mut discovered = Discovered::find(&run.loaded, run.writer.history()).await.unwrap();
+    while let Some(assignment) = discovered.next_append(&run.loaded).await.unwrap() {
+        run.commit_epoch(&assignment).await.unwrap();
+    }
+    run
+}
+
+const FIRST: &str = "CREATE FEATURE SET first WITH (path = 'features/first', format = 'delta') \
+                     AS SELECT * FROM a;\n";
+
+async fn until_merged(run: &mut Run<'_>) {
+    while run.compaction.as_ref().is_some_and(|compaction| !compaction.has_merged()) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn sixty_small_files_become_one_between_two_epochs() {
+    let world = World::new(FIRST);
+    let mut run = compacting(&world, 130).await;
+    let before = live(&run).await;
+    assert!(before.len() >= 60, "{} files", before.len());
+    run.compact_meanwhile().await.unwrap();
+    until_merged(&mut run).await;
+    // An epoch comes in between: it is not held up, and the merge is committed after it.
+    world.deliver("a/999.json");
+    let (_, assignment) = next(&run).await;
+    run.commit_epoch(&assignment).await.unwrap();
+    run.compact_meanwhile().await.unwrap();
+    let after = live(&run).await;
+    assert!(after.len() < before.len() - 50, "{} files, then {}", before.len(), after.len());
+    assert_eq!(run.writer.history().newest().map(|manifest| manifest.kind), Some(ManifestKind::Compaction));
+    run.close(Ok(())).await.unwrap();
+    assert_eq!(world.files(), live(&run).await);
+    assert_eq!(run.writer.history().set_totals()["first"].written, 2 * 131);
+    drop(run);
+    // The log has the rows of the epoch in between, and the files that are in force.
+    world.run().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_merge_under_way_is_given_up_where_an_attempt_fails_and_where_the_run_ends() {
+    let world = World::new(FIRST);
+    let mut run = compacting(&world, 130).await;
+    let before = world.files();
+    for case in ["an attempt fails", "a sweep", "the end"] {
+        run.compact_meanwhile().await.unwrap();
+        until_merged(&mut run).await;
+        assert!(world.files().len() > before.len(), "{case}: it wrote nothing");
+        match case {
+            "an attempt fails" => {
+                world.deliver("a/999.json");
+                let (_, assignment) = next(&run).await;
+                fs::remove_file(world.path("in/a/999.json")).unwrap();
+                run.attempt(&assignment, 0, 1).await.unwrap_err();
+            }
+            "a sweep" => {
+                run.is_untidy = true;
+                run.publish().await.unwrap();
+            }
+            _ => drop(run.close(Err(interrupted())).await.unwrap_err()),
+        }
+        assert_eq!(world.files(), before, "{case}");
+        assert!(run.compaction.as_ref().unwrap().has_merged(), "{case}");
+    }
+    assert_eq!(world.files(), live(&run).await);
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_merged_stops_no_epoch() {
+    let world = World::new(FIRST);
+    let mut run = compacting(&world, 130).await;
+    let before = world.files();
+    fs::write(world.path("features").join(&before[7]), "no Parquet").unwrap();
+    run.compact_meanwhile().await.unwrap();
+    until_merged(&mut run).await;
+    world.deliver("a/999.json");
+    let (_, assignment) = next(&run).await;
+    run.commit_epoch(&assignment).await.unwrap();
+    run.compact_meanwhile().await.unwrap();
+    assert_eq!(run.writer.history().newest().map(|manifest| manifest.kind), Some(ManifestKind::Data));
+    assert!(before.iter().all(|file| world.files().contains(file)));
+    assert_eq!(world.files(), live(&run).await);
 }

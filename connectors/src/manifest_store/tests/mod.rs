@@ -1,6 +1,7 @@
 //! Tests of the manifest store: what a pipeline remembers, on disk and in memory, and a simulation with faults.
 
 mod ambiguous_put;
+mod day;
 mod disk;
 mod faulty;
 mod runs;
@@ -24,6 +25,7 @@ pub(super) fn small_limits() -> ManifestLimits {
     ManifestLimits {
         epochs_per_base: 4,
         entries_per_block: 8,
+        epochs_per_archive: 8,
         objects_inline: 3,
         retries: PutRetries { attempts: 3, first_pause: Duration::ZERO },
     }
@@ -52,7 +54,7 @@ pub(super) fn object(path: &str, size: u64) -> ObjectVersion {
 }
 
 pub(super) fn file(path: impl Into<String>, rows: u64) -> DataFile {
-    DataFile { path: path.into(), rows, bytes: 10 * rows, partition: Vec::new() }
+    DataFile { path: path.into(), rows, bytes: 10 * rows, partition: Vec::new(), rewrites: 0 }
 }
 
 /// A manifest of a run that read `objects` of the log `flights`, a row each.
@@ -70,7 +72,7 @@ pub(super) fn reading(writer: &EpochWriter, listing: u64, objects: Vec<ObjectVer
 pub(super) fn appending(manifest: &mut Manifest, files: Vec<DataFile>) {
     let rows = files.iter().map(|file| file.rows).sum();
     let ledger = SetLedger { admitted: rows, produced: rows, written: rows, ..Default::default() };
-    let files = FileChanges { added: files, replaces_all: false };
+    let files = FileChanges::adding(files);
     let commit =
         SetCommit { files, quarantine: FileChanges::default(), ledger, expectations: Vec::new(), inputs: None };
     manifest.sets.insert("delays".to_owned(), commit);
@@ -80,8 +82,8 @@ pub(super) fn appending(manifest: &mut Manifest, files: Vec<DataFile>) {
 pub(super) fn replacing(manifest: &mut Manifest, files: Vec<DataFile>) {
     let rows = files.iter().map(|file| file.rows).sum();
     let ledger = SetLedger { admitted: 100, absorbed: 100, produced: rows, written: rows, ..Default::default() };
-    let files = FileChanges { added: files, replaces_all: true };
-    let quarantine = FileChanges { added: Vec::new(), replaces_all: true };
+    let files = FileChanges { added: files, replaces_all: true, ..FileChanges::default() };
+    let quarantine = FileChanges { replaces_all: true, ..FileChanges::default() };
     let commit = SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None };
     manifest.sets.insert("carriers".to_owned(), commit);
 }
@@ -190,6 +192,9 @@ impl Memory {
         if changes.replaces_all {
             files.clear();
         }
+        let before = files.len();
+        files.retain(|file| !changes.removed.contains(file));
+        assert_eq!(files.len() + changes.removed.len(), before, "a file was removed that was not there");
         files.extend(changes.added.iter().cloned());
         files.sort();
     }

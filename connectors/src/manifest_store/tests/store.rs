@@ -32,7 +32,7 @@ async fn a_commit_is_one_line_of_json_that_names_its_forerunner() {
 
     let path = location.path("manifests/00000000000000000002.json");
     let bytes = location.store().get(&path).await.unwrap().bytes().await.unwrap();
-    assert!(bytes.starts_with(br#"{"format_version":1,"pipeline":"flights","epoch":2,"#), "{bytes:?}");
+    assert!(bytes.starts_with(br#"{"format_version":2,"pipeline":"flights","epoch":2,"#), "{bytes:?}");
     assert!(bytes.ends_with(b"}\n"));
     assert_eq!((committed.digest, committed.bytes), (Digest::of(&bytes), bytes.len() as u64));
     let first = location.store().get(&location.path("manifests/00000000000000000001.json")).await.unwrap();
@@ -230,7 +230,7 @@ async fn opening_and_manifests_stay_small_whatever_the_history() {
     }
     assert!(largest_early < 2_500, "{largest_early}");
     assert!(largest_late < 3_500, "{largest_late}");
-    assert!(most_requests <= 8, "{most_requests}");
+    assert!(most_requests <= 10, "{most_requests}");
 
     let before = requests.load(Ordering::Relaxed);
     let history = store.history().await.unwrap();
@@ -341,6 +341,123 @@ async fn a_range_of_manifests_is_streamed_in_order() {
     let beyond: Result<Vec<_>> = store.manifests(Epoch(50)..=Epoch(60)).try_collect().await;
     assert!(matches!(beyond, Err(Error::Damaged { .. })));
     assert!(matches!(store.read(Epoch(52)).await, Err(Error::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn removed_files_are_gone_from_manifests_and_blocks_and_may_not_be_removed_twice() {
+    let store = ManifestStore::with_limits(memory(), "flights", small_limits());
+    let mut writer = open(&store).await.unwrap();
+    let commit = |writer: &EpochWriter, added: Vec<DataFile>, removed: Vec<DataFile>| {
+        let mut manifest = writer.draft(ManifestKind::Compaction, 2);
+        let files = FileChanges { added, removed, replaces_all: false };
+        let (quarantine, ledger) = (FileChanges::default(), SetLedger::default());
+        let commit = SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None };
+        manifest.sets.insert("delays".to_owned(), commit);
+        manifest
+    };
+    let mut old = Vec::new();
+    for at in 0..40 {
+        let mut manifest = reading(&writer, at, Vec::new());
+        let added = vec![file(format!("day=1/{at:03}"), 2)];
+        old.extend(added.clone());
+        appending(&mut manifest, added);
+        writer.commit(manifest, &[]).await.unwrap();
+    }
+    let totals = writer.history().set_totals();
+    // Some of them are in blocks, some in manifests.
+    let merged = file("day=1/100", 80);
+    let manifest = commit(&writer, vec![merged.clone()], old.clone());
+    let committed = writer.commit(manifest, &[]).await.unwrap();
+    assert_eq!(committed.replaced, [ReplacedFiles { owner: FileOwner::Set("delays".to_owned()), files: old.clone() }]);
+
+    let manifest = commit(&writer, vec![file("day=1/101", 2)], vec![old[3].clone()]);
+    let twice = writer.commit(manifest, &[]).await.unwrap_err();
+    assert!(twice.to_string().contains("`day=1/003` of set `delays` is not in force"), "{twice}");
+    let manifest = commit(&writer, vec![file("day=1/101", 79)], vec![merged.clone()]);
+    assert!(matches!(writer.commit(manifest, &[]).await, Err(Error::Unbalanced(_))), "a row is missing");
+
+    for at in 40..50 {
+        for history in [writer.history(), &store.history().await.unwrap()] {
+            let files: Vec<_> = history.live_files("delays").try_collect().await.unwrap();
+            assert_eq!(files, std::slice::from_ref(&merged), "at {at}");
+            assert_eq!(history.set_totals(), totals);
+        }
+        let manifest = reading(&writer, at, Vec::new());
+        writer.commit(manifest, &[]).await.unwrap();
+    }
+    let blocks = &writer.history().base().files["delays"];
+    assert_eq!(blocks.iter().map(|block| block.entries).sum::<u64>(), 1, "{blocks:?}");
+}
+
+#[tokio::test]
+async fn old_manifests_are_archived_and_read_as_before() {
+    let location = memory();
+    let store = ManifestStore::with_limits(location.clone(), "flights", small_limits());
+    let mut writer = open(&store).await.unwrap();
+    let mut all = vec![store.newest().await.unwrap().unwrap()];
+    for at in 0..60 {
+        let manifest = reading(&writer, at, vec![object(&format!("{at:03}"), at)]);
+        writer.commit(manifest, &[]).await.unwrap();
+        all.push(store.newest().await.unwrap().unwrap());
+        assert!(paths(&location, "manifests").await.len() <= 8 + 8 + 4 + 1, "at {at}");
+    }
+    let floor = writer.history().base().floor;
+    assert!(floor.0 >= 32 && floor.0.is_multiple_of(8), "{floor}");
+    let archives: Vec<_> = (1..=floor.0 / 8).map(|at| format!("archive/{:020}.jsonl.zst", 8 * at)).collect();
+    assert_eq!(paths(&location, "archive").await.into_iter().collect::<Vec<_>>(), archives);
+
+    let read: Vec<_> = store.manifests(Epoch(1)..=Epoch(61)).try_collect().await.unwrap();
+    assert!(read == all, "manifests have changed");
+    assert_eq!(store.read(Epoch(3)).await.unwrap(), all[2]);
+    for hint in ["1", "3", "40", "61"] {
+        location.store().put(&location.path("latest"), hint.into()).await.unwrap();
+        assert_eq!(store.newest().await.unwrap().unwrap().epoch, Epoch(61), "hint `{hint}`");
+    }
+    writer.sweep(&[]).await.unwrap();
+    // A manifest that was put late, or not deleted, is swept; until then a hint at it misleads nobody.
+    location.store().put(&location.path("manifests/00000000000000000005.json"), encoded(&all[4])).await.unwrap();
+    location.store().put(&location.path("latest"), "5".into()).await.unwrap();
+    assert_eq!(store.newest().await.unwrap().unwrap().epoch, Epoch(61));
+    assert_eq!(writer.sweep(&[]).await.unwrap().files, 1);
+    assert_eq!(paths(&location, "manifests").await.len() as u64, 61 - floor.0);
+
+    // Files of archived epochs are told from those of strangers.
+    let orphan = FileName { epoch: Epoch(4), claim: writer.claim(), attempt: 0, stream: 0, seq: 0 };
+    let foreign = FileName { claim: Claim(7), ..orphan };
+    let out = Location::in_store(Arc::clone(location.store()), Path::from("out"));
+    for name in [orphan, foreign] {
+        out.store().put(&out.path(&name.to_string()), "rows".into()).await.unwrap();
+    }
+    let place = SweepPlace { location: out.clone(), owner: FileOwner::Set("delays".to_owned()) };
+    assert_eq!(writer.sweep(&[place]).await.unwrap().files, 1);
+    assert_eq!(paths(&out, "").await.len(), 1);
+}
+
+fn encoded(manifest: &Manifest) -> object_store::PutPayload {
+    serde_json::to_vec(manifest).unwrap().into()
+}
+
+#[tokio::test]
+async fn a_writer_that_slept_while_its_epoch_was_archived_is_fenced() {
+    let location = memory();
+    let store = ManifestStore::with_limits(location.clone(), "flights", small_limits());
+    let mut sleeper = open(&store).await.unwrap();
+    let mut writer = open(&store).await.unwrap();
+    for at in 0..40 {
+        let manifest = reading(&writer, at, Vec::new());
+        writer.commit(manifest, &[]).await.unwrap();
+    }
+    assert!(writer.history().base().floor > Epoch(8));
+    let before = paths(&location, "").await;
+    assert!(matches!(sleeper.check_not_fenced().await, Err(Error::Fenced { epoch: Epoch(2), .. })));
+    for _ in 0..2 {
+        let manifest = reading(&sleeper, 1, vec![object("a", 1)]);
+        let error = sleeper.commit(manifest, &[]).await.unwrap_err();
+        assert!(matches!(error, Error::Fenced { epoch: Epoch(2), .. }), "{error}");
+    }
+    assert_eq!(paths(&location, "").await, before, "it left something behind");
+    let manifest = reading(&writer, 41, Vec::new());
+    writer.commit(manifest, &[]).await.unwrap();
 }
 
 #[tokio::test]

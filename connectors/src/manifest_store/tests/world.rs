@@ -82,7 +82,16 @@ impl World {
         let names = paths(&self.quiet("state"), "manifests").await;
         let chain = self.chain.borrow();
         assert!(before.iter().all(|(epoch, manifest)| chain.get(epoch) == Some(manifest)), "a manifest has changed");
-        assert_eq!(names.len(), chain.len(), "a gap in the chain");
+        let newest = chain.values().next_back().and_then(|(manifest, _)| manifest.base.as_ref());
+        let floor = newest.map_or(0, |base| base.floor.0);
+        if floor > 0 {
+            self.count("archived");
+        }
+        assert_eq!(
+            names.len() as u64 + floor,
+            chain.len() as u64,
+            "a gap in the chain, or one that should be archived"
+        );
         chain.values().map(|(manifest, _)| manifest.clone()).collect()
     }
 
@@ -93,10 +102,9 @@ impl World {
         loop {
             let last = self.chain.borrow().last_key_value().map(|(epoch, (_, digest))| (*epoch, digest.clone()));
             let (next, previous) = last.map_or((Epoch::FIRST, None), |(epoch, digest)| (epoch.next(), Some(digest)));
-            let Some(bytes) = put::read(&location, &layout::manifest_path(next)).await.unwrap() else { return };
-            let manifest = store.decode(next, &bytes).unwrap();
+            let Some(ReadManifest { manifest, digest }) = store.find(next).await.unwrap() else { return };
             assert_eq!(manifest.previous, previous, "epoch {next} follows another manifest");
-            self.chain.borrow_mut().insert(next, (manifest, Digest::of(&bytes)));
+            self.chain.borrow_mut().insert(next, (manifest, digest));
         }
     }
 }
@@ -224,12 +232,15 @@ impl Session {
             let files = self.files(writer, "out/carriers", attempt, &mut seq).await?;
             replacing(&mut manifest, files);
         }
+        if self.random.random_bool(0.2) {
+            self.compact(writer, &mut manifest, attempt).await?;
+        }
         if self.random.random_bool(0.3) {
             let added = self.files(writer, "quarantine/source", attempt, &mut seq).await?;
             let ledger = manifest.sources.get_mut("flights").unwrap();
             ledger.undecodable = added.iter().map(|file| file.rows).sum();
             (ledger.quarantined, ledger.records) = (ledger.undecodable, ledger.records + ledger.undecodable);
-            manifest.quarantine.insert("flights".to_owned(), FileChanges { added, replaces_all: false });
+            manifest.quarantine.insert("flights".to_owned(), FileChanges::adding(added));
         }
         Some(manifest)
     }
@@ -249,6 +260,24 @@ impl Session {
             let table = SourceSlice::Table { version, objects, block: None };
             manifest.slice.sources.insert("planes".to_owned(), table);
         }
+    }
+
+    /// Puts one file in the place of some of the append set, in the same epoch as all the rest.
+    async fn compact(&mut self, writer: &EpochWriter, manifest: &mut Manifest, attempt: u32) -> Option<()> {
+        let live: Vec<DataFile> = writer.history().live_files("delays").try_collect().await.ok()?;
+        let removed: Vec<_> = live.into_iter().filter(|_| self.random.random_bool(0.5)).collect();
+        if removed.is_empty() || !manifest.sets.contains_key("delays") {
+            return Some(());
+        }
+        let name = FileName { epoch: writer.next_epoch(), claim: writer.claim(), attempt, stream: 1, seq: 0 };
+        let path = format!("day=9/{name}");
+        let location = World::location(&self.connection, "out");
+        location.store().put(&location.path(&path), "rows".into()).await.ok()?;
+        let set = manifest.sets.get_mut("delays")?;
+        set.files.added.push(file(path, removed.iter().map(|file| file.rows).sum()));
+        set.files.removed = removed;
+        self.world.count("compacted");
+        Some(())
     }
 
     /// Writes a few files; `None` if the store fails.

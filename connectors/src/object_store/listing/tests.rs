@@ -35,11 +35,24 @@ async fn changed_object_stops_or_is_counted_once() {
     let (found, known) = (vec![version("a", 2, 2)], vec![version("a", 1, 1)]);
     let error = listing(found.clone(), known.clone(), OnChange::Fail).await.unwrap_err();
     assert!(matches!(error, Error::Changed { path, .. } if path == "a"));
-    let ignored = listing(found.clone(), known.clone(), OnChange::Ignore).await.unwrap();
-    assert_eq!(ignored.changed(), found);
-    let again = listing(found.clone(), [known, found].concat(), OnChange::Fail).await.unwrap();
-    assert!(again.changed().is_empty());
+    let mut ignored = listing(found.clone(), known.clone(), OnChange::Ignore).await.unwrap();
+    assert_eq!(ignored.next_changed().unwrap(), found);
+    let mut again = listing(found.clone(), [known, found].concat(), OnChange::Fail).await.unwrap();
+    assert!(again.next_changed().unwrap().is_empty());
     assert_eq!(again.remaining_objects(), 0);
+}
+
+#[tokio::test]
+async fn changed_objects_are_taken_some_at_a_time() {
+    let versions = |size| (0..2_500_u64).map(|at| version(&format!("{at:05}"), size, 1)).collect::<Vec<_>>();
+    let mut listing = listing(versions(2), versions(1), OnChange::Ignore).await.unwrap();
+    let mut taken = Vec::new();
+    for expected in [1_000, 1_000, 500, 0] {
+        let next = listing.next_changed().unwrap();
+        assert_eq!(next.len(), expected);
+        taken.extend(next);
+    }
+    assert!(taken == versions(2));
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ struct Changes {
     added: BTreeMap<String, (DataFile, i64)>,
     removed: BTreeMap<String, (DataFile, i64)>,
     epoch: Epoch,
+    data_change: bool,
 }
 
 impl DeltaLog {
@@ -78,14 +79,20 @@ impl DeltaLog {
         }
     }
 
-    /// Publishes what the log lacks of `commits`, which are in the order of their epochs, as one version.
+    /// Publishes what the log lacks of `commits`, which are in the order of their epochs: as one version, or as several
+    /// where compaction comes in between. A reader that follows the table passes over the versions that only move rows.
     pub async fn publish(&mut self, commits: &[DeltaCommit]) -> Result<()> {
         self.refresh().await?;
-        let missing = commits.iter().filter(|commit| self.published.is_none_or(|epoch| commit.epoch > epoch));
-        let changes = Changes::fold(missing);
-        if changes.epoch == Epoch::default() {
-            return Ok(());
+        let published = self.published;
+        let is_missing = |commit: &&DeltaCommit| published.is_none_or(|epoch| commit.epoch > epoch);
+        let missing: Vec<_> = commits.iter().filter(is_missing).collect();
+        for commits in missing.chunk_by(|left, right| left.data_change == right.data_change) {
+            self.publish_version(&Changes::fold(commits)).await?;
         }
+        Ok(())
+    }
+
+    async fn publish_version(&mut self, changes: &Changes) -> Result<()> {
         if self.table.version().is_none() {
             self.create().await?;
         }
@@ -93,11 +100,13 @@ impl DeltaLog {
         if let Some(path) = changes.removed.keys().find(|path| !live.contains(*path)) {
             return Err(self.foreign(&format!("`{path}` was removed by another writer")));
         }
-        let replaces_all = live.iter().all(|path| changes.removed.contains_key(path));
+        let replaces_all = changes.data_change && live.iter().all(|path| changes.removed.contains_key(path));
         let mut actions = self.schema_change(replaces_all)?;
-        actions.extend(changes.removed.values().map(|(file, at)| Action::Remove(remove(file, *at))));
-        actions.extend(self.adds(&changes).await?);
-        self.commit(actions, changes.epoch, replaces_all && !live.is_empty()).await?;
+        let data_change = changes.data_change;
+        actions.extend(changes.removed.values().map(|(file, at)| Action::Remove(remove(file, *at, data_change))));
+        actions.extend(self.adds(changes).await?);
+        let operation = if data_change { self.write(replaces_all && !live.is_empty()) } else { optimize(changes) };
+        self.commit(actions, changes.epoch, operation).await?;
         self.published = Some(changes.epoch);
         Ok(())
     }
@@ -130,13 +139,16 @@ impl DeltaLog {
         self.sync_log().await
     }
 
-    async fn commit(&mut self, actions: Vec<Action>, epoch: Epoch, replaces: bool) -> Result<()> {
-        let operation = DeltaOperation::Write {
+    fn write(&self, replaces: bool) -> DeltaOperation {
+        DeltaOperation::Write {
             mode: if replaces { SaveMode::Overwrite } else { SaveMode::Append },
             partition_by: (!self.target.partition_by.is_empty())
                 .then(|| self.target.partition_by.iter().map(PartitionField::name).collect()),
             predicate: None,
-        };
+        }
+    }
+
+    async fn commit(&mut self, actions: Vec<Action>, epoch: Epoch, operation: DeltaOperation) -> Result<()> {
         let version = i64::try_from(epoch.0)
             .map_err(|_| Error::Internal { message: format!("epoch {epoch} is beyond 63 bits") })?;
         // No second try over a version that we have not seen: it is looked at first, by the next `refresh`.
@@ -154,9 +166,7 @@ impl DeltaLog {
     /// The files of the log are only a copy of what manifests say, but a torn one would have to be removed by hand.
     async fn sync_log(&self) -> Result<()> {
         let Some(DeltaVersion(version)) = self.version() else { return Ok(()) };
-        let file =
-            DataFile { path: format!("_delta_log/{version:020}.json"), rows: 0, bytes: 0, partition: Vec::new() };
-        sync(&self.target.location, &[file.path]).await
+        sync(&self.target.location, &[format!("_delta_log/{version:020}.json")]).await
     }
 
     async fn adds(&self, changes: &Changes) -> Result<Vec<Action>> {
@@ -172,7 +182,7 @@ impl DeltaLog {
                     partition_values: file.partition.iter().cloned().collect(),
                     size,
                     modification_time: at / 1_000,
-                    data_change: true,
+                    data_change: changes.data_change,
                     stats: Some(statistics(&footer)),
                     tags: None,
                     deletion_vector: None,
@@ -236,7 +246,7 @@ impl DeltaLog {
 
 impl Changes {
     /// What a file that came and went in between leaves is nothing.
-    fn fold<'a>(commits: impl Iterator<Item = &'a DeltaCommit>) -> Self {
+    fn fold(commits: &[&DeltaCommit]) -> Self {
         let mut changes = Self::default();
         for commit in commits {
             for file in &commit.removed {
@@ -247,16 +257,23 @@ impl Changes {
             let added = commit.added.iter().map(|file| (file.path.clone(), (file.clone(), commit.committed_at)));
             changes.added.extend(added);
             changes.epoch = commit.epoch;
+            changes.data_change = commit.data_change;
         }
         changes
     }
 }
 
-fn remove(file: &DataFile, at: i64) -> Remove {
+/// What the log calls the work of compaction.
+fn optimize(changes: &Changes) -> DeltaOperation {
+    let largest = changes.added.values().map(|(file, _)| file.bytes).max().unwrap_or(0);
+    DeltaOperation::Optimize { predicate: None, target_size: i64::try_from(largest).unwrap_or(i64::MAX) }
+}
+
+fn remove(file: &DataFile, at: i64, data_change: bool) -> Remove {
     let partition_values: HashMap<_, _> = file.partition.iter().cloned().collect();
     Remove {
         path: file.path.clone(),
-        data_change: true,
+        data_change,
         deletion_timestamp: Some(at / 1_000),
         extended_file_metadata: Some(true),
         partition_values: Some(partition_values),

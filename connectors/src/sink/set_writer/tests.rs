@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, ListArray, StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Float64Array, Int64Array, ListArray, StringArray,
     StringDictionaryBuilder, StringViewArray, StructArray, TimestampMicrosecondArray, TimestampNanosecondArray,
     UInt64Array,
 };
@@ -402,4 +402,116 @@ async fn delta_files_have_microseconds() {
         back.column(0).as_any().downcast_ref::<TimestampMicrosecondArray>().unwrap().values().as_ref(),
         [1_000_000, 2]
     );
+}
+
+fn naming(epoch: u64) -> WriterNaming {
+    WriterNaming { epoch: Epoch(epoch), ..NAMING }
+}
+
+async fn write_epoch(options: &FeatureSetOptions, set: &WrittenSet, epoch: u64, rows: &RecordBatch) -> Vec<DataFile> {
+    let mut writer = SetWriter::new(options, &rows.schema(), naming(epoch), set.clone()).unwrap();
+    writer.write(rows).await.unwrap();
+    writer.finish().await.unwrap()
+}
+
+/// What compaction makes of `files`, in epoch 99.
+async fn merge(
+    options: &FeatureSetOptions,
+    set: &WrittenSet,
+    schema: &Schema,
+    files: Vec<DataFile>,
+) -> Result<Vec<DataFile>> {
+    let mut writer = SetWriter::new(options, schema, naming(99), set.clone())?;
+    match writer.merge(&Merge { files, rewrites: 1 }, &CancellationToken::new()).await {
+        Ok(is_done) => {
+            assert!(is_done);
+            writer.finish().await
+        }
+        Err(error) => {
+            writer.abort().await;
+            Err(error)
+        }
+    }
+}
+
+#[tokio::test]
+async fn merged_files_are_those_that_one_epoch_would_have_written() {
+    let rows = varied(30_000);
+    let set = WrittenSet { entity: vec!["id".to_owned(), "word".to_owned()], ..set() };
+    for format in [SetFormat::Parquet, SetFormat::Delta] {
+        let (location, whole) = (in_memory(), in_memory());
+        let mut options = FeatureSetOptions { format, ..options(&location, "") };
+        options.row_group_rows = NonZeroUsize::new(9_000).unwrap();
+        let mut files = Vec::new();
+        for (epoch, rows) in (1..).zip(cut(&rows, &[1, 700, 9_000, 20_000])) {
+            files.extend(write_epoch(&options, &set, epoch, &rows).await);
+        }
+        let merged = merge(&options, &set, &rows.schema(), files).await.unwrap();
+        let expected = write_epoch(&FeatureSetOptions { location: whole.clone(), ..options }, &set, 99, &rows).await;
+        assert_eq!(merged, [DataFile { rewrites: 1, ..expected[0].clone() }]);
+        let path = location.path(&merged[0].path).to_string();
+        assert!(contents(&location).await[&path] == contents(&whole).await[&path], "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn merged_rows_are_in_the_order_of_event_time_and_then_of_their_epochs() {
+    let location = in_memory();
+    let options = options(&location, "carrier");
+    let sorted_by = Some(SortedBy { column: "at".to_owned(), nulls_first: true });
+    let memory: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(64 << 20));
+    let set = WrittenSet { sorted_by, memory: Some(Arc::clone(&memory)), ..set() };
+    // Times come again within a file and in other files, and some are missing.
+    let time = |file: i64, row: i64| (row >= 5).then_some(row / 10 * 1_000 + file % 3 * 500);
+    let rows = |file: i64| {
+        batch([
+            ("id", Arc::new(Int64Array::from_iter_values((0..50).map(|row| file * 100 + row))) as ArrayRef),
+            ("carrier", Arc::new(StringArray::from_iter_values((0..50).map(|_| "A/A")))),
+            ("at", Arc::new((0..50).map(|row| time(file, row)).collect::<TimestampMicrosecondArray>())),
+        ])
+    };
+    let mut files = Vec::new();
+    for file in 0..7 {
+        files.extend(write_epoch(&options, &set, 1 + u64::try_from(file).unwrap(), &rows(file)).await);
+    }
+    let merged = merge(&options, &set, &rows(0).schema(), files.clone()).await.unwrap();
+    assert_eq!((merged.len(), &merged[0].partition), (1, &files[0].partition));
+    assert!(merged[0].path.starts_with("carrier=A%2FA/0000000099-"), "{}", merged[0].path);
+
+    let found = read(&contents(&location).await[&location.path(&merged[0].path).to_string()]);
+    let ids = found.column(0).as_primitive::<Int64Type>().values().to_vec();
+    let mut expected: Vec<_> =
+        (0..7).flat_map(|file| (0..50).map(move |row| (time(file, row), file * 100 + row))).collect();
+    expected.sort_by_key(|(at, _)| *at);
+    assert_eq!(ids, expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
+    assert_eq!(memory.reserved(), 0);
+}
+
+#[tokio::test]
+async fn a_file_with_other_rows_than_its_manifest_says_is_not_merged() {
+    let location = in_memory();
+    let options = options(&location, "");
+    let mut files = Vec::new();
+    for epoch in 1..4 {
+        files.extend(write_epoch(&options, &set(), epoch, &ints("id", 0..10)).await);
+    }
+    let before = contents(&location).await;
+    let schema = ints("id", []).schema();
+    let changed = |change: fn(&mut DataFile)| {
+        let mut files = files.clone();
+        change(&mut files[1]);
+        files
+    };
+    let other_rows = merge(&options, &set(), &schema, changed(|file| file.rows = 9)).await.unwrap_err();
+    assert!(matches!(&other_rows, Error::Damaged { path, .. } if *path == files[1].path), "{other_rows}");
+    let gone = merge(&options, &set(), &schema, changed(|file| file.path.push('x'))).await.unwrap_err();
+    assert!(matches!(gone, Error::NotFound { .. }), "{gone}");
+    assert!(contents(&location).await == before, "something was left behind");
+
+    let mut writer = SetWriter::new(&options, &schema, naming(99), set()).unwrap();
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    assert!(!writer.merge(&Merge { files, rewrites: 1 }, &stopped).await.unwrap());
+    writer.abort().await;
+    assert!(contents(&location).await == before, "something was left behind");
 }

@@ -38,7 +38,7 @@ AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY 
 /// Limits so small that everything that happens after hundreds of epochs happens after a few.
 pub(super) fn small_limits() -> ManifestLimits {
     let retries = PutRetries { attempts: 3, first_pause: Duration::ZERO };
-    ManifestLimits { epochs_per_base: 4, entries_per_block: 4, objects_inline: 1, retries }
+    ManifestLimits { epochs_per_base: 4, entries_per_block: 4, objects_inline: 1, retries, ..ManifestLimits::default() }
 }
 
 pub(super) fn set_folder(name: &str) -> String {

@@ -51,7 +51,13 @@ async fn write(location: &Location, epoch: u64, rows: &RecordBatch) -> Vec<DataF
 
 fn commit(epoch: u64, added: &[DataFile], removed: &[DataFile]) -> DeltaCommit {
     let committed_at = i64::try_from(epoch).unwrap() * 1_000_000;
-    DeltaCommit { epoch: Epoch(epoch), committed_at, added: added.to_vec(), removed: removed.to_vec() }
+    DeltaCommit {
+        epoch: Epoch(epoch),
+        committed_at,
+        added: added.to_vec(),
+        removed: removed.to_vec(),
+        data_change: true,
+    }
 }
 
 fn in_memory() -> Location {
@@ -124,6 +130,35 @@ async fn replaced_files_are_removed_and_files_between_leave_no_trace() {
     assert_eq!(log.version(), Some(DeltaVersion(2)));
     assert_eq!(live(&location, rows.schema()).await, paths(&third));
     log.check_live(&third).unwrap();
+}
+
+#[tokio::test]
+async fn compaction_is_a_version_of_its_own_that_changes_no_data() {
+    let location = in_memory();
+    let rows = rows(&["AA"]);
+    let mut commits = Vec::new();
+    for epoch in 2..5 {
+        commits.push(commit(epoch, &write(&location, epoch, &rows).await, &[]));
+    }
+    // The first file is published, the others came since, and so did the one that took the place of all three.
+    publish(target(&location, rows.schema()), &commits[..1]).await.unwrap();
+    let merged = write(&location, 5, &rows).await;
+    let removed: Vec<_> = commits.iter().flat_map(|commit| commit.added.clone()).collect();
+    commits.push(DeltaCommit { data_change: false, ..commit(5, &merged, &removed) });
+    commits.push(commit(6, &write(&location, 6, &rows).await, &[]));
+
+    let version = publish(target(&location, rows.schema()), &commits).await.unwrap();
+    assert_eq!(version, Some(DeltaVersion(4)));
+    let expected = paths(&[merged, commits[4].added.clone()].concat());
+    assert_eq!(live(&location, rows.schema()).await, expected);
+    for (version, changes_data) in [(2, true), (3, false), (4, true)] {
+        let path = location.path(&format!("_delta_log/{version:020}.json"));
+        let text = location.store().get(&path).await.unwrap().bytes().await.unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let says = |value: bool| text.contains(&format!("\"dataChange\":{value}"));
+        assert_eq!((says(true), says(false)), (changes_data, !changes_data), "version {version}: {text}");
+        assert_eq!(text.contains("OPTIMIZE"), !changes_data);
+    }
 }
 
 #[tokio::test]
