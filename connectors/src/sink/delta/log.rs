@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema};
 use bessemer_schemas::{DataFile, Epoch, PartitionField, PartitionTransform};
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
 use deltalake::kernel::{Action, Add, MetadataExt, Remove, StructField, StructType, Transaction};
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use deltalake::operations::create::CreateBuilder;
@@ -158,8 +158,21 @@ impl DeltaLog {
         let state: &DeltaTableState = self.table.snapshot().map_err(|error| failed(&self.target, &error))?;
         let builder = CommitBuilder::from(properties).with_actions(actions);
         let commit = builder.build(Some(state), self.table.log_store(), operation);
-        Box::pin(async { commit.await }).await.map_err(|error| failed(&self.target, &error))?;
+        let committed = Box::pin(async { commit.await }).await;
+        let taken = committed.err();
+        if let Some(error) = &taken
+            && !is_taken(error)
+        {
+            return Err(failed(&self.target, error));
+        }
         self.table.update_state().await.map_err(|error| failed(&self.target, &error))?;
+        // A store that repeats a put may find its own success in the way: then the version that is there is ours.
+        if let Some(error) = taken
+            && self.read_published().await? != Some(epoch)
+        {
+            let (location, reason) = (self.target.location.as_text().to_owned(), error.to_string());
+            return Err(Error::Delta { location, reason, transient: true });
+        }
         self.sync_log().await
     }
 
@@ -260,6 +273,18 @@ impl Changes {
             changes.data_change = commit.data_change;
         }
         changes
+    }
+}
+
+/// Whether a commit found its version taken.
+fn is_taken(error: &DeltaTableError) -> bool {
+    let attempts = |source: &TransactionError| {
+        matches!(source, TransactionError::MaxCommitAttempts(_) | TransactionError::VersionAlreadyExists(_))
+    };
+    match error {
+        DeltaTableError::VersionAlreadyExists(_) => true,
+        DeltaTableError::Transaction { source } => attempts(source),
+        _ => false,
     }
 }
 
