@@ -153,6 +153,17 @@ impl Source {
         }
     }
 
+    /// Why its quarantined records cannot be decoded again; nothing where they can.
+    pub fn replay_refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Objects(source) => source.replay_refusal(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => None,
+            #[cfg(feature = "kafka")]
+            Self::Log(_) => Some("it is made elsewhere, and so are its records"),
+        }
+    }
+
     /// What it reads, as text: what a later run compares.
     pub fn location_text(&self) -> String {
         match self {

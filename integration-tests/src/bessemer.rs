@@ -77,10 +77,19 @@ impl Bessemer {
         preparation: &str,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     ) -> Result<Outcome> {
+        Outcome::of(self.start_in_shell(preparation, arguments)?)
+    }
+
+    /// Starts it as a shell does after `preparation`, and keeps what it says, for [`Outcome::of`].
+    pub fn start_in_shell(
+        &self,
+        preparation: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Result<Child> {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")]).arg(&self.program).args(arguments);
         let child = shell.envs(self.environment.iter().cloned()).stdin(Stdio::null());
-        Outcome::of(child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+        Ok(child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
     }
 
     fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {

@@ -45,6 +45,15 @@ impl KafkaCluster {
         (0..partitions).map(end).collect()
     }
 
+    /// Sends a record whose key or value may be missing; it is there when this returns.
+    pub fn send_one(&self, topic: &str, partition: i32, key: Option<&str>, value: Option<&str>) -> Result<()> {
+        let mut record: BaseRecord<'_, str, str> = BaseRecord::to(topic).partition(partition);
+        (record.key, record.payload) = (key, value);
+        self.producer.send(record).map_err(|(error, _)| error)?;
+        self.producer.flush(FLUSH)?;
+        Ok(())
+    }
+
     /// Sends records to a partition, in order; they are there when it returns.
     pub fn send(&self, topic: &str, partition: i32, values: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<()> {
         for value in values {

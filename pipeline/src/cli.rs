@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bessemer_schemas::{ByteSize, parse_duration};
+use bessemer_schemas::{ByteSize, RejectReason, parse_duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use serde::Deserialize;
+use serde::de::value::StrDeserializer;
 
 use crate::log::Endpoint;
 
@@ -121,9 +123,9 @@ pub(crate) enum Command {
     /// Show what became of every record and row, and whether it balances.
     #[command(after_help = "Example:\n  bessemer ledger examples/flights\n  bessemer ledger examples/flights --epochs")]
     Ledger(LedgerArgs),
-    /// List what is in quarantine, or show its records with reason and origin.
+    /// List what is in quarantine, show its records with reason and origin, or `replay` them after a fix.
     #[command(
-        after_help = "Example:\n  bessemer quarantine examples/flights\n  bessemer quarantine examples/flights flights --limit 5\n  bessemer quarantine examples/flights plane_history --json"
+        after_help = "Example:\n  bessemer quarantine examples/flights\n  bessemer quarantine examples/flights flights --limit 5\n  bessemer quarantine examples/flights plane_history --json\n  bessemer quarantine replay examples/flights --source flights"
     )]
     Quarantine(QuarantineArgs),
     /// Show the manifest of an epoch (the newest, if none is named) as JSON.
@@ -181,7 +183,8 @@ pub(crate) struct PreviewArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) pipeline: PipelineArgs,
-    /// Where a feature set that was added to an existing pipeline starts: `now` leaves out what was read before.
+    /// Where a feature set that was added to an existing pipeline starts, and a definition that changed holds: `now` leaves
+    /// out what was read before, and leaves committed rows as they are.
     #[arg(long, value_name = "now", value_parser = ["now"])]
     pub(crate) from: Option<String>,
 }
@@ -253,8 +256,13 @@ pub(crate) struct LedgerArgs {
 
 /// `quarantine`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct QuarantineArgs {
+    /// What to do beside showing it.
+    #[command(subcommand)]
+    pub(crate) action: Option<QuarantineAction>,
     /// A `.sql` file or a folder of them.
+    #[arg(default_value = ".")]
     pub(crate) path: PathBuf,
     /// The source or feature set whose records to show; a summary of all, if none is named.
     pub(crate) name: Option<String>,
@@ -264,6 +272,49 @@ pub(crate) struct QuarantineArgs {
     /// Print one JSON object a record.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What is done with a quarantine.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineAction {
+    /// Decode quarantined records of sources again, after their definition was mended, or with bytes that were: each once.
+    #[command(
+        after_help = "Example:\n  bessemer quarantine replay examples/flights --source flights --reason wrong_type\n  bessemer quarantine examples/flights flights --json --limit 1000 > bad.jsonl   # mend `original` in it, then\n  bessemer quarantine replay examples/flights --source flights --repaired bad.jsonl"
+    )]
+    Replay(ReplayArgs),
+}
+
+/// `quarantine replay`.
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// A `.sql` file or a folder of them.
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Only records of this source; of every one that has some, if none is named.
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Rows of this feature set: refused, with what to do instead.
+    #[arg(long, conflicts_with = "source")]
+    pub(crate) set: Option<String>,
+    /// Only records that are there for this reason, for example `wrong_type`; may be given several times.
+    #[arg(long = "reason", value_name = "REASON", value_parser = reason)]
+    pub(crate) reasons: Vec<RejectReason>,
+    /// Only the records of this file, with the bytes that they have there: JSON lines as `bessemer quarantine … --json`
+    /// prints them, with `original` mended.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) repaired: Option<PathBuf>,
+    /// Where the definition changed since the last epoch: `now` leaves committed rows as they are.
+    #[arg(long, value_name = "now", value_parser = ["now"])]
+    pub(crate) from: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The reason of that code.
+fn reason(text: &str) -> Result<RejectReason, String> {
+    let code = StrDeserializer::<serde::de::value::Error>::new(text);
+    RejectReason::deserialize(code).map_err(|error| error.to_string())
 }
 
 /// `inspect`.

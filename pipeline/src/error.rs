@@ -58,6 +58,31 @@ pub(crate) enum Error {
         changes: String,
     },
 
+    /// The definition changed, and the committed rows stay as the old one made them.
+    #[error(
+        "the definition changed since epoch {epoch}:\n{changes}\n\
+         The committed rows stay as they are: with `--from now` those to come are made under the new definition; \
+         or undo the change"
+    )]
+    Redefined {
+        /// The last epoch.
+        epoch: u64,
+        /// A line for each difference.
+        changes: String,
+    },
+
+    /// A set over everything of a source of which not everything is there as it was read.
+    #[error(
+        "feature set `{set}` is computed over everything read so far, and source `{name}` would not be read again as it \
+         was: some of its records were replayed, or decoded under another definition; start a new pipeline for the set"
+    )]
+    NotWhole {
+        /// The set.
+        set: String,
+        /// The source.
+        name: String,
+    },
+
     /// A set that was added to a pipeline that has already read rows.
     #[error(
         "feature set `{set}` is new, but epochs up to {epoch} have already read its source; \
@@ -68,6 +93,15 @@ pub(crate) enum Error {
         set: String,
         /// The last epoch.
         epoch: u64,
+    },
+
+    /// Quarantined records that no replay can bring back.
+    #[error("quarantined records of source `{name}` cannot be replayed: {reason}")]
+    ReplayRefused {
+        /// The source.
+        name: String,
+        /// Why not, and what to do.
+        reason: String,
     },
 
     /// An expectation with `FAIL` was violated; the epoch was not committed.
@@ -166,7 +200,10 @@ impl Error {
             | Self::Listen { .. }
             | Self::NoPipeline { .. }
             | Self::Incompatible { .. }
+            | Self::Redefined { .. }
+            | Self::NotWhole { .. }
             | Self::NeedsStart { .. }
+            | Self::ReplayRefused { .. }
             | Self::Unknown { .. }
             | Self::NoEpoch { .. } => ErrorKind::Invalid,
             Self::Failed { .. } | Self::ReadBefore { .. } => ErrorKind::Data,

@@ -24,6 +24,15 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<()> {
     finish(io::stdout().lock().write_all(bytes))
 }
 
+/// Original bytes as text, so that a person can read and a script can mend them. What is not UTF-8 shows its bytes, in
+/// hexadecimal digits.
+pub(crate) fn readable_bytes(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => format!("{bytes:02x?}"),
+    }
+}
+
 /// Says something on stderr.
 pub(crate) fn note(text: impl AsRef<str>) {
     // A closed stderr leaves nobody to tell.

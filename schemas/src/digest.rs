@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Epoch;
+
 /// A BLAKE3 digest, 64 hexadecimal digits in text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -49,6 +51,9 @@ pub struct SourceDigest {
     pub columns: Vec<(String, String)>,
     /// Options that change what a record means (format, delimiter, null words, …), as text.
     pub decoding: Digest,
+    /// The first epoch under these columns and this decoding, where earlier ones read records under others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Epoch>,
 }
 
 /// A feature set as it was.
@@ -73,31 +78,43 @@ pub struct DefinitionChange {
     pub of: String,
     /// What changed, from what to what.
     pub what: String,
-    /// Whether the pipeline may simply go on.
-    pub compatible: bool,
+    /// What that means for the rows that are committed.
+    pub consequence: Consequence,
+}
+
+/// What a change of the definition means for committed rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Consequence {
+    /// They follow it, or are not concerned: the pipeline simply goes on.
+    GoesOn,
+    /// They stay as they are, and those to come are different: the user must say so.
+    FromNow,
+    /// They cannot be in one place with those to come.
+    StartsAnew,
 }
 
 impl DefinitionDigest {
     /// What changed from `self` (the last epoch) to `new` (today), compatible or not.
     ///
-    /// A table may change in any way: it is a snapshot. A log must stay what it was; a snapshot set is computed anew
-    /// whatever changed, so it only must stay where it was; an append set must keep its query and its layout. What comes
-    /// back under its old name must be what it was: it inherits what was read and written under that name.
+    /// A table may change in any way: it is a snapshot. A log must stay where it was; other columns or another decoding
+    /// hold for the records to come. A snapshot set is computed anew whatever changed, so it only must stay where it was;
+    /// an append set must keep its columns and its layout, and another query holds for the rows to come. What comes back
+    /// under its old name is treated as if it had been there: it inherits what was read and written under that name.
     pub fn changes(&self, new: &Self) -> Vec<DefinitionChange> {
         let mut changes = Vec::new();
         for (name, old) in &self.sources {
             let of = format!("source `{name}`");
             match new.sources.get(name) {
-                None => changes.push(change(&of, "it was removed", true)),
+                None => changes.push(change(&of, "it was removed", Consequence::GoesOn)),
                 Some(now) => old.changes(now, &of, &mut changes),
             }
         }
         for (name, now) in new.sources.iter().filter(|(name, _)| !self.sources.contains_key(*name)) {
             let of = format!("source `{name}`");
             match self.removed_sources.get(name) {
-                None => changes.push(change(&of, "it is new", true)),
+                None => changes.push(change(&of, "it is new", Consequence::GoesOn)),
                 Some(old) => {
-                    changes.push(change(&of, "it was removed and is back", true));
+                    changes.push(change(&of, "it was removed and is back", Consequence::GoesOn));
                     old.changes(now, &of, &mut changes);
                 }
             }
@@ -105,16 +122,16 @@ impl DefinitionDigest {
         for (name, old) in &self.sets {
             let of = format!("feature set `{name}`");
             match new.sets.get(name) {
-                None => changes.push(change(&of, "it was removed; its files stay", true)),
+                None => changes.push(change(&of, "it was removed; its files stay", Consequence::GoesOn)),
                 Some(now) => old.changes(now, &of, &mut changes),
             }
         }
         for (name, now) in new.sets.iter().filter(|(name, _)| !self.sets.contains_key(*name)) {
             let of = format!("feature set `{name}`");
             match self.removed_sets.get(name) {
-                None => changes.push(change(&of, "it is new", true)),
+                None => changes.push(change(&of, "it is new", Consequence::GoesOn)),
                 Some(old) => {
-                    changes.push(change(&of, "it was removed and is back", true));
+                    changes.push(change(&of, "it was removed and is back", Consequence::GoesOn));
                     old.changes(now, &of, &mut changes);
                 }
             }
@@ -122,9 +139,15 @@ impl DefinitionDigest {
         changes
     }
 
-    /// The same definition as it is recorded after `before`: with what was removed since, or earlier.
+    /// The same definition as it is recorded by `epoch` after `before`: with what was removed since, or earlier, and
+    /// since when each log is decoded in this way.
     #[must_use]
-    pub fn after(mut self, before: &Self) -> Self {
+    pub fn after(mut self, before: &Self, epoch: Epoch) -> Self {
+        for (name, source) in &mut self.sources {
+            if let Some(old) = before.sources.get(name).or_else(|| before.removed_sources.get(name)) {
+                source.since = if source.decodes_as(old) { old.since } else { Some(epoch) };
+            }
+        }
         self.removed_sources = gone(&self.sources, &before.sources, &before.removed_sources);
         self.removed_sets = gone(&self.sets, &before.sets, &before.removed_sets);
         self
@@ -132,41 +155,62 @@ impl DefinitionDigest {
 }
 
 impl SourceDigest {
+    /// Whether a record means the same by both.
+    fn decodes_as(&self, other: &Self) -> bool {
+        self.columns == other.columns && self.decoding == other.decoding
+    }
+
     fn changes(&self, new: &Self, of: &str, changes: &mut Vec<DefinitionChange>) {
         let is_table = self.kind == "table" && new.kind == "table";
-        let mut differ = |what: &str, old: &str, now: &str| {
+        let unless_table = |consequence| if is_table { Consequence::GoesOn } else { consequence };
+        let mut differ = |what: &str, old: &str, now: &str, consequence| {
             if old != now {
-                changes.push(change(of, &format!("{what} was `{old}` and is `{now}`"), is_table));
+                changes.push(change(of, &format!("{what} was `{old}` and is `{now}`"), unless_table(consequence)));
             }
         };
-        differ("its kind", &self.kind, &new.kind);
-        differ("its location", &self.location, &new.location);
-        differ("its columns", &columns_text(&self.columns), &columns_text(&new.columns));
+        differ("its kind", &self.kind, &new.kind, Consequence::StartsAnew);
+        differ("its location", &self.location, &new.location, Consequence::StartsAnew);
+        differ("its columns", &columns_text(&self.columns), &columns_text(&new.columns), Consequence::FromNow);
         if self.decoding != new.decoding {
-            changes.push(change(of, "an option that changes how records are decoded is different", is_table));
+            let what = "an option that changes how records are decoded is different";
+            changes.push(change(of, what, unless_table(Consequence::FromNow)));
         }
     }
 }
 
 impl SetDigest {
     fn changes(&self, new: &Self, of: &str, changes: &mut Vec<DefinitionChange>) {
-        let recomputed = self.kind == "snapshot" && new.kind == "snapshot";
+        let is_recomputed = self.kind == "snapshot" && new.kind == "snapshot";
+        let unless_recomputed = |consequence| if is_recomputed { Consequence::GoesOn } else { consequence };
         if self.kind != new.kind {
-            changes.push(change(of, &format!("it was of kind `{}` and is `{}`", self.kind, new.kind), false));
+            let what = format!("it was of kind `{}` and is `{}`", self.kind, new.kind);
+            changes.push(change(of, &what, Consequence::StartsAnew));
         }
         if self.layout != new.layout {
             let what = format!("its layout was `{}` and is `{}`", self.layout, new.layout);
-            changes.push(change(of, &what, false));
+            changes.push(change(of, &what, Consequence::StartsAnew));
         }
         if self.columns != new.columns {
             let (old, now) = (columns_text(&self.columns), columns_text(&new.columns));
-            changes.push(change(of, &format!("its columns were `{old}` and are `{now}`"), recomputed));
+            let what = format!("its columns were `{old}` and are `{now}`");
+            changes.push(change(of, &what, unless_recomputed(self.columns_change(new))));
         } else if self.plan != new.plan {
-            changes.push(change(of, "its query is different", recomputed));
+            changes.push(change(of, "its query is different", unless_recomputed(Consequence::FromNow)));
         }
         if self.expectations != new.expectations {
-            changes.push(change(of, "its expectations are different; they hold from now on", true));
+            let what = "its expectations are different; they hold from now on";
+            changes.push(change(of, what, Consequence::GoesOn));
         }
+    }
+
+    /// Files with and without nulls in a column are one set to everybody, but not to a Delta table, which has one schema.
+    fn columns_change(&self, new: &Self) -> Consequence {
+        let types = |set: &Self| -> Vec<(String, String)> {
+            let bare = |text: &String| text.trim_end_matches(" NOT NULL").to_owned();
+            set.columns.iter().map(|(name, text)| (name.clone(), bare(text))).collect()
+        };
+        let is_delta = new.layout.ends_with("format delta");
+        if types(self) == types(new) && !is_delta { Consequence::FromNow } else { Consequence::StartsAnew }
     }
 }
 
@@ -184,8 +228,8 @@ fn columns_text(columns: &[(String, String)]) -> String {
     columns.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect::<Vec<_>>().join(", ")
 }
 
-fn change(of: &str, what: &str, compatible: bool) -> DefinitionChange {
-    DefinitionChange { of: of.to_owned(), what: what.to_owned(), compatible }
+fn change(of: &str, what: &str, consequence: Consequence) -> DefinitionChange {
+    DefinitionChange { of: of.to_owned(), what: what.to_owned(), consequence }
 }
 
 #[cfg(test)]
@@ -208,21 +252,68 @@ mod tests {
     }
 
     fn refused(before: &DefinitionDigest, now: &DefinitionDigest) -> bool {
-        before.changes(now).iter().any(|change| !change.compatible)
+        before.changes(now).iter().any(|change| change.consequence == Consequence::StartsAnew)
     }
 
     #[test]
     fn a_set_that_comes_back_must_be_where_it_was() {
         let first = with_set(Some(set("a", "features/delays")));
-        let removed = with_set(None).after(&first);
+        let removed = with_set(None).after(&first, Epoch(2));
         // However long ago.
-        let later = with_set(None).after(&removed);
+        let later = with_set(None).after(&removed, Epoch(3));
         for before in [&removed, &later] {
             assert!(refused(before, &with_set(Some(set("a", "features/other")))));
             assert!(!refused(before, &with_set(Some(set("b", "features/delays")))));
         }
-        let back = first.clone().after(&later);
+        let back = first.clone().after(&later, Epoch(4));
         assert_eq!(back, first, "what is back is no longer gone");
+    }
+
+    fn with_source(columns: &str, decoding: &str) -> DefinitionDigest {
+        let source = SourceDigest {
+            kind: "log".to_owned(),
+            location: "kafka flights".to_owned(),
+            columns: vec![("delay".to_owned(), columns.to_owned())],
+            decoding: Digest::of(decoding.as_bytes()),
+            since: None,
+        };
+        DefinitionDigest { sources: [("flights".to_owned(), source)].into(), ..DefinitionDigest::default() }
+    }
+
+    #[test]
+    fn a_log_that_is_decoded_in_another_way_is_so_from_now_and_for_ever() {
+        let first = with_source("Int32", "a");
+        for now in [with_source("Int64", "a"), with_source("Int32", "b")] {
+            let changes = first.changes(&now);
+            assert!(changes.iter().all(|change| change.consequence == Consequence::FromNow) && changes.len() == 1);
+            let redefined = now.clone().after(&first, Epoch(7));
+            assert_eq!(redefined.sources["flights"].since, Some(Epoch(7)));
+            assert!(redefined.changes(&now).is_empty());
+            // Also when it was gone meanwhile.
+            let gone = DefinitionDigest::default().after(&redefined, Epoch(8));
+            assert_eq!(now.after(&gone, Epoch(9)).sources["flights"].since, Some(Epoch(7)));
+        }
+        assert_eq!(first.clone().after(&first, Epoch(7)), first);
+    }
+
+    #[test]
+    fn rows_to_come_may_have_nulls_where_those_that_are_there_have_none() {
+        let with = |columns: &str, plan: &str, format: &str| SetDigest {
+            kind: "append".to_owned(),
+            columns: vec![("delay".to_owned(), columns.to_owned())],
+            ..set(plan, &format!("features/delays partition_by () format {format}"))
+        };
+        let check = |before: SetDigest, now: SetDigest, expected| {
+            let changes = with_set(Some(before)).changes(&with_set(Some(now)));
+            assert_eq!(changes.iter().map(|change| change.consequence).max(), expected, "{changes:?}");
+        };
+        let usual = || with("Int64 NOT NULL", "a", "parquet");
+        check(usual(), usual(), None);
+        check(usual(), with("Int64", "a", "parquet"), Some(Consequence::FromNow));
+        check(usual(), with("Int64 NOT NULL", "b", "parquet"), Some(Consequence::FromNow));
+        check(usual(), with("Float64 NOT NULL", "a", "parquet"), Some(Consequence::StartsAnew));
+        let delta = || with("Int64 NOT NULL", "a", "delta");
+        check(delta(), with("Int64", "a", "delta"), Some(Consequence::StartsAnew));
     }
 
     #[test]

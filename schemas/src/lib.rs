@@ -38,7 +38,7 @@ pub use definition::{
     WatermarkDefinition,
 };
 pub use diagnostic::{Diagnostic, Severity, nearest};
-pub use digest::{DefinitionChange, DefinitionDigest, Digest, SetDigest, SourceDigest};
+pub use digest::{Consequence, DefinitionChange, DefinitionDigest, Digest, SetDigest, SourceDigest};
 pub use epoch::{Claim, Epoch};
 pub use error_kind::ErrorKind;
 pub use file_name::FileName;
@@ -52,5 +52,5 @@ pub use option::{OptionEntry, OptionMap, OptionValue};
 pub use quantity::{ByteSize, Secret, parse_duration};
 pub use reject::RejectReason;
 pub use run_record::{Control, DaemonRecord, RunOutcome, RunRecord, RunTrigger, Wish};
-pub use slice::{ObjectVersion, OffsetRange, Slice, SliceLimits, SourceSlice};
+pub use slice::{ObjectVersion, OffsetRange, QuarantinedRecords, Slice, SliceLimits, SourceSlice};
 pub use span::{FileId, Position, SourceFile, SourceFiles, Span};

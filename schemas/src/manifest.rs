@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BadRecords, Claim, DefinitionDigest, Digest, Epoch, Imbalance, OffsetRange, SetLedger, Slice, SourceLedger,
+    SourceSlice,
 };
 
 /// Version of the wire format that this build writes; it reads this one and all before it.
@@ -108,7 +109,7 @@ pub struct FileChanges {
     /// New files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<DataFile>,
-    /// Files whose rows are among those of the new ones: compaction put these in their place.
+    /// Files whose rows are among those of the new ones, but for records that were replayed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<DataFile>,
     /// Whether every file from before goes: a snapshot set is replaced in one commit.
@@ -239,20 +240,23 @@ impl Manifest {
     /// Checks both balances of the ledger, and that what the files gain is what was written and quarantined: where files
     /// take the place of others, all rows are there again.
     pub fn balance(&self) -> Result<(), Imbalance> {
-        const QUARANTINED: &str = "quarantined + rows of removed files = rows of added quarantine files";
+        const QUARANTINED: &str = "quarantined + rows of removed files = rows of added quarantine files + replayed";
         let nothing = (SourceLedger::default(), FileChanges::default());
         for name in self.sources.keys().chain(self.quarantine.keys()) {
             let ledger = self.sources.get(name).unwrap_or(&nothing.0);
             let files = self.quarantine.get(name).unwrap_or(&nothing.1);
             ledger.balance(name)?;
-            files.balance(&format!("source `{name}`"), QUARANTINED, ledger.quarantined)?;
+            let of = format!("source `{name}`");
+            files.balance(&of, QUARANTINED, ledger.quarantined, ledger.replayed)?;
+            let taken = self.slice.sources.get(name).map_or(0, SourceSlice::replayed);
+            equal(&of, "records taken out of quarantine = replayed", taken, ledger.replayed)?;
         }
         for (name, set) in &self.sets {
             set.ledger.balance(name)?;
             let of = format!("feature set `{name}`");
             let written = "written + rows of removed files = rows of added files";
-            set.files.balance(&of, written, set.ledger.written)?;
-            set.quarantine.balance(&of, QUARANTINED, set.ledger.quarantined)?;
+            set.files.balance(&of, written, set.ledger.written, 0)?;
+            set.quarantine.balance(&of, QUARANTINED, set.ledger.quarantined, 0)?;
         }
         Ok(())
     }
@@ -279,10 +283,13 @@ impl FileChanges {
         self.added.is_empty() && self.removed.is_empty() && !self.replaces_all
     }
 
-    fn balance(&self, of: &str, equation: &'static str, gained: u64) -> Result<(), Imbalance> {
-        let (left, right) = (gained + self.removed_rows(), self.added_rows());
-        if left == right { Ok(()) } else { Err(Imbalance { of: of.to_owned(), equation, left, right }) }
+    fn balance(&self, of: &str, equation: &'static str, gained: u64, replayed: u64) -> Result<(), Imbalance> {
+        equal(of, equation, gained + self.removed_rows(), self.added_rows() + replayed)
     }
+}
+
+fn equal(of: &str, equation: &'static str, left: u64, right: u64) -> Result<(), Imbalance> {
+    if left == right { Ok(()) } else { Err(Imbalance { of: of.to_owned(), equation, left, right }) }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::BlockRef;
+use crate::{BlockRef, Digest};
 
 /// One version of one object: what a read is pinned to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -93,6 +93,14 @@ pub enum SourceSlice {
         /// from its discovery.
         ranges: Vec<OffsetRange>,
     },
+    /// Records of the source's quarantine, decoded again: a replay.
+    Quarantine {
+        /// By the file that held them, which the same manifest takes out of force.
+        files: Vec<QuarantinedRecords>,
+        /// Digest of the file that gave them other bytes, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repaired: Option<Digest>,
+    },
     /// The whole content of a table.
     Table {
         /// Digest over the objects: it changes when any of them does.
@@ -111,8 +119,32 @@ impl SourceSlice {
     pub fn ignored(&self) -> u64 {
         match self {
             Self::Objects { ignored, .. } => ignored.len() as u64,
-            Self::Kafka { .. } | Self::Table { .. } => 0,
+            Self::Kafka { .. } | Self::Quarantine { .. } | Self::Table { .. } => 0,
         }
+    }
+
+    /// Number of records that were taken out of quarantine.
+    pub fn replayed(&self) -> u64 {
+        match self {
+            Self::Quarantine { files, .. } => files.iter().map(QuarantinedRecords::records).sum(),
+            Self::Objects { .. } | Self::Kafka { .. } | Self::Table { .. } => 0,
+        }
+    }
+}
+
+/// Records of one quarantine file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinedRecords {
+    /// Path of the file, relative to the quarantine's own.
+    pub path: String,
+    /// Runs of its rows, each the first one and the one after the last.
+    pub rows: Vec<(u64, u64)>,
+}
+
+impl QuarantinedRecords {
+    /// How many records.
+    pub fn records(&self) -> u64 {
+        self.rows.iter().map(|(start, end)| end.saturating_sub(*start)).sum()
     }
 }
 

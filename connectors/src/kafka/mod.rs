@@ -26,6 +26,8 @@ mod provider;
 mod queue;
 mod read;
 mod reject;
+mod replay;
+mod rows;
 mod scan;
 mod source;
 mod topic_id;

@@ -11,9 +11,10 @@ use datafusion_common::{DataFusionError, Result as EngineResult};
 use datafusion_expr::{Expr, TableType};
 use datafusion_physical_plan::ExecutionPlan;
 
+use super::replay::KafkaReplay;
 use super::scan::{KafkaScanExec, ReadPlan, ScanContext};
 use super::source::KafkaSource;
-use crate::scan::{EpochScans, ScanOffsets};
+use crate::scan::{EpochScans, ScanOffsets, replay_plan};
 
 /// A source as a table. What it holds is what the session's [`EpochScans`] say.
 #[derive(Debug)]
@@ -56,10 +57,17 @@ impl TableProvider for KafkaTable {
         };
         let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let output_schema = Arc::new(self.schema.project(&wanted)?);
+        let plan = ReadPlan::new(&self.source, output_schema, &wanted);
+        if let Some((parts, number)) = scans.replayed(self.source.name()) {
+            let (name, reporter) = (Arc::clone(self.source.shared_name()), scans.reporter(self.source.name()));
+            let schema = Arc::clone(&plan.output_schema);
+            let reader = KafkaReplay { source: Arc::clone(&self.source), plan, number };
+            return replay_plan(schema, name, parts, reporter, Arc::new(reader));
+        }
         let (ranges, number) = scans.offsets(self.source.name());
         let partitions = partitioned(&ranges, state.config().target_partitions());
         let context = ScanContext {
-            plan: ReadPlan::new(&self.source, output_schema, &wanted),
+            plan,
             source: Arc::clone(&self.source),
             ranges,
             bad_before: scans.bad_records(self.source.name()),

@@ -4,9 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
-use arrow::compute::filter_record_batch;
-use bessemer_schemas::{OffsetRange, RejectReason, SourceLedger, pack_origin};
+use arrow::array::{ArrayRef, RecordBatch};
+use bessemer_schemas::{OffsetRange, RejectReason, SourceLedger};
 use datafusion_physical_plan::metrics::Count;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -19,9 +18,10 @@ use super::options::OnDataLoss;
 use super::parts::{Parts, Rejects, TakenParts};
 use super::payload::PayloadDecoder;
 use super::queue::{Polled, Record};
-use super::scan::{OutputColumn, ScanContext};
+use super::rows::{Rows, row_number};
+use super::scan::ScanContext;
 use crate::formats::text::{DecodeLimits, RecordFault};
-use crate::scan::{Latest, Refusal, ScanReport};
+use crate::scan::{Refusal, ScanReport};
 use crate::{Error, Result};
 
 /// How long one poll waits before it looks whether anybody still wants its rows.
@@ -297,7 +297,7 @@ impl<'a> RangeSink<'a> {
         match value {
             // A delete, where the topic is a changelog; here it is no row.
             None => self.ledger.tombstones += 1,
-            Some(value) => match self.decoder.push(self.number(offset), value)? {
+            Some(value) => match self.decoder.push(row_number(&self.range, offset), value)? {
                 Ok(()) => {
                     self.parts.push(record);
                     if let Some(columns) = self.decoder.take(false)? {
@@ -328,11 +328,6 @@ impl<'a> RangeSink<'a> {
             self.emit(&columns)?;
         }
         Ok(())
-    }
-
-    /// A row's number in its range.
-    fn number(&self, offset: i64) -> u64 {
-        u64::try_from(offset - self.range.start).unwrap_or_default()
     }
 
     fn reports_rejects(&self) -> bool {
@@ -371,59 +366,20 @@ impl<'a> RangeSink<'a> {
     /// Judges decoded rows and gives on those that pass.
     fn emit(&mut self, decoded: &[ArrayRef]) -> Result<()> {
         let parts = self.parts.take();
-        let rows = parts.offsets.len();
-        let plan = &self.read.context.plan;
-        let judged = self.batch(&plan.judged, &plan.judged_schema, decoded, &parts)?;
-        let ahead = i64::try_from(self.read.context.source.options().max_ahead.as_micros()).unwrap_or(i64::MAX);
-        let latest: Vec<i64> = match &plan.admission.event_time {
-            None => Vec::new(),
-            // A record without a timestamp says nothing about what is ahead of it.
-            Some(_) => parts.timestamps.iter().map(|at| at.map_or(i64::MAX, |at| at.saturating_add(ahead))).collect(),
-        };
-        let verdict = plan.admission.judge(&judged, Latest::OfEach(&latest))?;
-        self.ledger.decoded += rows as u64;
-        self.ledger.bad_event_time += verdict.refused.len() as u64;
-        self.ledger.admitted += (rows - verdict.refused.len()) as u64;
-        self.ledger.event_time_max = self.ledger.event_time_max.max(verdict.newest);
+        let context = &self.read.context;
+        let number = (context.number, self.at as u64);
+        let rows = Rows { source: &context.source, plan: &context.plan, range: &self.range, number };
+        let judged = rows.judge(decoded, &parts, &mut self.ledger)?;
         if let Some(breaker) = &mut self.breaker {
-            breaker.rows(&parts.offsets, &verdict.refused)?;
+            breaker.rows(&parts.offsets, &judged.refused)?;
         }
-        if !verdict.refused.is_empty() && self.reports_rejects() {
-            self.report_refused(&verdict.refused, &parts)?;
+        if !judged.refused.is_empty() && self.reports_rejects() {
+            self.report_refused(&judged.refused, &parts)?;
         }
-        let output = self.batch(&plan.output, &plan.output_schema, decoded, &parts)?;
-        let output = match &verdict.keep {
-            None => output,
-            Some(keep) => filter_record_batch(&output, keep)?,
-        };
-        if output.num_rows() > 0 {
-            self.is_unwanted = self.read.batches.blocking_send(output).is_err();
+        if judged.output.num_rows() > 0 {
+            self.is_unwanted = self.read.batches.blocking_send(judged.output).is_err();
         }
         Ok(())
-    }
-
-    /// Columns of decoded rows.
-    fn batch(
-        &self,
-        columns: &[OutputColumn],
-        schema: &arrow_schema::SchemaRef,
-        decoded: &[ArrayRef],
-        parts: &TakenParts,
-    ) -> Result<RecordBatch> {
-        let rows = parts.offsets.len();
-        let missing = || self.read.context.source.internal("a column was not collected");
-        let columns = columns.iter().map(|column| match column {
-            OutputColumn::Decoded(column) => decoded.get(*column).cloned().ok_or_else(missing),
-            OutputColumn::Include(kind) => parts.column(*kind, &self.range).ok_or_else(missing),
-            OutputColumn::Origin => {
-                let (number, object) = (self.read.context.number, self.at as u64);
-                let pack = |offset: &i64| pack_origin(number, object, self.number(*offset));
-                Ok(Arc::new(UInt64Array::from_iter_values(parts.offsets.iter().map(pack))) as ArrayRef)
-            }
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
     }
 
     /// Rows whose event time is bad, as their records came.

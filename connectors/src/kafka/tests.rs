@@ -25,6 +25,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use tokio::sync::mpsc;
 
 mod breaker;
+mod replay;
 
 use super::*;
 use crate::scan::{EpochScans, ScanInput, ScanOffsets, ScanReport};
@@ -186,9 +187,18 @@ async fn scan_after(
     partitions: usize,
     before: Vec<BadRecords>,
 ) -> Result<Scanned> {
-    let (sender, mut reports) = mpsc::channel(4);
     let input = ranges.iter().map(|range| ScanOffsets { range: range.clone(), is_new: true }).collect();
-    let scans = EpochScans::new(sender).with_source("flights", 3, ScanInput::Offsets(input));
+    scan_input(source, ScanInput::Offsets(input), partitions, before).await
+}
+
+async fn scan_input(
+    source: &Arc<KafkaSource>,
+    input: ScanInput,
+    partitions: usize,
+    before: Vec<BadRecords>,
+) -> Result<Scanned> {
+    let (sender, mut reports) = mpsc::channel(4);
+    let scans = EpochScans::new(sender).with_source("flights", 3, input);
     let scans = scans.with_bad_records("flights", before);
     let config =
         SessionConfig::new().with_target_partitions(partitions).with_batch_size(100).with_extension(Arc::new(scans));

@@ -24,6 +24,7 @@ mod pinned;
 mod provider;
 mod read_plan;
 mod reject_rows;
+mod replay;
 mod scan;
 mod scan_piece;
 mod source;

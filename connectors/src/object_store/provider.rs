@@ -16,10 +16,11 @@ use datafusion_pruning::PruningPredicateBuilder;
 use super::options::{FileFormat, OnError};
 use super::piece::partitioned;
 use super::read_plan::ReadPlan;
+use super::replay::ObjectReplay;
 use super::scan::ObjectScanExec;
 use super::scan_piece::ScanContext;
 use super::source::ObjectSource;
-use crate::scan::EpochScans;
+use crate::scan::{EpochScans, replay_plan};
 
 /// A source as a table. What it holds is what the session's [`EpochScans`] say.
 #[derive(Debug)]
@@ -75,6 +76,12 @@ impl TableProvider for ObjectTable {
         let checks_rows = !matches!(options.format, FileFormat::Text(_));
         let plan = ReadPlan::new(&self.source, &output_schema, &wanted, checks_rows)
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
+
+        if let Some((parts, number)) = scans.replayed(self.source.name()) {
+            let (name, reporter) = (Arc::clone(self.source.shared_name()), scans.reporter(self.source.name()));
+            let reader = ObjectReplay { source: Arc::clone(&self.source), plan, number };
+            return replay_plan(output_schema, name, parts, reporter, Arc::new(reader));
+        }
 
         let predicate = self.predicate(state, filters)?;
         // A filter that says nothing about single columns prunes nothing.

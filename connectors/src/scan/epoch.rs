@@ -9,6 +9,8 @@ use arrow::array::RecordBatch;
 use bessemer_schemas::{BadRecords, ObjectVersion, OffsetRange, SourceLedger};
 use tokio::sync::mpsc;
 
+use super::replay::ReplayPart;
+
 /// One object of an epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScanObject {
@@ -29,20 +31,23 @@ pub struct ScanOffsets {
 }
 
 /// What an epoch reads of one source, in the order of row identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ScanInput {
     /// Objects of a store.
     Objects(Arc<[ScanObject]>),
     /// Offsets of Kafka partitions.
     Offsets(Arc<[ScanOffsets]>),
+    /// Records of its quarantine.
+    Replayed(Arc<[ReplayPart]>),
 }
 
 impl ScanInput {
-    /// How many objects or ranges of offsets.
+    /// How many objects, ranges of offsets, or parts of a quarantine.
     pub fn len(&self) -> usize {
         match self {
             Self::Objects(objects) => objects.len(),
             Self::Offsets(ranges) => ranges.len(),
+            Self::Replayed(parts) => parts.len(),
         }
     }
 
@@ -56,14 +61,17 @@ impl ScanInput {
         match self {
             Self::Objects(objects) => objects.get(part).is_some_and(|object| object.is_new),
             Self::Offsets(ranges) => ranges.get(part).is_some_and(|offsets| offsets.is_new),
+            Self::Replayed(parts) => part < parts.len(),
         }
     }
 
-    /// What of a part has to be covered until it was read to its end: bytes of an object, offsets of a range.
+    /// What of a part has to be covered until it was read to its end: bytes of an object, offsets of a range,
+    /// records of a quarantine.
     pub fn extent(&self, part: usize) -> u64 {
         match self {
             Self::Objects(objects) => objects.get(part).map_or(0, |object| object.version.size),
             Self::Offsets(ranges) => ranges.get(part).map_or(0, |offsets| offsets.range.offsets()),
+            Self::Replayed(parts) => parts.get(part).map_or(0, |part| part.records.num_rows() as u64),
         }
     }
 
@@ -74,6 +82,7 @@ impl ScanInput {
             Self::Offsets(ranges) => {
                 ranges.get(part).map(|offsets| format!("{}/{}", offsets.range.topic, offsets.range.partition))
             }
+            Self::Replayed(parts) => parts.get(part).map(ReplayPart::path),
         }
     }
 
@@ -84,6 +93,7 @@ impl ScanInput {
             Self::Offsets(ranges) => {
                 ranges.get(part).map_or(0, |offsets| u64::try_from(offsets.range.start).unwrap_or(0))
             }
+            Self::Replayed(parts) => parts.get(part).map_or(0, ReplayPart::first_row),
         }
     }
 }
@@ -214,6 +224,14 @@ impl EpochScans {
         match self.sources.get(source) {
             Some(SourceScans { input: ScanInput::Offsets(ranges), number, .. }) => (Arc::clone(ranges), *number),
             _ => (Arc::from([]), 0),
+        }
+    }
+
+    /// Records of a source's quarantine, and the source's number, where the epoch is a replay.
+    pub(crate) fn replayed(&self, source: &str) -> Option<(Arc<[ReplayPart]>, u64)> {
+        match self.sources.get(source) {
+            Some(SourceScans { input: ScanInput::Replayed(parts), number, .. }) => Some((Arc::clone(parts), *number)),
+            _ => None,
         }
     }
 

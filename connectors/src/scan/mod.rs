@@ -3,7 +3,10 @@
 mod admit;
 mod emit;
 mod epoch;
+mod replay;
 
 pub(crate) use admit::{Admission, Latest, Refusal};
 pub(crate) use emit::{Emitter, stream_of};
 pub use epoch::{EpochScans, Reporter, ScanInput, ScanObject, ScanOffsets, ScanReport};
+pub(crate) use replay::{Refused, ReplayReader, Replayed, column, record_numbers, replay_plan};
+pub use replay::{ReplayOrigin, ReplayPart};

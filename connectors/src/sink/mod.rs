@@ -27,8 +27,8 @@ pub use file_sequence::WriterNaming;
 pub use options::{BloomFilter, FeatureSetOptions, SetFormat, check_distinct_paths};
 pub(crate) use partition::escape;
 pub use quarantine::{
-    Origins, PartOrigin, QuarantineOwner, QuarantineWriter, message_schema, quarantine_location, read_rows,
-    record_schema, reject_schema, violation_schema,
+    Origins, PartOrigin, QuarantineOwner, QuarantineWriter, as_quarantined, message_schema, quarantine_location,
+    read_rows, record_schema, reject_schema, violation_schema,
 };
 pub use set_writer::{SetWriter, WrittenSet};
 pub use shape::SortedBy;

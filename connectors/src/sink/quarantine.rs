@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, AsArray, Int32Array, Int64Array, StringArray, StringBuilder, TimestampMicrosecondArray, UInt64Array,
-    UInt64Builder,
+    UInt64Builder, new_null_array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, UInt64Type};
@@ -213,6 +213,12 @@ impl QuarantineWriter {
         self.write(RecordBatch::try_new(Arc::clone(schema), columns)?).await
     }
 
+    /// Writes quarantined records as they are in other files, by [`as_quarantined`].
+    pub async fn write_again(&mut self, records: &RecordBatch) -> Result<()> {
+        let columns = records.columns().to_vec();
+        self.write(RecordBatch::try_new(Arc::clone(self.projection.schema()), columns)?).await
+    }
+
     /// Writes rows of a set; `violations` has, for each row, the names of the expectations that it broke.
     pub async fn write_rows(
         &mut self,
@@ -277,6 +283,18 @@ impl QuarantineWriter {
             .map_err(|_| Error::Internal { message: format!("epoch {} is beyond 63 bits", self.epoch) })?;
         Ok(Arc::new(Int64Array::from_value(epoch, rows)))
     }
+}
+
+/// Records of a source's quarantine with the columns that such files have today, of topics or of objects: what a file of
+/// an older build lacks is null.
+pub fn as_quarantined(records: &RecordBatch, is_of_topics: bool) -> Result<RecordBatch> {
+    let schema = Arc::new(if is_of_topics { message_schema() } else { record_schema() });
+    let columns = schema.fields().iter().map(|field| match records.column_by_name(field.name()) {
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), records.num_rows())),
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    Ok(RecordBatch::try_new(schema, columns)?)
 }
 
 /// Source, path and row of each row; null where a row was made of many, or has lost its identity.

@@ -122,6 +122,7 @@ impl Answer {
             "#offsets",
             "#gaps",
             "#lost",
+            "#replayed",
             "#records",
             "#tombstones",
             "#decoded",
@@ -136,6 +137,7 @@ impl Answer {
                 ledger.offsets,
                 ledger.gaps,
                 ledger.lost,
+                ledger.replayed,
                 ledger.records,
                 ledger.tombstones,
                 ledger.decoded,
@@ -164,6 +166,7 @@ impl Answer {
             "#epoch",
             "source",
             "#objects",
+            "#replayed",
             "#records",
             "#decoded",
             "#undecodable",
@@ -175,6 +178,7 @@ impl Answer {
             let ledger = &line.ledger;
             let counts = [
                 ledger.objects,
+                ledger.replayed,
                 ledger.records,
                 ledger.decoded,
                 ledger.undecodable,

@@ -1,4 +1,4 @@
-//! `quarantine`: what was refused, why, and where it came from.
+//! `quarantine`: what was refused, why, and where it came from; and to replay it.
 
 use std::sync::Arc;
 
@@ -10,12 +10,16 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 use serde::Serialize;
 
-use crate::cli::QuarantineArgs;
+use crate::cli::{QuarantineAction, QuarantineArgs, ReplayArgs};
 use crate::command::history;
 use crate::command::preview::print_batches;
-use crate::error::Result;
+use crate::command::run::{cancel_on_interrupt, print_summary};
+use crate::error::{Error, Result};
 use crate::load::{self, Parsed};
 use crate::output;
+use crate::progress::Progress;
+use crate::run::replay::ReplayRequest;
+use crate::run::{self, Repaired, RunOptions};
 
 #[derive(Debug, Serialize)]
 struct Summary {
@@ -27,6 +31,9 @@ struct Summary {
 
 /// Lists the quarantine, or shows the records of one source or feature set.
 pub(crate) async fn quarantine(args: &QuarantineArgs) -> Result<()> {
+    if let Some(QuarantineAction::Replay(args)) = &args.action {
+        return Box::pin(replay(args)).await;
+    }
     let (parsed, _, history) = history(std::slice::from_ref(&args.path)).await?;
     let owners = owners(&parsed);
     let Some(name) = &args.name else {
@@ -44,6 +51,34 @@ pub(crate) async fn quarantine(args: &QuarantineArgs) -> Result<()> {
         output::note(format!("{} in quarantine", output::plural(total, "record")));
     }
     Ok(())
+}
+
+/// Decodes quarantined records again.
+async fn replay(args: &ReplayArgs) -> Result<()> {
+    let (parsed, ..) = history(std::slice::from_ref(&args.path)).await?;
+    if let Some(set) = &args.set {
+        parsed.set(set)?;
+        let message = format!(
+            "rows in the quarantine of feature set `{set}` cannot be replayed: they are what its query made, and the records \
+             behind them are not kept; another expectation holds for the rows to come"
+        );
+        return Err(Error::Unknown { message });
+    }
+    let repaired = args.repaired.as_deref().map(Repaired::read).transpose()?;
+    let request = ReplayRequest { source: args.source.clone(), reasons: args.reasons.clone(), repaired };
+    let progress = Progress::new(args.json);
+    let cancel = cancel_on_interrupt(progress.clone());
+    let options = RunOptions { from_now: args.from.is_some(), ..RunOptions::default() };
+    let summary = run::replay::replay(parsed, &request, options, &progress, &cancel).await;
+    progress.finish();
+    let summary = summary?;
+    if args.json {
+        return output::json(&summary);
+    }
+    if summary.epochs == 0 {
+        return output::line(format!("{}: nothing in quarantine is to be replayed", summary.pipeline));
+    }
+    print_summary(&summary)
 }
 
 fn owners(parsed: &Parsed) -> Vec<(&'static str, String)> {
@@ -69,8 +104,7 @@ async fn list(owners: &[(&'static str, String)], history: &History, json: bool) 
     output::table(&["of", "name", "#records", "#files"], rows.collect())
 }
 
-/// The batch with its keys and original bytes as text, so that a person can read and a script can mend them. What is not
-/// UTF-8 shows its bytes, in hexadecimal digits.
+/// The batch with its keys and original bytes as text.
 fn with_readable_bytes(batch: &RecordBatch) -> Result<RecordBatch, bessemer_connectors::Error> {
     let (schema, columns, _) = batch.clone().into_parts();
     let is_bytes =
@@ -79,18 +113,12 @@ fn with_readable_bytes(batch: &RecordBatch) -> Result<RecordBatch, bessemer_conn
         if !is_bytes(field) {
             return (Arc::clone(field), column);
         }
-        let texts: StringArray = column.as_binary::<i32>().iter().map(|bytes| bytes.map(readable)).collect();
+        let texts: StringArray =
+            column.as_binary::<i32>().iter().map(|bytes| bytes.map(output::readable_bytes)).collect();
         (Arc::new(Field::new(field.name(), DataType::Utf8, true)), Arc::new(texts) as ArrayRef)
     });
     let (fields, columns): (Vec<_>, Vec<_>) = readable.unzip();
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
-
-fn readable(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_owned(),
-        Err(_) => format!("{bytes:02x?}"),
-    }
 }
 
 async fn show(parsed: &Parsed, of: &str, name: &str, files: &[DataFile], limit: u64) -> Result<Vec<RecordBatch>> {

@@ -18,7 +18,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<()> {
     let summary = run::run(parsed, options, &progress, &cancel).await;
     progress.finish();
     let summary = summary?;
-    if args.pipeline.json { output::json(&summary) } else { print(&summary) }
+    if args.pipeline.json { output::json(&summary) } else { print_summary(&summary) }
 }
 
 /// The first Ctrl-C asks the run to stop, which then says what became of its epoch; the second ends the process at once,
@@ -39,7 +39,8 @@ pub(super) fn cancel_on_interrupt(progress: Progress) -> CancellationToken {
     cancel
 }
 
-fn print(summary: &RunSummary) -> Result<()> {
+/// Prints what was read and written.
+pub(super) fn print_summary(summary: &RunSummary) -> Result<()> {
     if summary.objects == 0 && summary.epochs == 0 {
         return output::line(format!(
             "{}: nothing new since epoch {}; nothing was read",

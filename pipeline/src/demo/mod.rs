@@ -176,7 +176,8 @@ async fn tell(folder: &Path, file: &Path) -> Result<()> {
     output::line("Some of the quarantine, with what is wrong and where it came from:")?;
     output::line("")?;
     let name = Some("flights".to_owned());
-    command::quarantine(&QuarantineArgs { path: file.to_path_buf(), name, limit: 3, json: false }).await?;
+    command::quarantine(&QuarantineArgs { action: None, path: file.to_path_buf(), name, limit: 3, json: false })
+        .await?;
     output::line("")?;
     output::line(format!("{} to look at:", plural(2, "folder")))?;
     for set in ["departures", "carriers"] {

@@ -57,6 +57,15 @@ struct Table {
 impl Discovered {
     /// Lists what the feature sets read; nothing else is touched.
     pub(super) async fn find(loaded: &Loaded, history: &History) -> Result<Self> {
+        Self::find_among(loaded, history, |_| true).await
+    }
+
+    /// Lists the tables that the feature sets read, and no log.
+    pub(super) async fn find_tables(loaded: &Loaded, history: &History) -> Result<Self> {
+        Self::find_among(loaded, history, |kind| kind == SourceKind::Table).await
+    }
+
+    async fn find_among(loaded: &Loaded, history: &History, is_listed: fn(SourceKind) -> bool) -> Result<Self> {
         let (versions, listings) = (history.table_versions(), history.listings());
         let mut logs = Vec::new();
         let mut tables = BTreeMap::new();
@@ -65,7 +74,7 @@ impl Discovered {
             let readers = || {
                 loaded.plan.sets.iter().filter(|set| set.sources.contains_key(name) || set.tables.contains_key(name))
             };
-            if readers().next().is_none() {
+            if readers().next().is_none() || !is_listed(source.kind()) {
                 continue;
             }
             let arrival = match source {
@@ -115,16 +124,26 @@ impl Discovered {
         if assignment.slice.sources.is_empty() {
             return Ok(None);
         }
+        self.complete_append(loaded, &mut assignment);
+        Ok(Some(assignment))
+    }
+
+    /// What one slice may hold.
+    pub(super) fn limits(&self) -> SliceLimits {
+        self.limits
+    }
+
+    /// Adds the append sets that read something of the assignment, and their tables.
+    pub(super) fn complete_append(&mut self, loaded: &Loaded, assignment: &mut Assignment) {
         let reads = |set: &PlannedSet| set.sources.keys().any(|name| assignment.scans.contains_key(name));
         let sets = loaded.plan.sets.iter().enumerate();
         let sets: Vec<_> =
             sets.filter(|(_, set)| set.kind == SetKind::Append && reads(set)).map(|(at, _)| at).collect();
         for at in &sets {
-            self.add_tables(&loaded.plan.sets[*at], &mut assignment);
+            self.add_tables(&loaded.plan.sets[*at], assignment);
         }
         assignment.sets = sets;
-        assignment.bytes = bytes_read(loaded, &assignment);
-        Ok(Some(assignment))
+        assignment.bytes = bytes_read(loaded, assignment);
     }
 
     /// The one epoch of the snapshot sets; `None` where nothing they read has changed. Objects that are ignored are

@@ -16,6 +16,7 @@ use tracing::{Instrument, info, info_span};
 
 use super::Run;
 use super::intake::{Intake, Taken};
+use super::replay::TakenRecords;
 use super::set::{self, Attempt, SetOutcome};
 use crate::error::{Error, Result};
 
@@ -34,6 +35,8 @@ pub(super) struct Assignment {
     pub(super) replaces: bool,
     /// What the snapshot sets are computed from.
     pub(super) inputs: BTreeMap<String, Digest>,
+    /// Records of a quarantine, where these are what is read.
+    pub(super) replayed: Option<TakenRecords>,
     /// Bytes that the scans will read, for the progress bar.
     pub(super) bytes: u64,
 }
@@ -106,7 +109,10 @@ impl Run<'_> {
             Ran::Whole(whole) => whole,
             Ran::Violated(failure) => return self.fail(failure, started_at).await,
         };
-        let manifest = self.manifest(assignment, taken, outcomes, started_at)?;
+        let mut manifest = self.manifest(assignment, taken, outcomes, started_at)?;
+        if let Some(replayed) = &assignment.replayed {
+            replayed.leave(&self.loaded.parsed, naming, &mut manifest).await?;
+        }
         let durable = self.files_of(&manifest)?;
         self.progress.phase("committing");
         let committed = self.writer.commit(manifest, &durable).instrument(info_span!("commit")).await;

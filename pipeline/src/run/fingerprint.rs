@@ -30,6 +30,7 @@ fn source_digest(source: &Source) -> SourceDigest {
         location: source.location_text(),
         columns: columns(source.schema()),
         decoding: Digest::of(source.decoding_text().as_bytes()),
+        since: None,
     }
 }
 

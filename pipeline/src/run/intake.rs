@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use bessemer_connectors::Source;
 use bessemer_connectors::manifest_store::History;
-use bessemer_connectors::scan::{ScanInput, ScanReport};
+use bessemer_connectors::scan::{ReplayOrigin, ScanInput, ScanReport};
 use bessemer_connectors::sink::QuarantineWriter;
-use bessemer_schemas::{BadRecords, FileChanges, SourceLedger};
+use bessemer_schemas::{BadRecords, FileChanges, ObjectVersion, OffsetRange, SourceLedger};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::ExecutionPlanProperties;
@@ -144,25 +144,22 @@ impl Intake {
         *self.received.entry(key.clone()).or_default() += fresh.num_rows() as u64;
         let (source, object) = key;
         let unknown = || Error::Internal { message: format!("a report of unknown part {object} of `{source}`") };
-        let input = self.scanned.of(&source).filter(|input| (object as usize) < input.len()).ok_or_else(unknown)?;
+        let origin = self.scanned.of(&source).and_then(|input| RejectOrigin::of(input, object as usize));
+        let origin = origin.ok_or_else(unknown)?;
         let writer = match self.writers.entry(source.to_string()) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let parsed = &self.loaded.parsed;
                 let (state, name, naming) = (&parsed.settings.state, parsed.name(), self.naming.writer(0));
-                entry.insert(match input {
-                    ScanInput::Objects(_) => QuarantineWriter::of_source(state, name, &source, naming, None)?,
-                    ScanInput::Offsets(_) => QuarantineWriter::of_topics(state, name, &source, naming, None)?,
+                entry.insert(match origin {
+                    RejectOrigin::Object(_) => QuarantineWriter::of_source(state, name, &source, naming, None)?,
+                    RejectOrigin::Topic(_) => QuarantineWriter::of_topics(state, name, &source, naming, None)?,
                 })
             }
         };
-        match input {
-            ScanInput::Objects(objects) => {
-                writer.write_records(&source, &objects[object as usize].version, &fresh).await?;
-            }
-            ScanInput::Offsets(ranges) => {
-                writer.write_messages(&source, &ranges[object as usize].range, &fresh).await?;
-            }
+        match origin {
+            RejectOrigin::Object(version) => writer.write_records(&source, version, &fresh).await?,
+            RejectOrigin::Topic(range) => writer.write_messages(&source, range, &fresh).await?,
         }
         Ok(())
     }
@@ -234,6 +231,26 @@ impl Intake {
             taken.quarantine.insert(source, FileChanges::adding(added));
         }
         Ok(taken)
+    }
+}
+
+/// Where rejected records come from.
+enum RejectOrigin<'a> {
+    Object(&'a ObjectVersion),
+    Topic(&'a OffsetRange),
+}
+
+impl<'a> RejectOrigin<'a> {
+    /// Of the records of a part.
+    fn of(input: &'a ScanInput, part: usize) -> Option<Self> {
+        Some(match input {
+            ScanInput::Objects(objects) => Self::Object(&objects.get(part)?.version),
+            ScanInput::Offsets(ranges) => Self::Topic(&ranges.get(part)?.range),
+            ScanInput::Replayed(parts) => match &parts.get(part)?.origin {
+                ReplayOrigin::Object(version) => Self::Object(version),
+                ReplayOrigin::Topic(range) => Self::Topic(range),
+            },
+        })
     }
 }
 

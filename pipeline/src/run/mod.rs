@@ -6,6 +6,7 @@
 //! append    slice ─► epoch ─► commit, until the listings are empty      (epoch.rs, set.rs, intake.rs)
 //! snapshot  one more epoch for the sets that are computed over everything
 //! compact   merge small files beside the epochs, in a run for ever      (compaction.rs)
+//! replay    the same for records of the quarantine                    (replay.rs)
 //! close     publish what is committed, remove everything else           (recover.rs)
 //! ```
 //!
@@ -21,6 +22,8 @@ mod intake;
 pub(crate) mod preview;
 mod record;
 mod recover;
+mod repaired;
+pub(crate) mod replay;
 mod set;
 #[cfg(test)]
 #[cfg(feature = "kafka")]
@@ -50,6 +53,8 @@ use compaction::Compaction;
 use discovery::Discovered;
 use epoch::Assignment;
 use record::Entry;
+pub(crate) use repaired::Repaired;
+use replay::ReplayRequest;
 pub(crate) use summary::RunSummary;
 use summary::Tally;
 
@@ -109,6 +114,25 @@ pub(crate) async fn run(
     progress: &Progress,
     cancel: &CancellationToken,
 ) -> Result<RunSummary> {
+    run_once(parsed, Work::Drain, options, progress, cancel).await
+}
+
+/// What a run does before it ends.
+#[derive(Debug, Clone, Copy)]
+enum Work<'a> {
+    /// Read what is new.
+    Drain,
+    /// Decode records of the quarantine again.
+    Replay(&'a ReplayRequest),
+}
+
+async fn run_once(
+    parsed: Parsed,
+    work: Work<'_>,
+    options: RunOptions,
+    progress: &Progress,
+    cancel: &CancellationToken,
+) -> Result<RunSummary> {
     let started_at = Machine.now_micros();
     for warning in &parsed.warnings {
         progress.say(&bessemer_sql::render(warning, &parsed.definition.files));
@@ -122,7 +146,10 @@ pub(crate) async fn run(
         unless_cancelled(cancel, entry.begin()).await?;
         let surroundings = Surroundings { progress, cancel, host: &Machine };
         let mut run = Run::open(loaded, store.clone(), &options, surroundings).await?;
-        let worked = run.work().await;
+        let worked = match work {
+            Work::Drain => run.work().await,
+            Work::Replay(request) => run.work_again(request).await,
+        };
         let closed = run.close(worked).await;
         tally = std::mem::take(&mut run.tally);
         closed?;
@@ -288,7 +315,7 @@ impl Run<'_> {
     /// One attempt at an epoch. One that fails takes back what it wrote: who globs the folder of a set would see it.
     async fn attempt(&mut self, assignment: &Assignment, attempt: u32, started_at: i64) -> Result<()> {
         let epoch = self.writer.next_epoch();
-        let tried = self.try_epoch(assignment, attempt, started_at).await;
+        let tried = Box::pin(self.try_epoch(assignment, attempt, started_at)).await;
         self.given_up = tried.is_err().then_some(epoch);
         if tried.is_err() {
             // What arrives late, or cannot be deleted now, is left to the sweep at the end.

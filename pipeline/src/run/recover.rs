@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::{EpochWriter, FileOwner, History, ManifestStore, SweepPlace};
 use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
-use bessemer_schemas::{DefinitionDigest, WriterInfo};
+use bessemer_schemas::{Consequence, DefinitionDigest, Epoch, WriterInfo};
 use bessemer_transforms::SetKind;
 use tracing::warn;
 
@@ -27,7 +27,7 @@ impl<'a> Run<'a> {
         let define = |history: &History| {
             check_follows(history, &definition, &loaded, options)?;
             let before = history.definition().cloned().unwrap_or_default();
-            Ok::<_, Error>(definition.clone().after(&before))
+            Ok::<_, Error>(definition.clone().after(&before, history.next_epoch()))
         };
         let info = WriterInfo {
             bessemer: env!("CARGO_PKG_VERSION").to_owned(),
@@ -156,7 +156,7 @@ fn say_changes(writer: &EpochWriter, definition: &DefinitionDigest, progress: &P
     }
 }
 
-/// Refuses a definition that the committed rows cannot follow.
+/// Refuses a definition that the committed rows cannot follow, or only if the user says so.
 fn check_follows(
     history: &History,
     definition: &DefinitionDigest,
@@ -164,10 +164,23 @@ fn check_follows(
     options: &RunOptions,
 ) -> Result<()> {
     let Some(newest) = history.newest() else { return Ok(()) };
-    let changes = newest.definition.changes(definition).into_iter().filter(|change| !change.compatible);
-    let lines: Vec<_> = changes.map(|change| format!("  {}: {}", change.of, change.what)).collect();
-    if !lines.is_empty() {
-        return Err(Error::Incompatible { epoch: newest.epoch.0, changes: lines.join("\n") });
+    let epoch = newest.epoch.0;
+    let mut changes = newest.definition.changes(definition);
+    changes.retain(|change| change.consequence != Consequence::GoesOn);
+    let lines: Vec<_> = changes.iter().map(|change| format!("  {}: {}", change.of, change.what)).collect();
+    let next = history.next_epoch();
+    let part = part_of_a_source(history, &definition.clone().after(&newest.definition, next), loaded);
+    let is_redefined_for_all = part.is_some_and(|(_, _, since)| since == Some(next));
+    match changes.iter().map(|change| change.consequence).max() {
+        Some(Consequence::FromNow) if !is_redefined_for_all && !options.from_now => {
+            return Err(Error::Redefined { epoch, changes: lines.join("\n") });
+        }
+        Some(Consequence::FromNow) if !is_redefined_for_all => {}
+        Some(_) => return Err(Error::Incompatible { epoch, changes: lines.join("\n") }),
+        None => {}
+    }
+    if let Some((set, name, _)) = part {
+        return Err(Error::NotWhole { set: set.to_owned(), name: name.to_owned() });
     }
     let totals = history.source_totals();
     let is_read = |name: &str| totals.get(name).is_some_and(|ledger| ledger.objects > 0 || ledger.offsets > 0);
@@ -177,7 +190,23 @@ fn check_follows(
             && set.sources.keys().any(|name| is_read(name))
     });
     match late {
-        Some(set) if !options.from_now => Err(Error::NeedsStart { set: set.name.clone(), epoch: newest.epoch.0 }),
+        Some(set) if !options.from_now => Err(Error::NeedsStart { set: set.name.clone(), epoch }),
         _ => Ok(()),
     }
+}
+
+/// A snapshot set that would not find again all that was read of a source as it was read, and since when it would not.
+fn part_of_a_source<'a>(
+    history: &History,
+    definition: &DefinitionDigest,
+    loaded: &'a Loaded,
+) -> Option<(&'a str, &'a str, Option<Epoch>)> {
+    let totals = history.source_totals();
+    let snapshots = loaded.plan.sets.iter().filter(|set| set.kind == SetKind::Snapshot);
+    let mut read = snapshots.flat_map(|set| set.sources.keys().map(|name| (set.name.as_str(), name.as_str())));
+    read.find_map(|(set, name)| {
+        let since = definition.sources.get(name).and_then(|source| source.since);
+        let is_replayed = totals.get(name).is_some_and(|ledger| ledger.replayed > 0);
+        (since.is_some() || is_replayed).then_some((set, name, since))
+    })
 }

@@ -261,7 +261,7 @@ async fn of_two_first_runs_with_different_definitions_one_is_refused() {
     world.define("CREATE FEATURE SET s WITH (path = 'features/s') AS SELECT id + 1 AS id FROM a;");
     world.run().await.unwrap();
     let error = Run::open(late, store.clone(), &plainly(), world.surroundings()).await.unwrap_err();
-    assert!(matches!(error, Error::Incompatible { .. }), "{error}");
+    assert!(matches!(error, Error::Redefined { .. }), "{error}");
     assert_eq!(store.newest().await.unwrap().unwrap().epoch, Epoch(2), "what was refused is not recorded");
     world.run().await.unwrap();
 }

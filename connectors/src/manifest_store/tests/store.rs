@@ -143,6 +143,7 @@ async fn the_definition_before_opening_is_known_to_the_writer() {
         location: "data".to_owned(),
         columns: Vec::new(),
         decoding: Digest::of(b""),
+        since: None,
     };
     old.sources.insert("flights".to_owned(), digest);
     let writer =

@@ -1,0 +1,334 @@
+//! Quarantined records, replayed after a fix: each becomes a row once, or is in quarantine once.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use bessemer_integration_tests::{Bessemer, KafkaCluster, Outcome, Pipeline, pause};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+/// A topic of numbers, some of them beyond INT, some no number at all.
+struct World {
+    cluster: KafkaCluster,
+    bessemer: Bessemer,
+    pipeline: Pipeline,
+}
+
+/// What is in the files and in quarantine: numbers and originals, sorted.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    rows: Vec<i64>,
+    quarantined: Vec<String>,
+}
+
+impl World {
+    fn new(settings: &str) -> Result<Self> {
+        let (cluster, bessemer) = (KafkaCluster::start(1)?, Bessemer::find()?);
+        cluster.create_topic("numbers", 2)?;
+        let pipeline = Pipeline::new(&text(&cluster, "INT", settings))?;
+        Ok(Self { cluster, bessemer, pipeline })
+    }
+
+    /// Gives the numbers another type.
+    fn redefine(&self, data_type: &str, settings: &str) -> Result<()> {
+        Ok(std::fs::write(self.pipeline.folder().join("pipeline.sql"), text(&self.cluster, data_type, settings))?)
+    }
+
+    /// Sends numbers, dealt to the partitions, as they are written.
+    fn send(&self, numbers: impl IntoIterator<Item = String>) -> Result<()> {
+        let numbers: Vec<_> = numbers.into_iter().map(|number| format!(r#"{{"number": {number}}}"#)).collect();
+        for partition in 0..2 {
+            let mine = numbers.iter().skip(usize::try_from(partition)?).step_by(2).cloned();
+            self.cluster.send("numbers", partition, mine)?;
+        }
+        Ok(())
+    }
+
+    fn run(&self) -> Result<Outcome> {
+        self.bessemer.call(["run", &self.pipeline.path()])
+    }
+
+    fn replay(&self, arguments: &[&str]) -> Result<Outcome> {
+        let path = self.pipeline.path();
+        self.bessemer.call(["quarantine", "replay", &path].into_iter().chain(arguments.iter().copied()))
+    }
+
+    fn found(&self) -> Result<Found> {
+        let mut rows = Vec::new();
+        for row in self.pipeline.rows("seen")?.select(&["number"])?.rows {
+            rows.push(row[0].parse()?);
+        }
+        rows.sort_unstable();
+        let mut quarantined = quarantine(&self.bessemer, &self.pipeline, "numbers")?
+            .iter()
+            .map(|row| Ok(row["original"].as_str().context("no bytes")?.to_owned()))
+            .collect::<Result<Vec<_>>>()?;
+        quarantined.sort_unstable();
+        Ok(Found { rows, quarantined })
+    }
+
+    /// The ledger of the source; it must balance, and hold what quarantine does.
+    fn ledger(&self) -> Result<Value> {
+        let ledger = self.bessemer.json(["ledger", &self.pipeline.path(), "--json"])?;
+        assert_eq!(ledger["balanced"], true, "{ledger}");
+        let source = ledger["sources"][0].clone();
+        let count = |name: &str| source[name].as_u64().unwrap_or(0);
+        let there = quarantine(&self.bessemer, &self.pipeline, "numbers")?.len() as u64;
+        assert_eq!(there, count("quarantined") - count("replayed"), "{source}");
+        Ok(source)
+    }
+}
+
+fn text(cluster: &KafkaCluster, data_type: &str, settings: &str) -> String {
+    format!(
+        "CREATE PIPELINE numbers; {settings}
+         CREATE SOURCE numbers (number {data_type} NOT NULL)
+         INCLUDE PARTITION AS kafka_partition, OFFSET AS kafka_offset
+         WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'numbers', format = 'json');
+         CREATE FEATURE SET seen (CONSTRAINT not_negative EXPECT (number >= 0) ON VIOLATION QUARANTINE)
+         WITH (path = 'features/seen')
+         AS SELECT CAST(number AS BIGINT) AS number, kafka_partition, kafka_offset FROM numbers;",
+        cluster.bootstrap_servers()
+    )
+}
+
+fn quarantine(bessemer: &Bessemer, pipeline: &Pipeline, name: &str) -> Result<Vec<Value>> {
+    let outcome = bessemer.call(["quarantine", &pipeline.path(), name, "--limit", "100000", "--json"])?;
+    outcome.expect_code(0)?;
+    outcome.stdout.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+}
+
+/// A number beyond INT.
+fn large(number: i64) -> i64 {
+    5_000_000_000 + number
+}
+
+fn says(outcome: &Outcome, code: i32, words: &[&str]) -> Result<()> {
+    outcome.expect_code(code)?;
+    let said = format!("{}{}", outcome.stdout, outcome.stderr);
+    for words in words {
+        assert!(said.contains(words), "`{words}` is missing:\n{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn records_become_rows_once_after_their_definition_was_mended() -> Result<()> {
+    let world = World::new("")?;
+    world.send((0..40).map(|number| number.to_string()))?;
+    world.send((0..10).map(|number| large(number).to_string()).chain(["true".to_owned(), (-large(0)).to_string()]))?;
+    world.run()?.expect_code(0)?;
+    assert_eq!(world.found()?.quarantined.len(), 12);
+
+    // Before the fix they fail again, and are there once.
+    world.replay(&[])?.expect_code(0)?;
+    assert_eq!(world.found()?.quarantined.len(), 12);
+    assert_eq!(world.ledger()?["replayed"], 12);
+
+    world.redefine("BIGINT", "")?;
+    let words = ["the definition changed since epoch", "its columns", "`--from now`"];
+    says(&world.replay(&[])?, 2, &words)?;
+    says(&world.run()?, 2, &words)?;
+    says(&world.replay(&["--from", "now"])?, 0, &["numbers", "The ledger balances"])?;
+    let expected = Found {
+        rows: (0..40).chain((0..10).map(large)).collect(),
+        quarantined: vec![r#"{"number": true}"#.to_owned()],
+    };
+    assert_eq!(world.found()?, expected);
+    let ledger = world.ledger()?;
+    assert_eq!((&ledger["offsets"], &ledger["records"], &ledger["replayed"]), (&52.into(), &76.into(), &24.into()));
+
+    // What breaks an expectation now is in the quarantine of the set, with its own offset.
+    let broken = quarantine(&world.bessemer, &world.pipeline, "seen")?;
+    assert_eq!(broken.len(), 1);
+    assert_eq!((&broken[0]["number"], &broken[0]["_row"]), (&(-large(0)).into(), &broken[0]["kafka_offset"]));
+    assert_eq!(broken[0]["_path"], format!("numbers/{}", broken[0]["kafka_partition"]));
+
+    // Again: there is nothing left of that kind, and reading goes on without a word.
+    says(&world.replay(&["--reason", "out_of_range"])?, 0, &["nothing in quarantine is to be replayed"])?;
+    world.send([large(99).to_string()])?;
+    world.run()?.expect_code(0)?;
+    assert_eq!(world.found()?.rows.len(), 51);
+    world.ledger()?;
+    Ok(())
+}
+
+#[test]
+fn what_is_not_asked_for_stays_and_epochs_are_bounded() -> Result<()> {
+    const CUT: &str = "SET epoch_rows = 4;";
+    let world = World::new(CUT)?;
+    let odd = |number: i64| if number % 2 == 0 { large(number).to_string() } else { format!("\"{number}\"") };
+    world.send((0..40).map(odd).chain(["7".to_owned()]))?;
+    world.run()?.expect_code(0)?;
+    world.redefine("BIGINT", CUT)?;
+    let path = world.pipeline.path();
+    let arguments = ["quarantine", "replay", &path, "--reason", "out_of_range", "--from", "now", "--json"];
+    let summary = world.bessemer.json(arguments)?;
+    assert_eq!(summary["epochs"], 5, "{summary}");
+    let found = world.found()?;
+    assert_eq!(found.rows, std::iter::once(7).chain((0..40).step_by(2).map(large)).collect::<Vec<_>>());
+    assert_eq!(found.quarantined.len(), 20);
+    assert_eq!(world.ledger()?["replayed"], 20);
+    says(&world.replay(&["--reason", "no_such_reason"])?, 2, &["unknown variant `no_such_reason`"])
+}
+
+#[test]
+fn records_are_replayed_with_the_bytes_that_they_were_mended_to() -> Result<()> {
+    let world = World::new("")?;
+    world.send(["1", "\"two\"", "\"three\"", "4"].map(str::to_owned))?;
+    world.cluster.send("numbers", 1, ["\u{1}\u{2}".to_owned()])?;
+    world.run()?.expect_code(0)?;
+    let lines = quarantine(&world.bessemer, &world.pipeline, "numbers")?;
+    assert_eq!(lines.len(), 3);
+    let mended: Vec<_> = lines
+        .iter()
+        .map(|line| line.to_string().replace(r#"\"two\""#, "2").replace(r#"\"three\""#, r#"\"drei\""#))
+        .filter(|line| line.contains(r#"\"number\""#))
+        .collect();
+    let file = world.pipeline.folder().join("mended.jsonl");
+    std::fs::write(&file, mended.join("\n"))?;
+    let arguments = ["--source", "numbers", "--repaired", &file.display().to_string()];
+    world.replay(&arguments)?.expect_code(0)?;
+    let found = world.found()?;
+    assert_eq!(found.rows, [1, 2, 4]);
+    // One was not mended well, one was not to be replayed.
+    assert_eq!(found.quarantined, ["\u{1}\u{2}".to_owned(), r#"{"number": "drei"}"#.to_owned()]);
+    world.ledger()?;
+    // It has its old place, so that it can be mended once more; what became a row is not there any more.
+    let again = quarantine(&world.bessemer, &world.pipeline, "numbers")?;
+    let three = again.iter().find(|line| line["original"] == r#"{"number": "drei"}"#).context("not there")?;
+    let before = lines.iter().find(|line| line["original"] == r#"{"number": "three"}"#).context("not there")?;
+    assert_eq!((&three["partition"], &three["offset"]), (&before["partition"], &before["offset"]));
+    says(&world.replay(&arguments)?, 0, &["1 of the repaired records are not in quarantine"])?;
+    assert_eq!(world.found()?.rows, [1, 2, 4]);
+
+    std::fs::write(&file, "{}")?;
+    says(&world.replay(&arguments)?, 2, &["line 1 of", "is no repaired record"])
+}
+
+#[test]
+fn killed_at_any_moment_every_record_is_replayed_once() -> Result<()> {
+    const SEED: u64 = 0x5e91a;
+    const KILLS: usize = 25;
+    const CUT: &str = "SET epoch_rows = 5;";
+    let (world, mut random) = (World::new("")?, StdRng::seed_from_u64(SEED));
+    world.send((0..20).map(|number| number.to_string()))?;
+    world.send((0..400).map(|number| large(number).to_string()).chain(["null".to_owned()]))?;
+    world.run()?.expect_code(0)?;
+    world.redefine("BIGINT", CUT)?;
+    let path = world.pipeline.path();
+    let arguments = ["quarantine", "replay", &path, "--from", "now", "--reason", "out_of_range"];
+    println!("seed {SEED:#x}");
+    let started = Instant::now();
+    let mut child = world.bessemer.start(arguments)?;
+    // Long enough for its first epochs.
+    while world.found()?.rows.len() <= 20 && child.try_wait()?.is_none() {}
+    child.kill()?;
+    child.wait()?;
+    let longest = started.elapsed().mul_f64(1.5);
+    let mut interrupted = 0;
+    for _ in 0..KILLS {
+        let mut child = world.bessemer.start(arguments)?;
+        pause(longest.mul_f64(random.random()));
+        interrupted += usize::from(child.try_wait()?.is_none());
+        child.kill()?;
+        child.wait()?;
+    }
+    println!("{interrupted} of {KILLS} replays were killed before their end");
+    world.replay(&["--from", "now", "--reason", "out_of_range"])?.expect_code(0)?;
+    // A crash leaves files that no manifest names; the next run has removed them.
+    let expected = Found {
+        rows: (0..20).chain((0..400).map(large)).collect(),
+        quarantined: vec![r#"{"number": null}"#.to_owned()],
+    };
+    assert_eq!(world.found()?, expected);
+    assert_eq!(world.ledger()?["replayed"], 400);
+    Ok(())
+}
+
+/// A pipeline over JSON lines in a folder.
+fn files(options: &str, rest: &str) -> Result<Pipeline> {
+    let pipeline = Pipeline::new(&file_text("INT", options, rest))?;
+    std::fs::create_dir(pipeline.folder().join("in"))?;
+    Ok(pipeline)
+}
+
+fn file_text(data_type: &str, options: &str, rest: &str) -> String {
+    format!(
+        "CREATE PIPELINE files;
+         CREATE SOURCE numbers (number {data_type} NOT NULL, at TIMESTAMP) INCLUDE PATH, ROW WITH (path = 'in/' {options});
+         CREATE FEATURE SET seen WITH (path = 'features/seen')
+         AS SELECT CAST(number AS BIGINT) AS number, path, \"row\" FROM numbers; {rest}"
+    )
+}
+
+fn write(pipeline: &Pipeline, name: &str, lines: &[&str]) -> Result<()> {
+    Ok(std::fs::write(pipeline.folder().join("in").join(name), lines.join("\n"))?)
+}
+
+fn rewrite(pipeline: &Pipeline, text: &str) -> Result<()> {
+    Ok(std::fs::write(pipeline.folder().join("pipeline.sql"), text)?)
+}
+
+#[test]
+fn records_of_files_keep_their_place() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let pipeline = files(", format = 'json'", "")?;
+    write(&pipeline, "a.json", &[r#"{"number": 1}"#, r#"{"number": 3000000000}"#, "none", r#"{"number": 2}"#])?;
+    write(&pipeline, "b.json", &[r#"{"number": 3000000001}"#])?;
+    bessemer.call(["run", &pipeline.path()])?.expect_code(0)?;
+    // The files are no longer needed.
+    std::fs::remove_dir_all(pipeline.folder().join("in"))?;
+    rewrite(&pipeline, &file_text("BIGINT", ", format = 'json'", ""))?;
+    bessemer.call(["quarantine", "replay", &pipeline.path(), "--from", "now"])?.expect_code(0)?;
+    let rows = pipeline.rows("seen")?.select(&["number", "path", "row"])?.sorted().rows;
+    let place = |path: &str| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
+    let rows: Vec<_> = rows.iter().map(|row| (row[0].as_str(), place(&row[1]), row[2].as_str())).collect();
+    let name = |name: &str| Some(name.to_owned());
+    let expected = [
+        ("1", name("a.json"), "0"),
+        ("2", name("a.json"), "3"),
+        ("3000000000", name("a.json"), "1"),
+        ("3000000001", name("b.json"), "0"),
+    ];
+    assert_eq!(rows, expected);
+    let left = quarantine(&bessemer, &pipeline, "numbers")?;
+    assert_eq!((left.len(), &left[0]["record"], &left[0]["line"]), (1, &2.into(), &3.into()));
+    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+    let source = &ledger["sources"][0];
+    assert_eq!((&ledger["balanced"], &source["records"], &source["replayed"]), (&true.into(), &8.into(), &3.into()));
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_replayed_is_refused_with_the_reason() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let replay = |pipeline: &Pipeline, arguments: &[&str]| {
+        let path = pipeline.path();
+        bessemer.call(["quarantine", "replay", &path].into_iter().chain(arguments.iter().copied()))
+    };
+    let csv = files(", format = 'csv'", "")?;
+    says(&replay(&csv, &[])?, 2, &["has no epoch yet"])?;
+    write(&csv, "a.csv", &["number,at", "x,"])?;
+    bessemer.call(["run", &csv.path()])?.expect_code(0)?;
+    says(&replay(&csv, &[])?, 2, &["source `numbers` cannot be replayed", "the header of its file"])?;
+    says(&replay(&csv, &["--source", "number"])?, 2, &["did you mean `numbers`?"])?;
+    says(&replay(&csv, &["--set", "seen"])?, 2, &["rows in the quarantine of feature set `seen` cannot be replayed"])?;
+
+    let totals = "CREATE FEATURE SET totals WITH (path = 'features/totals') AS SELECT count(*) AS n FROM numbers;";
+    let counted = files(", format = 'json'", totals)?;
+    write(&counted, "a.json", &[r#"{"number": "x"}"#])?;
+    bessemer.call(["run", &counted.path()])?.expect_code(0)?;
+    says(&replay(&counted, &[])?, 2, &["feature set `totals` is computed over everything read so far"])?;
+
+    // Nor can such a set come later, when records are rows that their source does not give.
+    let plain = files(", format = 'json'", "")?;
+    write(&plain, "a.json", &[r#"{"number": "x"}"#])?;
+    bessemer.call(["run", &plain.path()])?.expect_code(0)?;
+    replay(&plain, &[])?.expect_code(0)?;
+    rewrite(&plain, &file_text("INT", ", format = 'json'", totals))?;
+    let outcome = bessemer.call(["run", &plain.path()])?;
+    says(&outcome, 2, &["feature set `totals` is computed over everything", "some of its records were replayed"])
+}
