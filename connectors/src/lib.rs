@@ -13,8 +13,6 @@
 mod default_value;
 mod error;
 mod location;
-#[cfg(feature = "kafka")]
-mod schema_registry;
 mod source;
 #[cfg(test)]
 mod test_session;
@@ -25,6 +23,8 @@ pub mod kafka;
 pub mod manifest_store;
 pub mod object_store;
 pub mod scan;
+#[cfg(feature = "kafka")]
+pub mod schema_registry;
 pub mod sink;
 
 pub use error::{Error, Result, TooManyBad};

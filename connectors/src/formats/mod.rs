@@ -1,15 +1,15 @@
 //! Formats: records to Arrow, strictly.
 
+pub mod avro;
 pub mod compression;
+#[cfg(feature = "kafka")]
+pub mod protobuf;
+#[cfg(feature = "kafka")]
+pub mod rows;
 pub mod text;
 
-pub(crate) mod avro;
 pub(crate) mod ipc;
 pub(crate) mod parquet;
-#[cfg(feature = "kafka")]
-pub(crate) mod protobuf;
-#[cfg(feature = "kafka")]
-pub(crate) mod rows;
 pub(crate) mod widening;
 
 use arrow::array::RecordBatch;

@@ -11,24 +11,24 @@ use crate::Result;
 
 /// What a builder is made from.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RowBuilderOptions<'a> {
+pub struct RowBuilderOptions<'a> {
     /// The declared columns that are read, with their nullability.
-    pub(crate) schema: &'a SchemaRef,
+    pub schema: &'a SchemaRef,
     /// Indices of the columns to build.
-    pub(crate) projection: &'a [usize],
+    pub projection: &'a [usize],
     /// For each column what a missing field means; may be empty.
-    pub(crate) defaults: &'a [Option<ArrayRef>],
+    pub defaults: &'a [Option<ArrayRef>],
     /// How numbers and texts that are declared as timestamps are written.
-    pub(crate) timestamp_format: &'a TimestampFormat,
+    pub timestamp_format: &'a TimestampFormat,
     /// Bounds.
-    pub(crate) limits: DecodeLimits,
+    pub limits: DecodeLimits,
     /// The format, for messages.
-    pub(crate) format: &'static str,
+    pub format: &'static str,
 }
 
 /// Collects records as rows.
 #[derive(Debug)]
-pub(crate) struct RowBuilder {
+pub struct RowBuilder {
     rows: Rows,
     /// Names of the columns, for rejects.
     paths: Vec<String>,
@@ -36,7 +36,7 @@ pub(crate) struct RowBuilder {
 
 impl RowBuilder {
     /// Makes a builder; fails where a column's type cannot be read from the format.
-    pub(crate) fn new(options: RowBuilderOptions<'_>) -> Result<Self> {
+    pub fn new(options: RowBuilderOptions<'_>) -> Result<Self> {
         let RowBuilderOptions { schema, projection, defaults, limits, format, .. } = options;
         let timestamp_format = options.timestamp_format.clone();
         let mut maker = ColumnMaker {
@@ -73,30 +73,32 @@ impl RowBuilder {
     }
 
     /// Makes a batch of the rows that are not in one yet.
-    pub(crate) fn flush(&mut self) -> Result<(), FileFault> {
+    pub fn flush(&mut self) -> Result<(), FileFault> {
         self.rows.flush()
     }
 
     /// The next batch of rows.
-    pub(crate) fn next_batch(&mut self) -> Option<RecordBatch> {
+    pub fn next_batch(&mut self) -> Option<RecordBatch> {
         self.rows.ready.pop_front().map(|decoded| decoded.batch)
     }
 }
 
 /// Columns, and for each what a missing field means.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct InferredColumns {
-    pub(crate) fields: Fields,
-    pub(crate) defaults: Vec<Option<ArrayRef>>,
+pub struct InferredColumns {
+    /// The columns.
+    pub fields: Fields,
+    /// What a missing field means, for each column; may be empty.
+    pub defaults: Vec<Option<ArrayRef>>,
 }
 
 /// A written schema that does not fit the declared columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Contradiction {
+pub struct Contradiction {
     /// The column.
-    pub(crate) column: String,
+    pub column: String,
     /// Column, declared and written type, and what to do.
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 /// A column that cannot hold what is written.

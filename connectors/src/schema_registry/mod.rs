@@ -24,11 +24,11 @@ use crate::{Error, Location, Result};
 
 /// Number of a schema in its registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct SchemaId(pub(crate) u32);
+pub struct SchemaId(pub u32);
 
 impl SchemaId {
     /// The number before a record's data, and the data; `None` where a record has none.
-    pub(crate) fn split(value: &[u8]) -> Option<(Self, &[u8])> {
+    pub fn split(value: &[u8]) -> Option<(Self, &[u8])> {
         let (head, data) = value.split_first_chunk::<5>()?;
         let [0, number @ ..] = *head else { return None };
         Some((Self(u32::from_be_bytes(number)), data))

@@ -15,7 +15,7 @@ use crate::formats::rows::InferredColumns;
 ///
 /// # Errors
 /// Says which field no column holds, and what to do.
-pub(crate) fn infer(schema: &AvroSchema) -> Result<InferredColumns, String> {
+pub fn infer(schema: &AvroSchema) -> Result<InferredColumns, String> {
     let AvroType::Record { fields, .. } = schema.get(schema.root) else {
         return Err(format!("it is the schema of {}, not of a record", schema.describe(schema.root)));
     };

@@ -17,11 +17,11 @@ mod schema;
 
 pub(crate) use container::open;
 #[cfg(feature = "kafka")]
-pub(crate) use infer::infer;
+pub use infer::infer;
 #[cfg(feature = "kafka")]
-pub(crate) use read::AvroReader;
+pub use read::AvroReader;
 #[cfg(feature = "kafka")]
-pub(crate) use schema::AvroSchema;
+pub use schema::AvroSchema;
 
 #[cfg(feature = "kafka")]
 #[cfg(test)]

@@ -23,7 +23,7 @@ const VALUES_MORE: usize = 1 << 16;
 
 /// Reads records that were written with one schema.
 #[derive(Debug)]
-pub(crate) struct AvroReader {
+pub struct AvroReader {
     schema: AvroSchema,
     steps: Steps,
 }
@@ -33,7 +33,7 @@ impl AvroReader {
     ///
     /// # Errors
     /// The schema contradicts the columns.
-    pub(crate) fn new(
+    pub fn new(
         schema: AvroSchema,
         columns: &SchemaRef,
         defaults: &[Option<ArrayRef>],
@@ -45,12 +45,7 @@ impl AvroReader {
     }
 
     /// Appends one record to `rows`, or says why it is none.
-    pub(crate) fn read(
-        &self,
-        number: u64,
-        datum: &[u8],
-        rows: &mut RowBuilder,
-    ) -> Result<Result<(), RecordFault>, FileFault> {
+    pub fn read(&self, number: u64, datum: &[u8], rows: &mut RowBuilder) -> Result<Result<(), RecordFault>, FileFault> {
         rows.append(number, datum.len(), |columns| {
             let values_left = datum.len().saturating_mul(VALUES_PER_BYTE).saturating_add(VALUES_MORE);
             let mut bytes = Datum { schema: &self.schema, bytes: datum, at: 0, values_left, grown: 0 };

@@ -9,7 +9,7 @@ const DEPTH_MAX: usize = 64;
 
 /// A schema.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct AvroSchema {
+pub struct AvroSchema {
     types: Vec<AvroType>,
     pub(super) root: TypeId,
 }
@@ -84,7 +84,7 @@ impl AvroSchema {
     ///
     /// # Errors
     /// Says what is wrong.
-    pub(crate) fn parse<'a>(text: &str, references: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+    pub fn parse<'a>(text: &str, references: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let mut parser = Parser::default();
         for reference in references {
             parser.schema(reference)?;

@@ -396,3 +396,18 @@ fn schemas_use_names_of_their_namespace_and_of_others() {
     let deep = format!("{}\"int\"{}", r#"{"type": "array", "items": "#.repeat(100), "}".repeat(100));
     assert!(AvroSchema::parse(&deep, []).unwrap_err().contains("deep"));
 }
+
+#[test]
+fn what_broke_decoders_once_is_a_row_or_a_reject() {
+    let corpus = include_str!("../../../examples/fuzz_records/corpus/avro.hex");
+    let schema = of(r#"
+        {"name": "a", "type": ["null", "string"]},
+        {"name": "b", "type": {"type": "array", "items": {"type": "map", "values": ["null", "long"]}}}"#);
+    let columns = columns(vec![Field::new("a", DataType::Utf8, true)]);
+    let digit = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let lines = corpus.lines().filter(|line| !line.starts_with('#'));
+    let mut records: Vec<Vec<u8>> = lines.map(|line| line.as_bytes().chunks(2).map(digit).collect()).collect();
+    assert!(records.len() > 5);
+    records.push(record(&[&long(0), &long(0)]));
+    assert_eq!(reasons(&schema, &columns, &records).last().unwrap(), "row");
+}

@@ -12,7 +12,7 @@ use crate::formats::rows::InferredColumns;
 ///
 /// # Errors
 /// Says which field no column holds, and what to do.
-pub(crate) fn infer(message: &MessageDescriptor) -> Result<InferredColumns, String> {
+pub fn infer(message: &MessageDescriptor) -> Result<InferredColumns, String> {
     let fields = fields_of(message, &mut vec![message.full_name().to_owned()])?;
     Ok(InferredColumns { fields, defaults: Vec::new() })
 }

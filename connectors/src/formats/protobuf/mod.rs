@@ -1,7 +1,7 @@
 //! Protocol Buffers: messages by their descriptors, straight into the declared columns.
 //!
-//! A field of a message may come in any order, more than once and in parts, and the last one counts; a column grows by one
-//! value a row. So a message is passed over twice: its fields are noted where they are, then taken in the order of the
+//! A field of a message may come in any order, more than once and in parts, and the last one counts (what other members of
+//! a `oneof` held before it is not looked into); a column grows by one value a row. So a message is passed over twice: its fields are noted where they are, then taken in the order of the
 //! columns.
 //!
 //! A field that can tell whether it is there is NULL where it is not (`optional`, messages, members of a `oneof`); another
@@ -13,9 +13,9 @@ mod resolve;
 mod schema;
 mod wire;
 
-pub(crate) use infer::infer;
-pub(crate) use read::ProtobufReader;
-pub(crate) use schema::{ProtobufSchema, split_path};
+pub use infer::infer;
+pub use read::ProtobufReader;
+pub use schema::{ProtobufSchema, split_path};
 
 #[cfg(test)]
 mod tests;

@@ -35,7 +35,7 @@ const fn timestamp_field(number: u32) -> Noted {
 
 /// Reads records that are messages of one type.
 #[derive(Debug)]
-pub(crate) struct ProtobufReader {
+pub struct ProtobufReader {
     message: Message,
     found: Vec<Found>,
 }
@@ -52,7 +52,7 @@ impl ProtobufReader {
     ///
     /// # Errors
     /// The message contradicts the columns.
-    pub(crate) fn new(
+    pub fn new(
         descriptor: &MessageDescriptor,
         columns: &SchemaRef,
         defaults: &[Option<ArrayRef>],
@@ -63,7 +63,7 @@ impl ProtobufReader {
     }
 
     /// Appends one record to `rows`, or says why it is none.
-    pub(crate) fn read(
+    pub fn read(
         &mut self,
         number: u64,
         data: &[u8],
@@ -142,7 +142,8 @@ impl Record<'_> {
                 Some(raw) => self.found.push(Found { noted, raw }),
                 None => {
                     let column = field.column.and_then(|column| columns.get(column));
-                    return Err(column.map_or(INVALID.into(), |column| column.fault(RejectReason::WrongType)));
+                    let fault = Fault::from(RejectReason::WrongType);
+                    return Err(column.map_or(fault, |column| fault.at(column.number)));
                 }
             }
         }
@@ -229,8 +230,15 @@ impl Record<'_> {
     fn value(&mut self, read: &Read, found: Range<usize>, column: &mut Column, depth: usize) -> Result<(), Fault> {
         match read {
             Read::Value(value) => {
-                let last = found.end.checked_sub(1).and_then(|last| self.found.get(last)).ok_or(INVALID)?;
-                self.plain(value, last.raw, column)
+                let (last, replaced) = self.found.get(found).and_then(<[Found]>::split_last).ok_or(INVALID)?;
+                if matches!(value, Value::Text | Value::Parsed) {
+                    let is_text = |found: &Found| self.is_text(found.raw);
+                    if !replaced.iter().all(is_text) {
+                        return Err(column.fault(RejectReason::InvalidUtf8));
+                    }
+                }
+                let raw = last.raw;
+                self.plain(value, raw, column)
             }
             Read::Timestamp => self.timestamp(found, column),
             Read::Wrapper(inner) => self.message(inner, &Parts::Found(found), std::slice::from_mut(column), depth + 1),
@@ -277,7 +285,7 @@ impl Record<'_> {
 
     fn timestamp(&mut self, found: Range<usize>, column: &mut Column) -> Result<(), Fault> {
         let mark = self.found.len();
-        self.note(&TIMESTAMP, &Parts::Found(found), &[])?;
+        self.note(&TIMESTAMP, &Parts::Found(found), &[]).map_err(|fault| fault.at(column.number))?;
         self.sort(mark);
         let number = |noted: usize| {
             let last = self.of(noted, mark).next_back().and_then(|last| self.found.get(last));
@@ -340,28 +348,33 @@ impl Record<'_> {
         let Values::Map { offsets, key: keys, value: values, .. } = &mut column.values else {
             return Err(column.fault(RejectReason::WrongType));
         };
-        // Of entries with one key the last counts.
+        // Of entries with one key the last counts; what it replaces must be well-formed all the same.
+        let start = offsets.last().and_then(|start| usize::try_from(*start).ok()).unwrap_or(0);
+        let mut kept = start;
         let mut last: HashMap<Vec<u8>, usize> = HashMap::new();
         for at in found.clone() {
             let mark = self.found.len();
-            let text = self.entry_key(key, entry, at, keys)?.into_owned();
+            let text = self.entry_key(key, entry, at, keys).map_err(|fault| fault.at(number))?.into_owned();
             last.insert(text, at);
             self.found.truncate(mark);
         }
         for at in found {
             let mark = self.found.len();
-            let text = self.entry_key(key, entry, at, keys)?.into_owned();
+            let text = self.entry_key(key, entry, at, keys).map_err(|fault| fault.at(number))?.into_owned();
+            for read in &entry.columns {
+                self.column(read, mark, values, depth + 1)?;
+            }
             if last.get(&text) == Some(&at) {
                 keys.push_plain(&text).map_err(|reason| keys.fault(reason))?;
                 self.grown += text.len();
-                for read in &entry.columns {
-                    self.column(read, mark, values, depth + 1)?;
-                }
+                kept += 1;
+            } else {
+                values.truncate(kept);
             }
             self.found.truncate(mark);
         }
         if is_built {
-            push_end(offsets, last.len()).map_err(|reason| Fault::from(reason).at(number))?;
+            push_end(offsets, kept - start).map_err(|reason| Fault::from(reason).at(number))?;
         }
         column.note_value();
         Ok(())
@@ -389,6 +402,11 @@ impl Record<'_> {
             (_, None) => Cow::from(&b"0"[..]),
             (value, Some(raw)) => Cow::from(value.whole(raw).ok_or(INVALID)?.to_string().into_bytes()),
         })
+    }
+
+    fn is_text(&self, raw: Raw) -> bool {
+        let Raw::Bytes { start, end } = raw else { return false };
+        self.slice(start, end).is_ok_and(|text| simdutf8::basic::from_utf8(text).is_ok())
     }
 
     fn slice(&self, start: usize, end: usize) -> Result<&[u8], RejectReason> {

@@ -35,7 +35,7 @@ const WELL_KNOWN: [(&str, &str); 2] = [
 
 /// A schema: a file of messages, with all that it imports.
 #[derive(Debug, Clone)]
-pub(crate) struct ProtobufSchema {
+pub struct ProtobufSchema {
     file: FileDescriptor,
 }
 
@@ -44,10 +44,7 @@ impl ProtobufSchema {
     ///
     /// # Errors
     /// Says what is wrong.
-    pub(crate) fn parse<'a>(
-        text: &'a str,
-        references: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, String> {
+    pub fn parse<'a>(text: &'a str, references: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
         let main = std::iter::once((MAIN, text));
         compile(Texts::new(main.chain(references)), MAIN)
     }
@@ -57,7 +54,7 @@ impl ProtobufSchema {
     ///
     /// # Errors
     /// Says what is wrong.
-    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+    pub fn open(path: &Path) -> Result<Self, String> {
         let is_text = path.extension().is_some_and(|extension| extension == "proto");
         if is_text {
             let name = path.file_name().and_then(|name| name.to_str()).ok_or("its name is not UTF-8")?;
@@ -74,7 +71,7 @@ impl ProtobufSchema {
     ///
     /// # Errors
     /// Says which there are.
-    pub(crate) fn message(&self, name: Option<&str>) -> Result<MessageDescriptor, String> {
+    pub fn message(&self, name: Option<&str>) -> Result<MessageDescriptor, String> {
         let names = || {
             let names: Vec<_> = self.file.messages().map(|message| format!("`{}`", message.full_name())).collect();
             names.join(", ")
@@ -97,12 +94,12 @@ impl ProtobufSchema {
     }
 
     /// The first message: the one that is meant where nothing else is said.
-    pub(crate) fn first_message(&self) -> Result<MessageDescriptor, String> {
+    pub fn first_message(&self) -> Result<MessageDescriptor, String> {
         self.file.messages().next().ok_or_else(|| "it has no message".to_owned())
     }
 
     /// The message at a path as records of a registry have it, [`split_path`].
-    pub(crate) fn message_at(&self, path: &[u8]) -> Option<MessageDescriptor> {
+    pub fn message_at(&self, path: &[u8]) -> Option<MessageDescriptor> {
         let mut wire = Wire::new(path, 0, path.len());
         let count = usize::try_from(zigzag(wire.varint().ok()?)).ok()?;
         if count == 0 {
@@ -120,7 +117,7 @@ impl ProtobufSchema {
 
 /// Splits off what says which message of its schema a record is: a number of indices, then these, from the outermost
 /// message to it. None are the first message.
-pub(crate) fn split_path(data: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn split_path(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut wire = Wire::new(data, 0, data.len());
     let count = usize::try_from(zigzag(wire.varint().ok()?)).ok().filter(|count| *count <= MESSAGES_DEEP_MAX)?;
     for _ in 0..count {

@@ -285,6 +285,7 @@ fn one_bad_record_costs_one_record() {
         with(vec![0x2c]),
         with(vec![0x2b]),
         with([varint(5 << 3), vec![0xff; 11]].concat()),
+        with(bytes(2, [0xff]).into_iter().chain(bytes(2, "b")).collect()),
         with(number(5, 7)),
     ];
     let expected = [
@@ -293,7 +294,7 @@ fn one_bad_record_costs_one_record() {
         "invalid_utf8 name",
         "out_of_range at",
         "out_of_range at",
-        "invalid_protobuf",
+        "wrong_type at",
         "invalid_protobuf",
         "wrong_type n",
         "invalid_protobuf",
@@ -301,11 +302,17 @@ fn one_bad_record_costs_one_record() {
         "invalid_protobuf",
         "invalid_protobuf",
         "invalid_protobuf",
+        "invalid_utf8 name",
         "row",
     ];
     assert_eq!(reasons(body, &columns, &records), expected);
     let (batch, _) = read(body, &columns, &records);
     assert_eq!(batch.unwrap().num_rows(), 2);
+    // What a later entry replaces is looked at too.
+    let entry = |value: &[u8]| bytes(1, [bytes(1, "k"), bytes(2, value)].concat());
+    let replaced = [[entry(&[0]), entry(b"")].concat(), [entry(b""), entry(&number(1, 2))].concat()];
+    assert_eq!(reasons("map<string, Place> a = 1;", &one(map(place())), &replaced), ["invalid_protobuf", "row"]);
+    assert_eq!(table("map<string, Place> a = 1;", &one(map(place())), &replaced[1..]), "| {k: {name: , x: 2}} |");
     // Cut anywhere, it is a shorter message or none, and what comes after it is read.
     let cut: Vec<_> = (0..good.len()).flat_map(|length| [good[..length].to_vec(), good.clone()]).collect();
     let told = reasons(body, &columns, &cut);
@@ -405,4 +412,22 @@ fn schemas_come_from_text_with_imports_and_from_descriptors() {
     let told = several.message(None).unwrap_err();
     assert!(told.contains("`p.Place`, `p.R`") && told.contains("message = "), "{told}");
     assert!(several.message(Some("p.Q")).unwrap_err().contains("no message `p.Q`"));
+}
+
+#[test]
+fn what_broke_decoders_once_is_a_row_or_a_reject() {
+    let corpus = include_str!("../../../examples/fuzz_records/corpus/protobuf.hex");
+    let columns = columns(vec![
+        Field::new("a", list(place()), true),
+        Field::new("b", map(DataType::Int32), true),
+        Field::new("d", DataType::Utf8, true),
+    ]);
+    let body = "repeated Place a = 17; map<string, int32> b = 24; oneof c { string d = 27; Place e = 28; }
+        repeated int32 f = 20;";
+    let digit = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let lines = corpus.lines().filter(|line| !line.starts_with('#'));
+    let mut records: Vec<Vec<u8>> = lines.map(|line| line.as_bytes().chunks(2).map(digit).collect()).collect();
+    assert!(records.len() > 5);
+    records.push(bytes(27, "x"));
+    assert_eq!(reasons(body, &columns, &records).last().unwrap(), "row");
 }
