@@ -164,6 +164,17 @@ impl Source {
         }
     }
 
+    /// An epoch begins, which may be tried several times.
+    pub fn begin_epoch(&self) -> Result<()> {
+        match self {
+            Self::Objects(_) => Ok(()),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.begin_epoch(),
+            #[cfg(feature = "kafka")]
+            Self::Log(_) => Ok(()),
+        }
+    }
+
     /// What it reads, as text: what a later run compares.
     pub fn location_text(&self) -> String {
         match self {

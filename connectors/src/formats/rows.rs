@@ -26,6 +26,9 @@ pub struct RowBuilderOptions<'a> {
     pub format: &'static str,
 }
 
+/// Bytes of what stands for no value, about: how many values that nothing was written for count as.
+pub(super) const BYTES_PER_VALUE: usize = 8;
+
 /// Collects records as rows.
 #[derive(Debug)]
 pub struct RowBuilder {
@@ -90,6 +93,14 @@ pub struct InferredColumns {
     pub fields: Fields,
     /// What a missing field means, for each column; may be empty.
     pub defaults: Vec<Option<ArrayRef>>,
+}
+
+/// Fields that are inferred, at most: a schema can double itself with each of its types.
+pub(super) const INFERRED_FIELDS_MAX: usize = 10_000;
+
+/// Why no columns are inferred of a schema with more.
+pub(super) fn too_many_fields() -> String {
+    format!("it has more than {INFERRED_FIELDS_MAX} fields: declare the columns of the source that are needed")
 }
 
 /// A written schema that does not fit the declared columns.

@@ -50,7 +50,7 @@ impl KafkaSource {
         state: Option<&Location>,
     ) -> Result<Arc<Self>> {
         let mut written = match &options.format {
-            PayloadFormat::Written(format) => Some(WrittenSchemas::open(format, state)?),
+            PayloadFormat::Written(format) => Some(WrittenSchemas::open(format, &definition.name.value, state)?),
             PayloadFormat::Text(_) | PayloadFormat::Raw => None,
         };
         let (declared, defaults) = match (&definition.columns, &mut written) {
@@ -131,6 +131,11 @@ impl KafkaSource {
             })
         })
         .await
+    }
+
+    /// An epoch begins, which may be tried several times: what a schema registry did not have is asked for again.
+    pub fn begin_epoch(&self) -> Result<()> {
+        self.written.as_ref().map_or(Ok(()), |written| written.begin_epoch())
     }
 
     /// Asks the brokers something, through the one client for that.

@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 
 mod breaker;
 mod replay;
+mod written;
 
 use super::*;
 use crate::scan::{EpochScans, ScanInput, ScanOffsets, ScanReport};

@@ -1,7 +1,8 @@
 //! Schemas by their numbers, from a registry that speaks the protocol of Confluent's.
 //!
 //! A schema never changes under its number. So each is asked for once, kept in memory and beside the pipeline's state, and
-//! not asked for again, by this process or by later ones: what was read once can be read while the registry is away.
+//! not asked for again, by this process or by later ones: what was read once can be read while the registry is away. That
+//! there is none is the answer for one epoch.
 //!
 //! ```text
 //! record: 0, number (4 bytes), data ─► number ─► memory ─► state/schemas/… ─► GET /schemas/ids/{number}
@@ -11,8 +12,8 @@ mod client;
 mod kept;
 mod options;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -66,6 +67,9 @@ pub(crate) enum SchemaLanguage {
     Avro,
     Protobuf,
     Json,
+    /// One that is not known here.
+    #[serde(other)]
+    Other,
 }
 
 impl SchemaLanguage {
@@ -75,6 +79,7 @@ impl SchemaLanguage {
             Self::Avro => "Avro",
             Self::Protobuf => "Protobuf",
             Self::Json => "JSON Schema",
+            Self::Other => "another language",
         }
     }
 }
@@ -85,17 +90,28 @@ pub(crate) struct SchemaRegistry {
     client: RegistryClient,
     kept: Option<KeptSchemas>,
     runtime: Handle,
-    /// Schemas that were asked for, those that there are none of too: within one process, a record is what it was.
-    known: Mutex<HashMap<SchemaId, Option<Arc<RegisteredSchema>>>>,
+    known: Mutex<Known>,
 }
 
+/// What was asked for.
+#[derive(Debug, Default)]
+struct Known {
+    schemas: HashMap<SchemaId, Arc<RegisteredSchema>>,
+    /// Numbers without a schema, as far as this epoch is concerned: a record is what it was also when the epoch is tried
+    /// again. A later one asks again, as a registry may have been behind.
+    missing: HashSet<SchemaId>,
+}
+
+/// Numbers without a schema in an epoch, at most: records that are something else can have any, and each is asked for.
+const MISSING_MAX: usize = 1_024;
+
 impl SchemaRegistry {
-    /// A registry; asks nothing. What it answers is kept below `state`. Must be called within a runtime.
-    pub(crate) fn new(options: &SchemaRegistryOptions, state: Option<&Location>) -> Result<Self> {
+    /// The registry of a source; asks nothing. What it answers is kept below `state`. Must be called within a runtime.
+    pub(crate) fn new(options: &SchemaRegistryOptions, source: &str, state: Option<&Location>) -> Result<Self> {
         let runtime = Handle::try_current().map_err(|error| Error::Internal {
             message: format!("a registry is opened outside of a runtime: {error}"),
         })?;
-        let kept = state.map(|state| KeptSchemas::new(state, options.url()));
+        let kept = state.map(|state| KeptSchemas::new(state, options.url(), source));
         Ok(Self { client: RegistryClient::new(options)?, kept, runtime, known: Mutex::default() })
     }
 
@@ -107,24 +123,51 @@ impl SchemaRegistry {
     /// The schema of a number; `None` where the registry says that there is none. Blocks: not for tasks of the runtime.
     pub(crate) fn schema(&self, id: SchemaId) -> Result<Option<Arc<RegisteredSchema>>> {
         // Held while asking, so that scans side by side ask once.
-        let poisoned = |_| Error::Internal { message: "a question to the schema registry panicked".to_owned() };
-        let mut known = self.known.lock().map_err(poisoned)?;
-        if let Some(found) = known.get(&id) {
-            return Ok(found.clone());
+        let mut known = self.known()?;
+        if let Some(found) = known.schemas.get(&id) {
+            return Ok(Some(Arc::clone(found)));
         }
-        let found = self.runtime.block_on(self.find(id))?.map(Arc::new);
-        known.insert(id, found.clone());
-        Ok(found)
+        if known.missing.contains(&id) {
+            return Ok(None);
+        }
+        let Some(found) = self.runtime.block_on(self.find(id))?.map(Arc::new) else {
+            if known.missing.len() >= MISSING_MAX {
+                return Err(Error::Registry {
+                    url: self.url().to_owned(),
+                    action: format!("ask for schema {}", id.0),
+                    reason: format!(
+                        "it has no schema for it, nor for {MISSING_MAX} numbers of records before it; check \
+                         `schema_registry`, and whether the records begin with such a number"
+                    ),
+                });
+            }
+            known.missing.insert(id);
+            return Ok(None);
+        };
+        known.schemas.insert(id, Arc::clone(&found));
+        Ok(Some(found))
+    }
+
+    /// An epoch begins: what was not there may be now.
+    pub(crate) fn begin_epoch(&self) -> Result<()> {
+        self.known()?.missing.clear();
+        Ok(())
+    }
+
+    fn known(&self) -> Result<MutexGuard<'_, Known>> {
+        let poisoned = |_| Error::Internal { message: "a question to the schema registry panicked".to_owned() };
+        self.known.lock().map_err(poisoned)
     }
 
     async fn find(&self, id: SchemaId) -> Result<Option<RegisteredSchema>> {
-        let name = id.0.to_string();
-        if let Some(schema) = self.kept(&name).await? {
+        if let Some(kept) = &self.kept
+            && let Some(schema) = kept.schema(id).await?
+        {
             return Ok(Some(schema));
         }
         let found = self.client.schema(id).await?;
-        if let Some(schema) = &found {
-            self.keep(&name, schema).await?;
+        if let (Some(kept), Some(schema)) = (&self.kept, &found) {
+            kept.keep_schema(id, schema).await?;
         }
         Ok(found)
     }
@@ -132,7 +175,9 @@ impl SchemaRegistry {
     /// The schema that the columns of a source are taken from: the newest of `subject`, or the one that was kept as
     /// such, so that a source stays what it was.
     pub(crate) async fn columns_of(&self, subject: &str) -> Result<RegisteredSchema> {
-        if let Some(schema) = self.kept(&subject_name(subject)).await? {
+        if let Some(kept) = &self.kept
+            && let Some(schema) = kept.columns_of(subject).await?
+        {
             return Ok(schema);
         }
         self.client.newest(subject).await?.ok_or_else(|| Error::Invalid {
@@ -146,26 +191,9 @@ impl SchemaRegistry {
 
     /// Keeps the schema that the columns were taken from. Blocks: not for tasks of the runtime.
     pub(crate) fn keep_columns(&self, subject: &str, schema: &RegisteredSchema) -> Result<()> {
-        self.runtime.block_on(self.keep(&subject_name(subject), schema))
+        let Some(kept) = &self.kept else { return Ok(()) };
+        self.runtime.block_on(kept.keep_columns(subject, schema))
     }
-
-    async fn kept(&self, name: &str) -> Result<Option<RegisteredSchema>> {
-        match &self.kept {
-            Some(kept) => kept.read(name).await,
-            None => Ok(None),
-        }
-    }
-
-    async fn keep(&self, name: &str, schema: &RegisteredSchema) -> Result<()> {
-        match &self.kept {
-            Some(kept) => kept.write(name, schema).await,
-            None => Ok(()),
-        }
-    }
-}
-
-fn subject_name(subject: &str) -> String {
-    format!("subject-{subject}")
 }
 
 #[cfg(test)]

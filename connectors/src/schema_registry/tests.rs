@@ -55,6 +55,7 @@ fn schema_answer(path: &str) -> (u16, String) {
             (200, format!(r#"{{"schema": "b", "references": {references}}}"#))
         }
         "/subjects/c/versions/1" => (200, r#"{"schema": "c"}"#.to_owned()),
+        "/schemas/ids/3" => (200, r#"{"schema": "<a/>", "schemaType": "XML"}"#.to_owned()),
         "/schemas/ids/401" => (401, "{}".to_owned()),
         "/schemas/ids/404" => (404, "<h1>Not found</h1>".to_owned()),
         "/schemas/ids/500" => (500, r#"{"error_code": 50001, "message": "no leader"}"#.to_owned()),
@@ -84,7 +85,7 @@ fn options(entries: &[(&str, &str)]) -> (Option<SchemaRegistryOptions>, Vec<Stri
 }
 
 fn registry(url: &str, state: Option<&Location>) -> Arc<SchemaRegistry> {
-    Arc::new(SchemaRegistry::new(&options(&[("schema_registry", url)]).0.unwrap(), state).unwrap())
+    Arc::new(SchemaRegistry::new(&options(&[("schema_registry", url)]).0.unwrap(), "orders", state).unwrap())
 }
 
 async fn ask(registry: &Arc<SchemaRegistry>, id: u32) -> Result<Option<Arc<RegisteredSchema>>> {
@@ -121,6 +122,11 @@ async fn a_schema_is_asked_for_once_also_by_later_processes() {
     assert_eq!(ask(&second, 7).await.unwrap().unwrap().schema, "\"int\"");
     assert_eq!(ask(&second, 8).await.unwrap().unwrap(), referring);
     assert_eq!(server.asked.load(Ordering::Relaxed), asked);
+    // The next epoch asks again for what was not there.
+    assert!(ask(&first, 9).await.unwrap().is_none());
+    first.begin_epoch().unwrap();
+    assert!(ask(&first, 9).await.unwrap().is_none());
+    assert_eq!(server.asked.load(Ordering::Relaxed), asked + 1);
     // Numbers are those of one registry.
     let other = registry("http://127.0.0.1:1", Some(&state));
     assert_eq!(ask(&other, 7).await.unwrap_err().kind(), ErrorKind::Unavailable);
@@ -139,8 +145,46 @@ async fn columns_stay_those_of_the_schema_that_they_were_taken_from() {
     let kept = found.clone();
     tokio::task::spawn_blocking(move || first.keep_columns("orders/new-value", &kept)).await.unwrap().unwrap();
     let asked = server.asked.load(Ordering::Relaxed);
-    assert_eq!(registry(&server.url, Some(&state)).columns_of("orders/new-value").await.unwrap(), found);
+    for url in [&server.url, "http://127.0.0.1:1"] {
+        assert_eq!(
+            registry(url, Some(&state)).columns_of("orders/new-value").await.unwrap(),
+            found,
+            "also when it moves"
+        );
+    }
     assert_eq!(server.asked.load(Ordering::Relaxed), asked);
+    let options = options(&[("schema_registry", "http://127.0.0.1:1")]).0.unwrap();
+    let other = SchemaRegistry::new(&options, "returns", Some(&state)).unwrap();
+    assert_eq!(other.columns_of("orders/new-value").await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_language_that_is_not_known_is_told_from_no_answer() {
+    let server = serve(Box::new(schema_answer));
+    let folder = tempfile::tempdir().unwrap();
+    let state = Location::local(folder.path()).unwrap();
+    for _ in 0..2 {
+        let found = ask(&registry(&server.url, Some(&state)), 3).await.unwrap().unwrap();
+        assert_eq!(found.language, SchemaLanguage::Other);
+    }
+    assert_eq!(server.asked.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_without_a_schema_are_bounded_in_an_epoch() {
+    let server = serve(Box::new(schema_answer));
+    let registry = registry(&server.url, None);
+    let numbers = 1_000..1_000 + u32::try_from(MISSING_MAX).unwrap();
+    for id in numbers.clone() {
+        assert!(ask(&registry, id).await.unwrap().is_none());
+    }
+    let error = ask(&registry, numbers.end).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(&format!("ask for schema {}", numbers.end)), "{error}");
+    assert!(ask(&registry, numbers.start).await.unwrap().is_none());
+    assert!(ask(&registry, 7).await.unwrap().is_some());
+    registry.begin_epoch().unwrap();
+    assert!(ask(&registry, numbers.end).await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +210,7 @@ async fn a_registry_that_never_answers_is_given_up() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let mut options = options(&[("schema_registry", &url)]).0.unwrap();
     options.timeout = std::time::Duration::from_millis(200);
-    let error = ask(&Arc::new(SchemaRegistry::new(&options, None).unwrap()), 7).await.unwrap_err();
+    let error = ask(&Arc::new(SchemaRegistry::new(&options, "orders", None).unwrap()), 7).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("it did not answer in time"), "{error}");
 }
@@ -180,7 +224,7 @@ async fn credentials_are_shown_to_the_registry_and_to_nobody_else() {
     for (entries, expected) in [(&basic[..], "basic ym9iOnBhc3M="), (&bearer[..], "bearer abc")] {
         let options = options(entries).0.unwrap();
         assert!(!format!("{options:?}").contains("pass\"") && !format!("{options:?}").contains("abc"), "{options:?}");
-        ask(&Arc::new(SchemaRegistry::new(&options, None).unwrap()), 7).await.unwrap();
+        ask(&Arc::new(SchemaRegistry::new(&options, "orders", None).unwrap()), 7).await.unwrap();
         let seen = server.credentials.lock().unwrap().pop().unwrap().to_lowercase();
         assert!(seen.ends_with(&expected.to_lowercase()), "{seen}");
     }

@@ -296,6 +296,9 @@ impl Run<'_> {
     /// Makes one epoch exist, trying again where the world may come back.
     async fn commit_epoch(&mut self, assignment: &Assignment) -> Result<()> {
         let started_at = self.host.now_micros();
+        for source in &self.loaded.sources {
+            source.begin_epoch()?;
+        }
         let mut attempt = 0;
         loop {
             let span = info_span!("epoch", epoch = self.writer.next_epoch().0);

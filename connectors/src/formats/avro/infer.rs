@@ -9,7 +9,7 @@ use arrow_schema::{DataType, Field, Fields};
 
 use super::resolve::arrow_type;
 use super::schema::{AvroField, AvroSchema, AvroType, TypeId};
-use crate::formats::rows::InferredColumns;
+use crate::formats::rows::{INFERRED_FIELDS_MAX, InferredColumns, too_many_fields};
 
 /// The columns of a record's fields, all nullable: one version's guarantee is none for the next.
 ///
@@ -19,50 +19,66 @@ pub fn infer(schema: &AvroSchema) -> Result<InferredColumns, String> {
     let AvroType::Record { fields, .. } = schema.get(schema.root) else {
         return Err(format!("it is the schema of {}, not of a record", schema.describe(schema.root)));
     };
-    let mut above = vec![schema.root];
-    let columns = fields_of(schema, fields, &mut above)?;
+    let mut inference = Inference { schema, above: vec![schema.root], fields: 0 };
+    let columns = inference.fields_of(fields)?;
     let defaults = fields.iter().zip(&columns).map(|(field, column)| default(field, column.data_type())).collect();
     Ok(InferredColumns { fields: columns, defaults })
 }
 
-fn fields_of(schema: &AvroSchema, fields: &[AvroField], above: &mut Vec<TypeId>) -> Result<Fields, String> {
-    let columns = fields.iter().map(|field| {
-        let data_type = data_type(schema, field.type_id, &field.name, above)?;
-        Ok(Field::new(&field.name, data_type, true))
-    });
-    columns.collect::<Result<Vec<_>, String>>().map(Fields::from)
+const DECLARE: &str = "declare the columns of the source, without it or with a type that you choose";
+
+struct Inference<'a> {
+    schema: &'a AvroSchema,
+    /// The records that the one at hand is in, and itself.
+    above: Vec<TypeId>,
+    /// Fields so far, those of a record as often as it is used.
+    fields: usize,
 }
 
-fn data_type(schema: &AvroSchema, id: TypeId, name: &str, above: &mut Vec<TypeId>) -> Result<DataType, String> {
-    let declare = "declare the columns of the source, without it or with a type that you choose";
-    match schema.get(id) {
-        AvroType::Null => Err(format!("field `{name}` is always null: {declare}")),
-        AvroType::Union { branches } => {
-            let mut others = branches.iter().filter(|branch| *schema.get(**branch) != AvroType::Null);
-            match (others.next(), others.next()) {
-                (Some(only), None) => data_type(schema, *only, name, above),
-                _ => Err(format!("field `{name}` is a {}, which no column holds: {declare}", schema.describe(id))),
+impl Inference<'_> {
+    fn fields_of(&mut self, fields: &[AvroField]) -> Result<Fields, String> {
+        let columns = fields.iter().map(|field| {
+            self.fields += 1;
+            if self.fields > INFERRED_FIELDS_MAX {
+                return Err(too_many_fields());
             }
-        }
-        AvroType::Array { items } => {
-            let item = data_type(schema, *items, name, above)?;
-            Ok(DataType::List(Arc::new(Field::new_list_field(item, true))))
-        }
-        AvroType::Map { values } => {
-            let value = Field::new("value", data_type(schema, *values, name, above)?, true);
-            let entries = vec![Field::new("key", DataType::Utf8, false), value];
-            Ok(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false))
-        }
-        AvroType::Record { name: record, fields } => {
-            if above.contains(&id) {
-                return Err(format!("field `{name}` is within itself (record `{record}`): {declare}"));
+            let data_type = self.data_type(field.type_id, &field.name)?;
+            Ok(Field::new(&field.name, data_type, true))
+        });
+        columns.collect::<Result<Vec<_>, String>>().map(Fields::from)
+    }
+
+    fn data_type(&mut self, id: TypeId, name: &str) -> Result<DataType, String> {
+        let schema = self.schema;
+        match schema.get(id) {
+            AvroType::Null => Err(format!("field `{name}` is always null: {DECLARE}")),
+            AvroType::Union { branches } => {
+                let mut others = branches.iter().filter(|branch| *schema.get(**branch) != AvroType::Null);
+                match (others.next(), others.next()) {
+                    (Some(only), None) => self.data_type(*only, name),
+                    _ => Err(format!("field `{name}` is a {}, which no column holds: {DECLARE}", schema.describe(id))),
+                }
             }
-            above.push(id);
-            let columns = fields_of(schema, fields, above);
-            above.pop();
-            Ok(DataType::Struct(columns?))
+            AvroType::Array { items } => {
+                let item = self.data_type(*items, name)?;
+                Ok(DataType::List(Arc::new(Field::new_list_field(item, true))))
+            }
+            AvroType::Map { values } => {
+                let value = Field::new("value", self.data_type(*values, name)?, true);
+                let entries = vec![Field::new("key", DataType::Utf8, false), value];
+                Ok(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries.into()), false)), false))
+            }
+            AvroType::Record { name: record, fields } => {
+                if self.above.contains(&id) {
+                    return Err(format!("field `{name}` is within itself (record `{record}`): {DECLARE}"));
+                }
+                self.above.push(id);
+                let columns = self.fields_of(fields);
+                self.above.pop();
+                Ok(DataType::Struct(columns?))
+            }
+            plain => arrow_type(plain).ok_or_else(|| format!("field `{name}` is no column: {DECLARE}")),
         }
-        plain => arrow_type(plain).ok_or_else(|| format!("field `{name}` is no column: {declare}")),
     }
 }
 

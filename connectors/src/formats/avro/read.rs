@@ -8,7 +8,7 @@ use bessemer_schemas::RejectReason;
 
 use super::resolve::{Read, Resolver, Step, Steps};
 use super::schema::{AvroSchema, AvroType, TypeId};
-use crate::formats::rows::{Contradiction, RowBuilder};
+use crate::formats::rows::{BYTES_PER_VALUE, Contradiction, RowBuilder};
 use crate::formats::text::column::{Column, Values, push_offset};
 use crate::formats::text::fault::Fault;
 use crate::formats::text::{FileFault, RecordFault, TimestampFormat};
@@ -81,7 +81,12 @@ impl<'a> Datum<'a> {
         }
         for column in &steps.missing {
             if let Some(column) = columns.get_mut(*column) {
-                self.grown += column.push_missing()?;
+                let bytes = column.push_missing()?;
+                self.grown += bytes;
+                // Columns are missing once a record, and may have a default of any size; fields, once an item.
+                if depth > 0 {
+                    self.count(bytes / BYTES_PER_VALUE)?;
+                }
             }
         }
         Ok(())
@@ -89,8 +94,15 @@ impl<'a> Datum<'a> {
 
     fn value(&mut self, read: &Read, column: &mut Column, depth: usize) -> Result<(), Fault> {
         self.enter(depth)?;
+        if !matches!(read, Read::Null | Read::Union(_)) {
+            self.grown += column.width();
+        }
         let pushed = match read {
-            Read::Null => return column.push_null(),
+            Read::Null => {
+                let bytes = column.push_null()?;
+                self.grown += bytes;
+                return Ok(self.count(bytes / BYTES_PER_VALUE)?);
+            }
             Read::Union(branches) => {
                 let branch = branches.get(self.index()?).ok_or(INVALID)?;
                 let read = branch.as_ref().ok_or_else(|| column.fault(RejectReason::WrongType))?;
@@ -233,8 +245,13 @@ impl<'a> Datum<'a> {
     }
 
     fn enter(&mut self, depth: usize) -> Result<(), RejectReason> {
-        self.values_left = self.values_left.checked_sub(1).ok_or(RejectReason::RecordTooLong)?;
+        self.count(1)?;
         if depth > DEPTH_MAX { Err(INVALID) } else { Ok(()) }
+    }
+
+    fn count(&mut self, values: usize) -> Result<(), RejectReason> {
+        self.values_left = self.values_left.checked_sub(values).ok_or(RejectReason::RecordTooLong)?;
+        Ok(())
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], RejectReason> {

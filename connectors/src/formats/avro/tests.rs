@@ -335,6 +335,50 @@ fn few_bytes_do_not_become_many_values() {
     assert_eq!(reasons(&endless, &columns, &[Vec::new()]), ["invalid_avro"]);
 }
 
+/// Items of 90 fields that may be null, and the columns that hold them.
+fn wide_items() -> (String, SchemaRef) {
+    let names: Vec<_> = (0..90).map(|at| format!("f{at}")).collect();
+    let fields: Vec<_> = names.iter().map(|name| format!(r#"{{"name": "{name}", "type": "long"}}"#)).collect();
+    let item = format!(r#"{{"type": "record", "name": "i", "fields": [{}]}}"#, fields.join(", "));
+    let schema = of(&format!(r#"{{"name": "a", "type": {{"type": "array", "items": ["null", {item}]}}}}"#));
+    let inner: Fields = names.iter().map(|name| Field::new(name, DataType::Int64, true)).collect();
+    let list = DataType::List(Arc::new(Field::new_list_field(DataType::Struct(inner), true)));
+    (schema, columns(vec![Field::new("a", list, true)]))
+}
+
+#[test]
+fn batches_are_bounded_where_records_say_much_in_few_bytes() {
+    const BYTES: usize = 16 << 20;
+    let nulls = |count: i64| [long(count), vec![0; usize::try_from(count).unwrap()], long(0)].concat();
+    let (schema, columns) = wide_items();
+    let (reader, mut rows) = (reader(&schema, &columns).unwrap(), rows(&columns, &[0]));
+    for number in 0..100 {
+        reader.read(number, &nulls(500), &mut rows).unwrap().unwrap();
+    }
+    let mut batches = 0;
+    while let Some(batch) = rows.next_batch() {
+        batches += 1;
+        assert!(batch.get_array_memory_size() < 3 * BYTES);
+    }
+    assert_eq!(batches, 2);
+    let outcome = reader.read(0, &nulls(10_000), &mut rows).unwrap();
+    assert_eq!(outcome.unwrap_err().reason, RejectReason::RecordTooLong);
+}
+
+#[test]
+fn a_schema_that_doubles_itself_is_not_inferred() {
+    let types: Vec<_> = (0..40)
+        .map(|at| {
+            let inner = if at == 39 { r#""int""#.to_owned() } else { format!(r#""t{}""#, at + 1) };
+            let fields = format!(r#"{{"name": "x", "type": {inner}}}, {{"name": "y", "type": {inner}}}"#);
+            format!(r#"{{"type": "record", "name": "t{at}", "fields": [{fields}]}}"#)
+        })
+        .collect();
+    let references: Vec<_> = types[1..].iter().rev().map(String::as_str).collect();
+    let told = infer(&AvroSchema::parse(&types[0], references).unwrap()).unwrap_err();
+    assert!(told.contains("more than 10000 fields: declare the columns"), "{told}");
+}
+
 #[test]
 fn columns_are_inferred() {
     let schema = of(r#"

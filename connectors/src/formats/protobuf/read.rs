@@ -12,7 +12,7 @@ use prost_reflect::MessageDescriptor;
 use super::resolve::{Absent, ColumnRead, Message, Noted, Read, Value, message};
 use super::schema::zigzag;
 use super::wire::{Raw, Wire, WireType};
-use crate::formats::rows::{Contradiction, RowBuilder};
+use crate::formats::rows::{BYTES_PER_VALUE, Contradiction, RowBuilder};
 use crate::formats::text::column::{Column, Values, push_offset};
 use crate::formats::text::fault::Fault;
 use crate::formats::text::{FileFault, RecordFault, TimestampFormat};
@@ -193,21 +193,31 @@ impl Record<'_> {
     }
 
     fn column(&mut self, read: &ColumnRead, mark: usize, column: &mut Column, depth: usize) -> Result<(), Fault> {
-        self.count()?;
+        self.count(1)?;
         let ColumnRead::Field { noted, read, absent } = read else {
-            self.grown += column.push_missing()?;
-            return Ok(());
+            return self.missing(column, depth);
         };
         let found = self.of(*noted, mark);
         if !found.is_empty() || matches!(read, Read::List(_) | Read::Map { .. }) {
+            self.grown += column.width();
             return self.value(read, found, column, depth);
         }
         // An empty text stands for no date.
         if *absent == Absent::Missing || matches!(read, Read::Value(Value::Parsed)) {
-            self.grown += column.push_missing()?;
-            return Ok(());
+            return self.missing(column, depth);
         }
+        self.grown += column.width();
         self.zero(read, column, depth)
+    }
+
+    fn missing(&mut self, column: &mut Column, depth: usize) -> Result<(), Fault> {
+        let bytes = column.push_missing()?;
+        self.grown += bytes;
+        // Columns are missing once a record, and may have a default of any size; fields, once an item.
+        if depth > 0 {
+            self.count(bytes / BYTES_PER_VALUE)?;
+        }
+        Ok(())
     }
 
     fn zero(&mut self, read: &Read, column: &mut Column, depth: usize) -> Result<(), Fault> {
@@ -316,14 +326,16 @@ impl Record<'_> {
                 (Read::Value(value), Raw::Bytes { start, end }) if value.wire_type() != WireType::Bytes => {
                     let mut packed = Wire::new(self.bytes, start, end);
                     while !packed.is_at_end() {
-                        self.count()?;
+                        self.count(1)?;
+                        self.grown += child.width();
                         let raw = packed.packed(value.wire_type())?;
                         self.plain(value, raw, child)?;
                         count += 1;
                     }
                 }
                 _ => {
-                    self.count()?;
+                    self.count(1)?;
+                    self.grown += child.width();
                     self.value(item, at..at + 1, child, depth + 1)?;
                     count += 1;
                 }
@@ -366,7 +378,7 @@ impl Record<'_> {
             }
             if last.get(&text) == Some(&at) {
                 keys.push_plain(&text).map_err(|reason| keys.fault(reason))?;
-                self.grown += text.len();
+                self.grown += text.len() + keys.width();
                 kept += 1;
             } else {
                 values.truncate(kept);
@@ -382,7 +394,7 @@ impl Record<'_> {
 
     /// Notes the fields of an entry of a map, and says its key as text.
     fn entry_key(&mut self, key: &Value, entry: &Message, at: usize, keys: &Column) -> Result<Cow<'_, [u8]>, Fault> {
-        self.count()?;
+        self.count(1)?;
         let mark = self.found.len();
         self.note(&entry.fields, &Parts::Found(at..at + 1), &[])?;
         self.sort(mark);
@@ -413,8 +425,8 @@ impl Record<'_> {
         self.bytes.get(start..end).ok_or(INVALID)
     }
 
-    fn count(&mut self) -> Result<(), RejectReason> {
-        self.values_left = self.values_left.checked_sub(1).ok_or(RejectReason::RecordTooLong)?;
+    fn count(&mut self, values: usize) -> Result<(), RejectReason> {
+        self.values_left = self.values_left.checked_sub(values).ok_or(RejectReason::RecordTooLong)?;
         Ok(())
     }
 }

@@ -332,6 +332,31 @@ fn few_bytes_do_not_become_many_values() {
 }
 
 #[test]
+fn batches_are_bounded_where_records_say_much_in_few_bytes() {
+    let names: Vec<_> = (0..90).map(|at| format!("f{at}")).collect();
+    let fields: Vec<_> = names.iter().zip(1..).map(|(name, number)| format!("int64 {name} = {number};")).collect();
+    let body = format!("message Wide {{ {} }} repeated Wide a = 1;", fields.concat());
+    let inner: Vec<_> = names.iter().map(|name| Field::new(name, DataType::Int64, true)).collect();
+    let columns = one(list(DataType::Struct(inner.into())));
+    let records = vec![bytes(1, "").repeat(500); 100];
+    let (first, outcomes) = read(&body, &columns, &records);
+    assert!(outcomes.iter().all(Result::is_ok));
+    let first = first.unwrap();
+    assert!(first.num_rows() < 100 && first.get_array_memory_size() < 48 << 20, "{} rows", first.num_rows());
+}
+
+#[test]
+fn a_schema_that_doubles_itself_is_not_inferred() {
+    let types = (0..40).map(|at| {
+        let inner = if at == 39 { "int32".to_owned() } else { format!("T{}", at + 1) };
+        format!("message T{at} {{ {inner} x = 1; {inner} y = 2; }}")
+    });
+    let body = format!("{} T0 a = 1;", types.collect::<Vec<_>>().concat());
+    let told = infer(&schema(&body).unwrap().message(Some("p.R")).unwrap()).unwrap_err();
+    assert!(told.contains("more than 10000 fields: declare the columns"), "{told}");
+}
+
+#[test]
 fn columns_are_inferred() {
     let body = "int64 userId = 1; repeated Place places = 2; map<int32, Kind> kinds = 3;
         google.protobuf.Timestamp at = 4; google.protobuf.DoubleValue price = 5; bytes raw = 6; fixed32 f = 7;";

@@ -114,10 +114,20 @@ impl Column {
         Fault::from(reason).at(self.number)
     }
 
+    /// Bytes that a value of it takes beside those of its text or of what it holds, about.
+    #[inline]
+    pub(in crate::formats) fn width(&self) -> usize {
+        match &self.values {
+            _ if !self.is_built => 0,
+            Values::Decimal { .. } => 16,
+            _ => 8,
+        }
+    }
+
     /// Appends what a missing field means; also says how many bytes that took.
     pub(in crate::formats) fn push_missing(&mut self) -> Result<usize, Fault> {
         let Some(default) = self.default.clone().filter(|default| default.is_valid(0)) else {
-            return self.push_null().map(|()| 0);
+            return self.push_null();
         };
         if !self.is_built {
             return Ok(0);
@@ -126,21 +136,19 @@ impl Column {
         Ok(default.get_buffer_memory_size())
     }
 
-    /// Appends null, if the column may be null.
+    /// Appends null, if the column may be null; also says how many bytes that took, as a null of a struct is one of all
+    /// that is in it.
     #[inline]
-    pub(in crate::formats) fn push_null(&mut self) -> Result<(), Fault> {
-        if !self.nullable {
-            return Err(self.fault(RejectReason::NullInNotNull));
-        }
-        self.push_nothing();
-        Ok(())
+    pub(in crate::formats) fn push_null(&mut self) -> Result<usize, Fault> {
+        if self.nullable { Ok(self.push_nothing()) } else { Err(self.fault(RejectReason::NullInNotNull)) }
     }
 
-    /// Appends null, whether the column may be null or not: its parent is null.
-    fn push_nothing(&mut self) {
+    /// Appends null, whether the column may be null or not: its parent is null. Says how many bytes that took.
+    fn push_nothing(&mut self) -> usize {
         if !self.is_built {
-            return;
+            return 0;
         }
+        let mut bytes = self.width();
         self.nulls.append_null();
         match &mut self.values {
             Values::Bool(values) => values.append(false),
@@ -159,10 +167,11 @@ impl Column {
                 offsets.push(offsets.last().copied().unwrap_or(0));
             }
             Values::Struct { children, rows, .. } => {
-                children.iter_mut().for_each(Self::push_nothing);
+                bytes += children.iter_mut().map(Self::push_nothing).sum::<usize>();
                 *rows += 1;
             }
         }
+        bytes
     }
 
     /// The time that was appended last, in the column's unit (days for a date); `None` if it is null.

@@ -248,7 +248,7 @@ fn push_field(
 ) -> Result<(), Fault> {
     let text = field.text(record, options, scratch);
     if is_null(text, options) && !(field.is_quoted && column.is_text()) {
-        return column.push_null();
+        return column.push_null().map(drop);
     }
     let pushed = match &column.values {
         Values::Bool(_) => truth(text).ok_or(RejectReason::WrongType).and_then(|value| column.push_bool(value)),

@@ -84,7 +84,7 @@ fn read_change(record: &[u8], names: &mut Names, columns: &mut [Column], scratch
     operation.push_text(change.operation.as_bytes()).map_err(|reason| operation.fault(reason))?;
     match change.source_millis {
         Some(millis) => time.push_number(millis).map_err(|reason| time.fault(reason)),
-        None => time.push_null(),
+        None => time.push_null().map(drop),
     }
 }
 
@@ -159,7 +159,10 @@ fn read_value(cursor: &mut Cursor<'_>, column: &mut Column, scratch: &mut Scratc
             let number = cursor.number().ok_or(RejectReason::InvalidJson)?;
             column.push_number(number)
         }
-        b'n' if cursor.eat_all(b"null") => return column.push_null(),
+        b'n' if cursor.eat_all(b"null") => {
+            scratch.default_bytes += column.push_null()?;
+            return Ok(());
+        }
         b't' if cursor.eat_all(b"true") => column.push_bool(true),
         b'f' if cursor.eat_all(b"false") => column.push_bool(false),
         b'[' => return read_array(cursor, column, scratch, depth),

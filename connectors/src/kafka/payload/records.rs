@@ -1,6 +1,7 @@
 //! Rows of values that were written with schemas.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
@@ -8,7 +9,7 @@ use bessemer_schemas::RejectReason;
 
 use super::super::source::KafkaSource;
 use super::internal;
-use super::schemas::{NoReader, Reader, WrittenSchemas};
+use super::schemas::{Mismatch, Reader, RecordType, WrittenSchema, WrittenSchemas};
 use super::written::OnError;
 use crate::formats::protobuf::split_path;
 use crate::formats::rows::{RowBuilder, RowBuilderOptions};
@@ -22,19 +23,25 @@ pub(in super::super) struct WrittenRecords {
     source: Arc<KafkaSource>,
     schemas: Arc<WrittenSchemas>,
     rows: RowBuilder,
-    /// Readers by schema and message in it, few of each.
-    readers: HashMap<SchemaId, Vec<OfMessage>>,
+    known: HashMap<SchemaId, OfSchema>,
+}
+
+/// How records of one schema are read.
+#[derive(Debug)]
+struct OfSchema {
+    schema: WrittenSchema,
+    /// One for each message that records were of: damaged records name no more than there are.
+    readers: Vec<OfMessage>,
 }
 
 /// How records of one message of a schema are read; where they cannot be, what is wrong with each.
 #[derive(Debug)]
 struct OfMessage {
+    /// How the first record named it, as nearly all do: it can be written in more than one way.
     path: Box<[u8]>,
+    record: RecordType,
     reader: Result<Reader, RecordFault>,
 }
-
-/// Messages of one schema that records may be, at most: damaged ones can name any.
-const MESSAGES_MAX: usize = 1_024;
 
 /// Stands for the schema of a file among numbers of a registry: a source has the one or the other.
 const OF_FILE: SchemaId = SchemaId(0);
@@ -53,7 +60,7 @@ impl WrittenRecords {
             limits,
             format: schemas.format.language.name(),
         })?;
-        Ok(Self { source: Arc::clone(source), schemas, rows, readers: HashMap::new() })
+        Ok(Self { source: Arc::clone(source), schemas, rows, known: HashMap::new() })
     }
 
     /// Takes one value: a row more, or the reason why not. Blocks where its schema is not known yet.
@@ -61,25 +68,40 @@ impl WrittenRecords {
         let Some((id, path, data)) = self.split(value) else {
             return Ok(Err(RecordFault { reason: RejectReason::InvalidFraming, column: None }));
         };
-        let known = |readers: &Vec<OfMessage>| readers.iter().position(|of| *of.path == *path);
-        let at = match self.readers.get(&id).and_then(known) {
-            Some(at) => at,
-            None => {
-                if self.readers.get(&id).is_some_and(|readers| readers.len() >= MESSAGES_MAX) {
-                    return Ok(Err(RecordFault { reason: RejectReason::InvalidFraming, column: None }));
-                }
-                let reader = self.reader(id, path)?;
-                let readers = self.readers.entry(id).or_default();
-                readers.push(OfMessage { path: path.into(), reader });
-                readers.len() - 1
+        let fault = |reason| Ok(Err(RecordFault { reason, column: None }));
+        let Self { source, schemas, rows, known } = self;
+        let OfSchema { schema, readers } = match known.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let Some(schema) = schemas.schema(id)? else { return fault(RejectReason::UnknownSchemaId) };
+                unknown.insert(OfSchema { schema, readers: Vec::new() })
             }
         };
-        let reader = self.readers.get_mut(&id).and_then(|readers| readers.get_mut(at)).map(|of| &mut of.reader);
-        match reader {
-            Some(Ok(Reader::Avro(reader))) => reader.read(number, data, &mut self.rows).map_err(internal),
-            Some(Ok(Reader::Protobuf(reader))) => reader.read(number, data, &mut self.rows).map_err(internal),
+        let at = match readers.iter().position(|of| *of.path == *path) {
+            Some(at) => at,
+            None => {
+                let Some(record) = schemas.record_type(schema, path) else {
+                    return fault(RejectReason::InvalidFraming);
+                };
+                match readers.iter().position(|of| of.record == record) {
+                    Some(at) => at,
+                    None => {
+                        let reader = schemas.reader(schema, &record, source.declared(), source.defaults());
+                        let reader = match reader {
+                            Ok(reader) => Ok(reader),
+                            Err(mismatch) => Err(refused(source, schemas, mismatch)?),
+                        };
+                        readers.push(OfMessage { path: path.into(), record, reader });
+                        readers.len() - 1
+                    }
+                }
+            }
+        };
+        match readers.get_mut(at).map(|of| &mut of.reader) {
+            Some(Ok(Reader::Avro(reader))) => reader.read(number, data, rows).map_err(internal),
+            Some(Ok(Reader::Protobuf(reader))) => reader.read(number, data, rows).map_err(internal),
             Some(Err(fault)) => Ok(Err(fault.clone())),
-            None => Err(self.source.internal("a reader was lost")),
+            None => Err(source.internal("a reader was lost")),
         }
     }
 
@@ -99,23 +121,17 @@ impl WrittenRecords {
         let (id, data) = SchemaId::split(value)?;
         let (path, data) = match self.schemas.format.language {
             SchemaLanguage::Protobuf => split_path(data)?,
-            SchemaLanguage::Avro | SchemaLanguage::Json => (&data[..0], data),
+            SchemaLanguage::Avro | SchemaLanguage::Json | SchemaLanguage::Other => (&data[..0], data),
         };
         Some((id, path, data))
     }
+}
 
-    fn reader(&self, id: SchemaId, path: &[u8]) -> Result<Result<Reader, RecordFault>> {
-        let fault = |reason| Ok(Err(RecordFault { reason, column: None }));
-        match self.schemas.reader(id, path, self.source.declared(), self.source.defaults())? {
-            Ok(reader) => Ok(Ok(reader)),
-            Err(NoReader::UnknownSchema) => fault(RejectReason::UnknownSchemaId),
-            Err(NoReader::UnknownMessage) => fault(RejectReason::InvalidFraming),
-            Err(NoReader::Mismatch { column, .. }) if self.schemas.format.on_error == OnError::Quarantine => {
-                Ok(Err(RecordFault { reason: RejectReason::SchemaMismatch, column }))
-            }
-            Err(NoReader::Mismatch { schema, reason, .. }) => {
-                Err(Error::SchemaMismatch { name: self.source.name().to_owned(), path: schema, reason })
-            }
-        }
+/// What a schema that cannot be read means: an error, or a fault of each of its records.
+fn refused(source: &KafkaSource, schemas: &WrittenSchemas, mismatch: Mismatch) -> Result<RecordFault> {
+    let Mismatch { schema, reason, column } = mismatch;
+    match schemas.format.on_error {
+        OnError::Quarantine => Ok(RecordFault { reason: RejectReason::SchemaMismatch, column }),
+        OnError::Fail => Err(Error::SchemaMismatch { name: source.name().to_owned(), path: schema, reason }),
     }
 }

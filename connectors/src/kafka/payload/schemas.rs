@@ -43,33 +43,45 @@ pub(super) enum Reader {
     Protobuf(ProtobufReader),
 }
 
-/// Why there is no reader of records, which is the fault of all of them.
+/// A schema of records, understood or not, and what it is called.
 #[derive(Debug)]
-pub(super) enum NoReader {
-    /// The registry has no schema of their number.
-    UnknownSchema,
-    /// They do not say which message of their schema they are.
-    UnknownMessage,
-    /// Their schema cannot be read, or contradicts the declared columns.
-    Mismatch {
-        /// The schema.
-        schema: String,
-        /// What is wrong.
-        reason: String,
-        /// The column that it contradicts.
-        column: Option<String>,
-    },
+pub(super) struct WrittenSchema {
+    schema: Result<Schema, String>,
+    name: String,
+}
+
+/// What records of a schema are.
+#[derive(Debug, PartialEq)]
+pub(super) enum RecordType {
+    /// What there is one of in a schema.
+    Whole,
+    /// A message.
+    Message(MessageDescriptor),
+}
+
+/// A schema that cannot be read, or contradicts the declared columns: the fault of all its records.
+#[derive(Debug)]
+pub(super) struct Mismatch {
+    /// The schema.
+    pub(super) schema: String,
+    /// What is wrong.
+    pub(super) reason: String,
+    /// The column that it contradicts.
+    pub(super) column: Option<String>,
 }
 
 impl WrittenSchemas {
-    /// Opens what a format says; reads a schema file, asks no registry. What a registry answers is kept below `state`.
-    pub(in super::super) fn open(format: &WrittenFormat, state: Option<&Location>) -> Result<Self> {
+    /// Opens what the format of `source` says; reads a schema file, asks no registry. What a registry answers is kept below `state`.
+    pub(in super::super) fn open(format: &WrittenFormat, source: &str, state: Option<&Location>) -> Result<Self> {
         let store = match &format.origin {
-            Origin::Registry { registry, .. } => Store::Registry(Box::new(SchemaRegistry::new(registry, state)?)),
+            Origin::Registry { registry, .. } => {
+                Store::Registry(Box::new(SchemaRegistry::new(registry, source, state)?))
+            }
             Origin::File(path) => {
                 let schema = Schema::open(format.language, path);
                 let path = path.display().to_string();
-                let checked = schema.and_then(|schema| schema.message(format.message.as_deref(), None).map(|_| schema));
+                let checked =
+                    schema.and_then(|schema| schema.check_message(format.message.as_deref()).map(|()| schema));
                 let schema = checked.map_err(|reason| unusable(&path, &reason))?;
                 Store::File { schema, path }
             }
@@ -114,41 +126,63 @@ impl WrittenSchemas {
         Ok(())
     }
 
-    /// A reader of records of a schema, of the message at `path` in it, into the declared columns. Blocks where a
-    /// registry has to be asked.
+    /// An epoch begins: schemas that the registry did not have may be there now.
+    pub(in super::super) fn begin_epoch(&self) -> Result<()> {
+        match &self.store {
+            Store::Registry(registry) => registry.begin_epoch(),
+            Store::File { .. } => Ok(()),
+        }
+    }
+
+    /// The schema of a number; `None` where the registry has none. Blocks where the registry has to be asked.
+    pub(super) fn schema(&self, id: SchemaId) -> Result<Option<WrittenSchema>> {
+        Ok(match &self.store {
+            Store::File { schema, path } => Some(WrittenSchema { schema: Ok(schema.clone()), name: path.clone() }),
+            Store::Registry(registry) => registry.schema(id)?.map(|registered| WrittenSchema {
+                schema: Schema::parse(self.format.language, &registered),
+                name: format!("schema {} of {}", id.0, registry.url()),
+            }),
+        })
+    }
+
+    /// What the records of a schema are that name the message at `path` in it; `None` where there is none.
+    pub(super) fn record_type(&self, written: &WrittenSchema, path: &[u8]) -> Option<RecordType> {
+        let Ok(Schema::Protobuf(schema)) = &written.schema else { return Some(RecordType::Whole) };
+        let message = match self.store {
+            Store::Registry(_) => schema.message_at(path),
+            Store::File { .. } => schema.message(self.format.message.as_deref()).ok(),
+        };
+        message.map(RecordType::Message)
+    }
+
+    /// A reader of records of a schema into the declared columns.
     pub(super) fn reader(
         &self,
-        id: SchemaId,
-        path: &[u8],
+        written: &WrittenSchema,
+        record: &RecordType,
         columns: &SchemaRef,
         defaults: &[Option<ArrayRef>],
-    ) -> Result<Result<Reader, NoReader>> {
-        let path = Some(path).filter(|_| self.are_numbered());
-        let (schema, name) = match &self.store {
-            Store::File { schema, path } => (Ok(schema.clone()), path.clone()),
-            Store::Registry(registry) => {
-                let Some(registered) = registry.schema(id)? else { return Ok(Err(NoReader::UnknownSchema)) };
-                let name = format!("schema {} of {}", id.0, registry.url());
-                (Schema::parse(self.format.language, &registered), name)
+    ) -> Result<Reader, Mismatch> {
+        let mismatch = |reason, column| Mismatch { schema: written.name.clone(), reason, column };
+        let timestamp_format = &self.format.timestamp_format;
+        let schema = written.schema.as_ref().map_err(|reason| mismatch(reason.clone(), None))?;
+        let reader = match (schema, record) {
+            (_, RecordType::Message(found)) => {
+                if let Some(name) = self.format.message.as_deref().filter(|name| *name != found.full_name()) {
+                    let reason =
+                        format!("its record is message `{}`, and the source reads `{name}`", found.full_name());
+                    return Err(mismatch(reason, None));
+                }
+                ProtobufReader::new(found, columns, defaults, timestamp_format).map(Reader::Protobuf)
+            }
+            (Schema::Avro(schema), RecordType::Whole) => {
+                AvroReader::new(schema.clone(), columns, defaults, timestamp_format).map(Reader::Avro)
+            }
+            (Schema::Protobuf(_), RecordType::Whole) => {
+                return Err(mismatch("no message of it is meant".to_owned(), None));
             }
         };
-        let mismatch = |reason, column| Ok(Err(NoReader::Mismatch { schema: name.clone(), reason, column }));
-        let timestamp_format = &self.format.timestamp_format;
-        let reader = match schema {
-            Err(reason) => return mismatch(reason, None),
-            Ok(Schema::Avro(schema)) => AvroReader::new(schema, columns, defaults, timestamp_format).map(Reader::Avro),
-            Ok(schema) => match schema.message(self.format.message.as_deref(), path) {
-                Err(reason) => return mismatch(reason, None),
-                Ok(None) => return Ok(Err(NoReader::UnknownMessage)),
-                Ok(Some(message)) => {
-                    ProtobufReader::new(&message, columns, defaults, timestamp_format).map(Reader::Protobuf)
-                }
-            },
-        };
-        match reader {
-            Ok(reader) => Ok(Ok(reader)),
-            Err(Contradiction { column, reason }) => mismatch(reason, Some(column)),
-        }
+        reader.map_err(|Contradiction { column, reason }| mismatch(reason, Some(column)))
     }
 }
 
@@ -167,7 +201,7 @@ impl Schema {
                 let references = references.map(|reference| (reference.name.as_str(), reference.schema.as_str()));
                 ProtobufSchema::parse(&registered.schema, references).map(Self::Protobuf)
             }
-            SchemaLanguage::Json => Err(format!("{} is not read", language.name())),
+            SchemaLanguage::Json | SchemaLanguage::Other => Err(format!("{} is not read", language.name())),
         }
     }
 
@@ -181,17 +215,11 @@ impl Schema {
         }
     }
 
-    /// The message that is meant (Protobuf): the one at `path`, which must be of a given name; without a path the one of
-    /// the name, or the only one.
-    fn message(&self, name: Option<&str>, path: Option<&[u8]>) -> Result<Option<MessageDescriptor>, String> {
-        let Self::Protobuf(schema) = self else { return Ok(None) };
-        let Some(path) = path else { return schema.message(name).map(Some) };
-        let found = schema.message_at(path);
-        match (&found, name) {
-            (Some(found), Some(name)) if found.full_name() != name => {
-                Err(format!("its record is message `{}`, and the source reads `{name}`", found.full_name()))
-            }
-            _ => Ok(found),
+    /// Whether it is clear which message is meant (Protobuf): the one of a name, or the only one.
+    fn check_message(&self, name: Option<&str>) -> Result<(), String> {
+        match self {
+            Self::Avro(_) => Ok(()),
+            Self::Protobuf(schema) => schema.message(name).map(drop),
         }
     }
 

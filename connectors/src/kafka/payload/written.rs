@@ -54,7 +54,7 @@ impl WrittenFormat {
             .unwrap_or(OnError::Fail);
         let message = match language {
             SchemaLanguage::Protobuf => options.take_text("message"),
-            SchemaLanguage::Avro | SchemaLanguage::Json => None,
+            SchemaLanguage::Avro | SchemaLanguage::Json | SchemaLanguage::Other => None,
         };
         let origin = Origin::take(options, source, topics, base, timeout)?;
         Some(Self { language, origin, message, timestamp_format, on_error })
