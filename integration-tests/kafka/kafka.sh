@@ -7,6 +7,10 @@
 #   kafka.sh stop DIR                 stop them
 #   kafka.sh serve PORT [NODES]       start, stop at the end of standard input, and leave nothing behind; lines of it are
 #                                     obeyed: `kill N`, `start N`, `freeze N` and `thaw N` for node N
+#   kafka.sh serve-secure PORT CERTS  the same with one node that listens with SASL_SSL on PORT + 2 and with
+#                                     SASL_PLAINTEXT on PORT + 3, for the users `reader` and `stranger` (password: the name
+#                                     and `-secret`) and for tokens of anybody; who comes by PORT may do everything, others
+#                                     what access lists allow. CERTS gets `ca.pem`, and `other-ca.pem` that signed nothing
 #
 # `start` does not wait until they answer. Exit code 69: something that it needs is not on this machine.
 set -euo pipefail
@@ -69,29 +73,79 @@ log.cleaner.dedupe.buffer.size=4194304
 END
 }
 
-start() {
-    local dir="$1" port="$2" nodes="${3:-1}" node
-    command -v java >/dev/null || unavailable "there is no java"
-    [[ -e "$installed/ready" ]] || unavailable "Kafka $version is not installed: run integration-tests/kafka/kafka.sh install"
-    for node in $(seq "$nodes"); do
-        mkdir -p "$dir/$node"
-        settings "$dir" "$port" "$nodes" "$node" >"$dir/$node/server.properties"
-        start_node "$dir/$node"
+# What a node needs besides to be asked who comes; CERTS has its certificate.
+secure_settings() {
+    local port="$1" certs="$2" module=org.apache.kafka.common.security listener
+    cat <<END
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1)),SASL_SSL://127.0.0.1:$((port + 2)),SASL_PLAINTEXT://127.0.0.1:$((port + 3))
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+ssl.keystore.type=PEM
+ssl.keystore.location=$certs/broker.pem
+END
+    for listener in sasl_ssl sasl_plaintext; do
+        cat <<END
+listener.name.$listener.plain.sasl.jaas.config=$module.plain.PlainLoginModule required user_reader="reader-secret" user_stranger="stranger-secret";
+listener.name.$listener.scram-sha-256.sasl.jaas.config=$module.scram.ScramLoginModule required;
+listener.name.$listener.scram-sha-512.sasl.jaas.config=$module.scram.ScramLoginModule required;
+listener.name.$listener.oauthbearer.sasl.jaas.config=$module.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+END
     done
 }
 
-# Starts the node whose folder is there.
+# Two authorities of a day, and a certificate of the first for 127.0.0.1, in CERTS.
+certify() {
+    local certs="$1" key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+    command -v openssl >/dev/null || unavailable "there is no openssl"
+    (
+        cd "$certs"
+        openssl req -x509 "${key[@]}" -days 1 -subj /CN=authority -keyout ca.key -out ca.pem
+        openssl req -x509 "${key[@]}" -days 1 -subj /CN=other -keyout other-ca.key -out other-ca.pem
+        openssl req "${key[@]}" -subj /CN=broker -keyout broker.key -out broker.csr
+        printf 'subjectAltName=IP:127.0.0.1,DNS:127.0.0.1,DNS:localhost\n' >broker.ext
+        openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile broker.ext -out chain.pem
+        cat chain.pem broker.key >broker.pem
+    ) 2>/dev/null || unavailable "openssl makes no certificates"
+}
+
+# With CERTS: as `serve-secure` says.
+start() {
+    local dir="$1" port="$2" nodes="${3:-1}" certs="${4:-}" node users=() user mechanism
+    command -v java >/dev/null || unavailable "there is no java"
+    [[ -e "$installed/ready" ]] || unavailable "Kafka $version is not installed: run integration-tests/kafka/kafka.sh install"
+    if [[ -n "$certs" ]]; then
+        certify "$certs"
+        for user in reader stranger; do
+            for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
+                users+=(--add-scram "$mechanism=[name=$user,password=$user-secret]")
+            done
+        done
+    fi
+    for node in $(seq "$nodes"); do
+        mkdir -p "$dir/$node"
+        settings "$dir" "$port" "$nodes" "$node" >"$dir/$node/server.properties"
+        # What is said last holds.
+        [[ -z "$certs" ]] || secure_settings "$port" "$certs" >>"$dir/$node/server.properties"
+        start_node "$dir/$node" "${users[@]}"
+    done
+}
+
+# Starts the node whose folder is there; what follows is for its first start.
 start_node() {
+    local dir="$1"
+    shift
     local java=(java "${java_options[@]}" -Dlog4j2.configurationFile="$here/log4j2.properties" -cp "$installed/*")
     # Each node is a process group of its own: it is stopped whole.
     set -m
     (
-        cd "$1"
+        cd "$dir"
         [[ -e data/meta.properties ]] ||
-            "${java[@]}" kafka.tools.StorageTool format -t bessemer-testing-kafka -c server.properties
+            "${java[@]}" kafka.tools.StorageTool format -t bessemer-testing-kafka -c server.properties "$@"
         exec "${java[@]}" kafka.Kafka server.properties
-    ) </dev/null >>"$1/log" 2>&1 &
-    echo $! >"$1/pid"
+    ) </dev/null >>"$dir/log" 2>&1 &
+    echo $! >"$dir/pid"
     set +m
 }
 
@@ -149,10 +203,12 @@ serve() {
     done
 }
 
+serve-secure() { serve "$1" 1 "$2"; }
+
 command="${1:-}"
 shift || true
 case "$command" in
-install | start | stop | serve) "$command" "$@" ;;
+install | start | stop | serve | serve-secure) "$command" "$@" ;;
 *)
     sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
     exit 64

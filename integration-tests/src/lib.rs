@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows the inside of Bessemer: it is driven by its command line and judged by what it leaves on disk.
 
+mod access;
 mod bessemer;
 mod flights;
 mod kafka;
@@ -15,6 +16,7 @@ mod s3_server;
 mod schema_registry;
 mod wait;
 
+pub use access::Permission;
 pub use bessemer::{Bessemer, Outcome};
 pub use flights::{Flights, Pipeline, SETS, repository};
 pub use kafka::KafkaCluster;

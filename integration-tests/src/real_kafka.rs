@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::access::{Permission, allow};
 use crate::{repository, wait_until};
 
 /// How long the brokers may take for anything but to start.
@@ -53,8 +55,19 @@ impl RealKafka {
     /// Kafka is not on this machine.
     pub fn start(nodes: u16) -> Result<Option<Self>> {
         let port = free_ports(2 * nodes)?;
+        Self::serve(nodes, port, &["serve", &port.to_string(), &nodes.to_string()])
+    }
+
+    /// Starts one broker that also asks who comes, at [`Self::sasl_servers`], as
+    /// `kafka.sh serve-secure` says.
+    pub fn start_secure(certificates: &Path) -> Result<Option<Self>> {
+        let port = free_ports(4)?;
+        Self::serve(1, port, &["serve-secure", &port.to_string(), &certificates.display().to_string()])
+    }
+
+    fn serve(nodes: u16, port: u16, arguments: &[&str]) -> Result<Option<Self>> {
         let script = Command::new(repository().join("integration-tests/kafka/kafka.sh"))
-            .args(["serve", &port.to_string(), &nodes.to_string()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -109,6 +122,16 @@ impl RealKafka {
             let metadata = self.admin.inner().fetch_metadata(None, LOOK);
             Ok(metadata.is_ok_and(|metadata| metadata.brokers().len() == usize::from(self.nodes)))
         })
+    }
+
+    /// Where a broker asks who comes.
+    pub fn sasl_servers(&self) -> String {
+        bootstrap_servers(self.port + 3, 1)
+    }
+
+    /// Lets a user do something.
+    pub fn allow(&self, user: &str, permission: Permission<'_>) -> Result<()> {
+        allow(self.admin.inner(), user, permission)
     }
 
     /// Makes a topic with settings of its own, and waits until all its partitions can be written.

@@ -1,13 +1,12 @@
 //! Clients of the brokers: how they are set up, and what their errors mean.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::options::{Isolation, KafkaSourceOptions};
 use crate::{Error, Result};
@@ -24,17 +23,55 @@ const PREFETCH_PARTITION_RECORDS: u64 = 1 << 10;
 /// A consumer that is assigned offsets, never subscribed.
 pub(super) type Consumer = BaseConsumer<Context>;
 
+/// How long a question waits for the first time; it is asked again with twice the time, and in between the client is
+/// heard, which tells a refusal by itself.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// How long the client is heard before a question.
+const HEARING: Duration = Duration::from_millis(1);
+/// How long it is heard after one that was not answered.
+const HEARING_FAILED: Duration = Duration::from_millis(20);
+
 /// Takes what the client says by itself: logs, and errors that belong to no request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Context {
-    /// The last such error: why nothing arrives.
-    trouble: Mutex<Option<Trouble>>,
+    /// Whether the user has named the group; else nothing depends on what brokers say about it.
+    has_group: bool,
+    heard: Mutex<Heard>,
+}
+
+/// The last errors that belong to no request.
+#[derive(Debug, Default, Clone)]
+struct Heard {
+    /// Why nothing arrives.
+    trouble: Option<Trouble>,
+    /// Why the group cannot be used: this is told once.
+    group: Option<Trouble>,
 }
 
 #[derive(Debug, Clone)]
 struct Trouble {
     code: Option<RDKafkaErrorCode>,
     reason: String,
+}
+
+impl Heard {
+    /// What brokers will not grant.
+    fn refusal(&self) -> Option<&str> {
+        let refused = |trouble: &&Trouble| trouble.code.is_some_and(is_refusal);
+        let trouble = self.trouble.as_ref().filter(refused).or(self.group.as_ref());
+        trouble.map(|trouble| trouble.reason.as_str())
+    }
+}
+
+impl Context {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brokers have answered: what was wrong before is over.
+    pub(super) fn recovered(&self) {
+        self.heard().trouble = None;
+    }
 }
 
 impl ClientContext for Context {
@@ -44,8 +81,11 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Ok(mut trouble) = self.trouble.lock() {
-            *trouble = Some(Trouble { code: error.rdkafka_error_code(), reason: reason.to_owned() });
+        let trouble = Some(Trouble { code: error.rdkafka_error_code(), reason: reason.to_owned() });
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) if !self.has_group => {}
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => self.heard().group = trouble,
+            _ => self.heard().trouble = trouble,
         }
     }
 }
@@ -82,10 +122,57 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
         .set("auto.offset.reset", "error")
         .set("allow.auto.create.topics", "false")
         .set("isolation.level", isolation);
-    let client: Consumer = config
-        .create_with_context(Context::default())
-        .map_err(|error| failed(options, "make a client", None, &error))?;
-    Ok(Arc::new(client))
+    let has_group = options.group_id.is_some();
+    let context = Context { has_group, heard: Mutex::default() };
+    match config.create_with_context(context) {
+        Ok(client) => Ok(Arc::new(client)),
+        // Nobody was asked yet: it is about the settings, such as a file that is not there.
+        Err(KafkaError::ClientCreation(reason)) => Err(Error::Invalid {
+            message: format!("the client refuses its settings: {reason}; check the options `properties.*`"),
+        }),
+        Err(error) => Err(failed(options, "make a client", None, &error)),
+    }
+}
+
+/// Asks brokers what `ask` asks within a time, for as long as `broker_timeout` allows, but no longer than until they
+/// refuse it.
+pub(super) fn patiently<T>(
+    options: &KafkaSourceOptions,
+    client: &Consumer,
+    action: &str,
+    ask: impl Fn(Duration) -> KafkaResult<T>,
+) -> Result<T> {
+    let started = Instant::now();
+    let mut wait = FIRST_WAIT;
+    loop {
+        hear(client, HEARING);
+        let left = options.timeout.saturating_sub(started.elapsed());
+        let error = match ask(wait.min(left)) {
+            Ok(answer) => {
+                client.context().recovered();
+                return Ok(answer);
+            }
+            Err(error) => error,
+        };
+        hear(client, HEARING_FAILED);
+        let is_refused = client.context().heard().refusal().is_some();
+        if is_refused || !may_come(&error) || started.elapsed() >= options.timeout {
+            return Err(failed(options, action, Some(client.context()), &error));
+        }
+        wait *= 2;
+    }
+}
+
+/// Takes what the client says by itself.
+fn hear(client: &Consumer, how_long: Duration) {
+    // The errors are with the context by then.
+    while client.poll(how_long).is_some() {}
+}
+
+/// Whether an answer is only late.
+fn may_come(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{BrokerTransportFailure, OperationTimedOut, WaitingForCoordinator};
+    matches!(error.rdkafka_error_code(), Some(BrokerTransportFailure | OperationTimedOut | WaitingForCoordinator))
 }
 
 /// The situation that an error of the client is.
@@ -95,19 +182,18 @@ pub(super) fn failed(
     context: Option<&Context>,
     error: &KafkaError,
 ) -> Error {
-    let trouble = context.and_then(|context| context.trouble.lock().ok()?.clone());
-    let brokers = options.bootstrap_servers.clone();
+    let heard = context.map(|context| context.heard().clone()).unwrap_or_default();
+    let (brokers, action) = (options.bootstrap_servers.clone(), action.to_owned());
     let own = error.rdkafka_error_code();
-    let code = trouble.as_ref().and_then(|trouble| trouble.code).filter(|code| is_refusal(*code)).or(own);
-    let reason = match (&trouble, code) {
-        (Some(trouble), _) => trouble.reason.clone(),
-        (None, Some(code)) => code.to_string(),
-        (None, None) => error.to_string(),
-    };
-    match code {
-        Some(code) if is_refusal(code) => Error::BrokerDenied { brokers, action: action.to_owned(), reason },
-        _ => Error::Broker { brokers, action: action.to_owned(), reason },
+    if let Some(code) = own.filter(|code| is_refusal(*code)) {
+        return Error::BrokerDenied { brokers, action, reason: code.to_string() };
     }
+    if let Some(refusal) = heard.refusal() {
+        return Error::BrokerDenied { brokers, action, reason: refusal.to_owned() };
+    }
+    let reason = heard.trouble.map(|trouble| trouble.reason);
+    let reason = reason.unwrap_or_else(|| own.map_or_else(|| error.to_string(), |code| code.to_string()));
+    Error::Broker { brokers, action, reason }
 }
 
 /// Whether the brokers will say the same again however often they are asked.

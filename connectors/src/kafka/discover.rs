@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bessemer_schemas::{OffsetRange, SliceLimits};
 use rdkafka::consumer::Consumer as _;
@@ -9,7 +10,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
-use super::client::{Consumer, blocking, failed, patience};
+use super::client::{Consumer, blocking, failed, patience, patiently};
 use super::options::{KafkaSourceOptions, OnDataLoss, Startup, Topics};
 use super::source::KafkaSource;
 use super::topic_id::topic_ids;
@@ -120,6 +121,7 @@ impl KafkaSource {
     fn ask(&self, consumer: &Consumer, read: &[OffsetRange]) -> Result<Backlog> {
         let options = self.options();
         let described = describe(options, consumer)?;
+        self.check_group(consumer, &described)?;
         let is_first = read.is_empty();
         let (mut found, mut left) = (Vec::new(), VecDeque::new());
         let starts = if is_first { starts(options, consumer, &described)? } else { vec![None; described.len()] };
@@ -172,6 +174,23 @@ impl KafkaSource {
         }
         // With `on_data_loss = 'record'` the scan counts what is lost, from here.
         Ok(next)
+    }
+
+    /// Whether the offsets of `group_id` may be looked at: asked once, before anything is read, because they are published
+    /// only after a commit.
+    fn check_group(&self, consumer: &Consumer, found: &[Described]) -> Result<()> {
+        let Some(group) = &self.options().group_id else { return Ok(()) };
+        if found.is_empty() || self.asked_for_group.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match group_offsets(self.options(), consumer, group, found) {
+            Err(error @ Error::BrokerDenied { .. }) => Err(error),
+            // Nothing depends on the group: what may come back is told when offsets are published.
+            _ => {
+                self.asked_for_group.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 
     /// A partition that was read and is no more.
@@ -251,8 +270,7 @@ fn ends(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<Vec<Partiti
 fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<String, i32>> {
     let brokers = || options.bootstrap_servers.clone();
     let ask = |topic: Option<&str>| {
-        let answer = consumer.fetch_metadata(topic, patience(options));
-        answer.map_err(|error| failed(options, "ask for topics", Some(consumer.context()), &error))
+        patiently(options, consumer, "ask for topics", |wait| consumer.fetch_metadata(topic, wait))
     };
     let mut found = BTreeMap::new();
     match &options.topics {
@@ -263,12 +281,9 @@ fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<
                 let error = topic.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
                 match (topic, error) {
                     (_, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                        let reason = format!("no permission to describe topic `{name}`");
-                        return Err(Error::BrokerDenied {
-                            brokers: brokers(),
-                            action: "ask for topics".to_owned(),
-                            reason,
-                        });
+                        let (action, reason) =
+                            (format!("read topic `{name}`"), "its description is refused".to_owned());
+                        return Err(Error::BrokerDenied { brokers: brokers(), action, reason });
                     }
                     (Some(topic), None) if !topic.partitions().is_empty() => {
                         found.insert(name.clone(), i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
@@ -300,14 +315,6 @@ fn topics(options: &KafkaSourceOptions, consumer: &Consumer) -> Result<BTreeMap<
 
 /// Where each partition begins that was never read; `None`: with its oldest record.
 fn starts(options: &KafkaSourceOptions, consumer: &Consumer, found: &[Described]) -> Result<Vec<Option<i64>>> {
-    let asked = |offset: &dyn Fn(&Described) -> Offset| -> Result<TopicPartitionList> {
-        let mut list = TopicPartitionList::with_capacity(found.len());
-        for partition in found {
-            let added = list.add_partition_offset(&partition.topic, partition.partition, offset(partition));
-            added.map_err(|error| failed(options, "name partitions", None, &error))?;
-        }
-        Ok(list)
-    };
     let answered = |list: &TopicPartitionList| -> Vec<Option<i64>> {
         let of = |partition: &Described| match list.find_partition(&partition.topic, partition.partition)?.offset() {
             Offset::Offset(offset) => Some(offset),
@@ -328,18 +335,34 @@ fn starts(options: &KafkaSourceOptions, consumer: &Consumer, found: &[Described]
             found.iter().map(of).collect()
         }
         Startup::Timestamp(millis) => {
-            let list = asked(&|_| Offset::Offset(*millis))?;
+            let list = named(options, found, Offset::Offset(*millis))?;
             let list = consumer.offsets_for_times(list, patience);
             let list =
                 list.map_err(|error| failed(options, "ask for offsets by time", Some(consumer.context()), &error))?;
             answered(&list)
         }
-        Startup::Group(group) => {
-            let list = asked(&|_| Offset::Invalid)?;
-            let list = consumer.committed_offsets(list, patience).map_err(|error| {
-                failed(options, &format!("ask for the offsets of group `{group}`"), Some(consumer.context()), &error)
-            })?;
-            answered(&list)
-        }
+        Startup::Group(group) => answered(&group_offsets(options, consumer, group, found)?),
     })
+}
+
+/// The offsets that a group has committed.
+fn group_offsets(
+    options: &KafkaSourceOptions,
+    consumer: &Consumer,
+    group: &str,
+    found: &[Described],
+) -> Result<TopicPartitionList> {
+    let list = named(options, found, Offset::Invalid)?;
+    let action = format!("ask for the offsets of group `{group}`");
+    patiently(options, consumer, &action, |wait| consumer.committed_offsets(list.clone(), wait))
+}
+
+/// Partitions as the client names them, all with one offset.
+fn named(options: &KafkaSourceOptions, found: &[Described], offset: Offset) -> Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(found.len());
+    for partition in found {
+        let added = list.add_partition_offset(&partition.topic, partition.partition, offset);
+        added.map_err(|error| failed(options, "name partitions", None, &error))?;
+    }
+    Ok(list)
 }

@@ -29,6 +29,7 @@ mod reject;
 mod replay;
 mod rows;
 mod scan;
+mod security;
 mod source;
 mod topic_id;
 

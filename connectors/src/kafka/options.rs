@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use bessemer_schemas::{
-    BadRecordLimit, Diagnostic, OptionEntry, OptionMap, Secret, SourceDefinition, SourceKind, Span,
+    BadRecordLimit, Diagnostic, OptionEntry, OptionMap, OptionValue, Secret, SourceDefinition, SourceKind, Span,
 };
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use rdkafka::ClientConfig;
 use regex::Regex;
 
 use super::payload::PayloadFormat;
+use super::security;
 use crate::formats::text::DecodeLimits;
 
 /// Event times further beyond a record's timestamp are quarantined.
@@ -328,17 +329,25 @@ fn offsets(text: &str) -> Option<Vec<(i32, i64)>> {
 
 /// `properties.*`: settings of the client by its own names.
 fn take_properties(options: &mut OptionMap) -> Vec<(String, Secret)> {
+    let entries = options.take_prefix("properties.");
     let mut properties = Vec::new();
-    for entry in options.take_prefix("properties.") {
-        let key = entry.key.trim_start_matches("properties.").to_owned();
+    let mut is_sound = true;
+    for entry in &entries {
+        let key = entry.key.trim_start_matches("properties.");
         let value = match &entry.value {
-            bessemer_schemas::OptionValue::Secret(secret) => secret.clone(),
+            OptionValue::Secret(secret) => secret.clone(),
             value => Secret::new(value.to_string()),
         };
-        match property_problem(&key, &value, &entry) {
-            Some(problem) => options.report(problem),
-            None => properties.push((key, value)),
+        match property_problem(key, &value, entry) {
+            Some(problem) => {
+                is_sound = false;
+                options.report(problem);
+            }
+            None => properties.push((key.to_owned(), value)),
         }
+    }
+    if is_sound {
+        security::check_connection(options, &entries);
     }
     properties
 }
@@ -348,16 +357,16 @@ fn property_problem(key: &str, value: &Secret, entry: &OptionEntry) -> Option<Di
         let message = format!("`{}` is not for a pipeline to set", entry.key);
         return Some(Diagnostic::error(message, entry.key_span).with_help(*help));
     }
+    let problem = security::problem(key, value, entry);
+    if problem.is_some() {
+        return problem;
+    }
     // The client itself knows its settings, and what their values can be; no connection is made.
     let checked = ClientConfig::new().set(key, value.reveal()).create_native_config();
     let rdkafka::error::KafkaError::ClientConfig(_, reason, ..) = checked.err()? else { return None };
-    let is_secret = matches!(entry.value, bessemer_schemas::OptionValue::Secret(_));
+    let is_secret = matches!(entry.value, OptionValue::Secret(_));
     let said = if is_secret { "the client does not accept it".to_owned() } else { reason };
-    let help = if key.starts_with("ssl.") || key.starts_with("sasl.") || key == "security.protocol" {
-        "librdkafka's CONFIGURATION.md lists the settings; TLS and SASL need a build with `--features kafka-tls`"
-    } else {
-        "librdkafka's CONFIGURATION.md lists the settings and their values"
-    };
+    let help = "librdkafka's CONFIGURATION.md lists the settings and their values";
     Some(Diagnostic::error(format!("option `{}` is refused: {said}", entry.key), entry.key_span).with_help(help))
 }
 

@@ -139,6 +139,9 @@ impl Reading<'_> {
                 Some(Polled::Refused(error)) if is_out_of_range(&error) => return Ok(Ended::Deleted),
                 Some(Polled::Refused(error)) => return Err(self.refused(&sink.range, sink.next, &error)),
                 None => {
+                    if quiet_since.is_none() {
+                        self.consumer.context().recovered();
+                    }
                     self.serve()?;
                     sink.is_unwanted |= sink.read.batches.is_closed();
                     let since = quiet_since.get_or_insert_with(Instant::now);

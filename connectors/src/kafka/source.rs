@@ -1,6 +1,7 @@
 //! A Kafka source: its columns, and what it looks like as a table.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::ArrayRef;
@@ -35,6 +36,8 @@ pub struct KafkaSource {
     /// The client that asks for what is new and publishes offsets; made when it is first needed, thrown away when it
     /// fails. It reads no record.
     asker: Mutex<Option<Arc<Consumer>>>,
+    /// Whether brokers were asked if the group may be used.
+    pub(super) asked_for_group: AtomicBool,
     /// The schemas of its records, where they are written with one.
     written: Option<Arc<WrittenSchemas>>,
     /// The clients that read.
@@ -85,6 +88,7 @@ impl KafkaSource {
             includes: definition.includes.iter().map(|include| include.kind).collect(),
             event_time,
             asker: Mutex::new(None),
+            asked_for_group: AtomicBool::new(false),
             written: written.map(Arc::new),
             consumers: Consumers::default(),
         }))

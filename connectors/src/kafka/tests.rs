@@ -596,6 +596,23 @@ fn problems_are_told_at_their_options() {
         (vec![("scan_startup_mode", "group")], "needs the group"),
         (vec![("properties.enable.auto.commit", "true")], "is not for a pipeline to set"),
         (vec![("properties.no.such.setting", "1")], "No such configuration property"),
+        (vec![("properties.sasl.mechanism", "GSSAPI")], "option `properties.sasl.mechanism` cannot be `GSSAPI`"),
+        (
+            vec![("properties.sasl.mechanism", "OAUTHBEARER")],
+            "option `properties.sasl.mechanism` cannot be `OAUTHBEARER`",
+        ),
+        (
+            vec![("properties.sasl.mechanism", "PLAIN")],
+            "`properties.sasl.mechanism` says nothing without a protocol that has SASL",
+        ),
+        (
+            vec![("properties.security.protocol", "SASL_PLAINTEXT")],
+            "`properties.security.protocol = 'SASL_PLAINTEXT'` needs a mechanism",
+        ),
+        (
+            vec![("properties.security.protocol", "sasl_plaintext"), ("properties.sasl.mechanism", "PLAIN")],
+            "mechanism `PLAIN` needs a name and a password",
+        ),
         (vec![("bootstrap_server", "x")], "unknown option `bootstrap_server`"),
         (vec![("format", "avro")], "nothing says with which schema the records of source `flights` are written"),
         (
