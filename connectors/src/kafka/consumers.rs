@@ -33,25 +33,50 @@ pub(super) struct Taken {
     pub(super) lanes: BTreeMap<usize, Lane>,
 }
 
+/// A run of ranges that follow one another in a partition of a topic.
+struct Run {
+    /// The first of the ranges.
+    at: usize,
+    place: Place,
+    start: i64,
+    end: i64,
+}
+
 /// A consumer, and its lanes; `None` where one is being read.
 struct Kept {
     consumer: Arc<Consumer>,
+    /// How many partitions share what it may keep ahead.
+    partitions: usize,
     lanes: BTreeMap<Place, Option<Lane>>,
 }
 
 impl Kept {
-    /// Whether it can read on at `start`, or has never read the place.
-    fn fits(&self, (place, start): &(Place, i64)) -> bool {
-        self.lanes.get(place).is_none_or(|lane| lane.as_ref().is_some_and(|lane| lane.next == *start))
+    /// The lanes of `runs`, those that are new taken up.
+    fn take(&mut self, options: &KafkaSourceOptions, runs: Vec<Run>) -> Result<Taken> {
+        let (known, new): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| self.lanes.contains_key(&run.place));
+        let places: Vec<_> = new.iter().map(|run| run.place.clone()).collect();
+        let mut taken = lanes(options, &self.consumer, new)?;
+        self.lanes.extend(places.into_iter().map(|place| (place, None)));
+        for run in known {
+            taken.extend(self.lanes.insert(run.place, None).flatten().map(|lane| (run.at, lane)));
+        }
+        Ok(Taken { consumer: Arc::clone(&self.consumer), lanes: taken })
     }
 
-    /// Whether it is elsewhere in the place: whoever read it did not commit.
-    fn strayed(&self, (place, start): &(Place, i64)) -> bool {
-        self.lanes.get(place).is_some_and(|lane| lane.as_ref().is_some_and(|lane| lane.next != *start))
+    /// Whether it can read on at the start of `run`, or has never read the place.
+    fn fits(&self, run: &Run) -> bool {
+        self.lanes.get(&run.place).is_none_or(|lane| lane.as_ref().is_some_and(|lane| lane.next == run.start))
+    }
+
+    /// Whether it is elsewhere in the place: whoever read it did not commit. One that is at the end has just read the run
+    /// for another set of the epoch.
+    fn strayed(&self, run: &Run) -> bool {
+        let lane = self.lanes.get(&run.place).and_then(Option::as_ref);
+        lane.is_some_and(|lane| lane.next != run.start && lane.next != run.end)
     }
 }
 
-/// The consumers of a source. Two scans of one epoch that read the same offsets have one each.
+/// The consumers of a source. Two sets that read the same offsets have one each.
 #[derive(Default)]
 pub(super) struct Consumers(Mutex<Vec<Kept>>);
 
@@ -68,42 +93,44 @@ impl Consumers {
         begun: Option<i64>,
         partitions: usize,
     ) -> Result<Taken> {
-        let mut starts: Vec<(usize, (Place, i64))> = Vec::new();
-        for (at, offsets) in ranges.iter().enumerate() {
-            let range = &offsets.range;
-            if at.checked_sub(1).is_some_and(|before| follows(&ranges[before].range, range)) {
+        let mut runs: Vec<Run> = Vec::new();
+        for (at, ScanOffsets { range, .. }) in ranges.iter().enumerate() {
+            if let Some(run) = runs.last_mut().filter(|_| at > 0 && follows(&ranges[at - 1].range, range)) {
+                run.end = range.end;
                 continue;
             }
             let start = begun.filter(|_| at == 0).unwrap_or(range.start);
-            starts.push((first + at, ((range.topic.clone(), range.partition), start)));
+            let place = (range.topic.clone(), range.partition);
+            runs.push(Run { at: first + at, place, start, end: range.end });
         }
-        let mut places: Vec<_> = starts.iter().map(|(_, (place, _))| place).collect();
+        let mut places: Vec<_> = runs.iter().map(|run| &run.place).collect();
         places.sort_unstable();
         let is_new = begun.is_none() && ranges.iter().all(|offsets| offsets.is_new);
         if !is_new || places.windows(2).any(|pair| pair[0] == pair[1]) {
-            let consumer = consumer(options, starts.len())?;
-            let lanes = lanes(options, &consumer, starts)?;
+            let consumer = consumer(options, runs.len())?;
+            let lanes = lanes(options, &consumer, runs)?;
             return Ok(Taken { consumer, lanes });
         }
 
         let mut kept = self.lock();
-        kept.retain(|kept| !starts.iter().any(|(_, start)| kept.strayed(start)));
-        let kept = match kept.iter_mut().position(|kept| starts.iter().all(|(_, start)| kept.fits(start))) {
-            Some(at) => &mut kept[at],
+        // One that was made for fewer partitions would keep too much ahead. To end a client takes time: not in the lock.
+        let is_over = |kept: &Kept| kept.partitions < partitions || runs.iter().any(|run| kept.strayed(run));
+        let (over, mut staying): (Vec<_>, Vec<_>) = std::mem::take(&mut *kept).into_iter().partition(is_over);
+        let at = match staying.iter().position(|kept| runs.iter().all(|run| kept.fits(run))) {
+            Some(at) => at,
             None => {
-                let consumer = consumer(options, partitions)?;
-                kept.push_mut(Kept { consumer, lanes: BTreeMap::new() })
+                staying.push(Kept { consumer: consumer(options, partitions)?, partitions, lanes: BTreeMap::new() });
+                staying.len() - 1
             }
         };
-        let (known, new): (Vec<_>, Vec<_>) =
-            starts.into_iter().partition(|(_, (place, _))| kept.lanes.contains_key(place));
-        let mut taken = BTreeMap::new();
-        for (at, (place, _)) in known {
-            taken.extend(kept.lanes.insert(place, None).flatten().map(|lane| (at, lane)));
+        let taken = staying[at].take(options, runs);
+        if taken.is_err() {
+            staying.remove(at);
         }
-        kept.lanes.extend(new.iter().map(|(_, (place, _))| (place.clone(), None)));
-        taken.append(&mut lanes(options, &kept.consumer, new)?);
-        Ok(Taken { consumer: Arc::clone(&kept.consumer), lanes: taken })
+        *kept = staying;
+        drop(kept);
+        drop(over);
+        taken
     }
 
     /// Gives lanes back, each where it was read to.
@@ -118,7 +145,12 @@ impl Consumers {
 
     /// Drops a consumer that was not read to the end of its ranges.
     pub(super) fn discard(&self, consumer: &Arc<Consumer>) {
-        self.lock().retain(|kept| !Arc::ptr_eq(&kept.consumer, consumer));
+        let mut kept = self.lock();
+        let (gone, staying): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *kept).into_iter().partition(|kept| Arc::ptr_eq(&kept.consumer, consumer));
+        *kept = staying;
+        drop(kept);
+        drop(gone);
     }
 
     #[cfg(test)]
@@ -137,15 +169,11 @@ fn follows(before: &OffsetRange, range: &OffsetRange) -> bool {
 }
 
 /// Lets `consumer` read more places.
-fn lanes(
-    options: &KafkaSourceOptions,
-    consumer: &Arc<Consumer>,
-    starts: Vec<(usize, (Place, i64))>,
-) -> Result<BTreeMap<usize, Lane>> {
+fn lanes(options: &KafkaSourceOptions, consumer: &Arc<Consumer>, runs: Vec<Run>) -> Result<BTreeMap<usize, Lane>> {
     let failed = |action: &str, error| failed(options, action, Some(consumer.context()), &error);
-    let mut list = TopicPartitionList::with_capacity(starts.len());
+    let mut list = TopicPartitionList::with_capacity(runs.len());
     let mut lanes = BTreeMap::new();
-    for (at, ((topic, partition), start)) in starts {
+    for Run { at, place: (topic, partition), start, .. } in runs {
         list.add_partition_offset(&topic, partition, Offset::Offset(start))
             .map_err(|error| failed("name a partition", error))?;
         let no_queue = || Error::Internal { message: "the client makes no queue for a partition".to_owned() };

@@ -121,6 +121,7 @@ impl KafkaSource {
     fn ask(&self, consumer: &Consumer, read: &[OffsetRange]) -> Result<Backlog> {
         let options = self.options();
         let described = describe(options, consumer)?;
+        self.partitions().store(described.len(), Ordering::Relaxed);
         self.check_group(consumer, &described)?;
         let is_first = read.is_empty();
         let (mut found, mut left) = (Vec::new(), VecDeque::new());

@@ -53,6 +53,7 @@ pub(super) struct Parts {
     keys: BinaryBuilder,
     values: BinaryBuilder,
     headers: ListBuilder<StructBuilder>,
+    bytes: usize,
 }
 
 impl Parts {
@@ -64,6 +65,7 @@ impl Parts {
             keys: BinaryBuilder::new(),
             values: BinaryBuilder::new(),
             headers: headers_builder(),
+            bytes: 0,
         }
     }
 
@@ -76,17 +78,25 @@ impl Parts {
         self.timestamps.push(record.timestamp().map(|millis| millis.saturating_mul(1_000)));
         if self.wanted.key {
             self.keys.append_option(record.key());
+            self.bytes += record.key().map_or(0, <[u8]>::len);
         }
         if self.wanted.value {
             self.values.append_value(record.value().unwrap_or_default());
+            self.bytes += record.value().map_or(0, <[u8]>::len);
         }
         if self.wanted.headers {
-            append_headers(&mut self.headers, record);
+            self.bytes += append_headers(&mut self.headers, record);
         }
+    }
+
+    /// Bytes of what varies in length.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// What was collected, as columns.
     pub(super) fn take(&mut self) -> TakenParts {
+        self.bytes = 0;
         let columns =
             |builder: &mut BinaryBuilder, is_wanted: bool| is_wanted.then(|| Arc::new(builder.finish()) as ArrayRef);
         TakenParts {
@@ -192,6 +202,11 @@ impl Rejects {
         self.parts.rows()
     }
 
+    /// Bytes of what varies in length.
+    pub(super) fn bytes(&self) -> usize {
+        self.parts.bytes() + self.originals.values_slice().len()
+    }
+
     pub(super) fn push(&mut self, record: Record<'_>, fault: &RecordFault, schema_id: Option<u32>) {
         self.parts.push(record);
         let value = record.value().unwrap_or_default();
@@ -236,8 +251,11 @@ fn headers_builder() -> ListBuilder<StructBuilder> {
     ListBuilder::new(StructBuilder::from_fields(fields, 0)).with_field(item)
 }
 
-fn append_headers(builder: &mut ListBuilder<StructBuilder>, record: Record<'_>) {
+/// Appends the headers of a record; their bytes.
+fn append_headers(builder: &mut ListBuilder<StructBuilder>, record: Record<'_>) -> usize {
+    let mut bytes = 0;
     for (name, value) in record.headers() {
+        bytes += name.len() + value.map_or(0, <[u8]>::len);
         let values = builder.values();
         if let Some(keys) = values.field_builder::<StringBuilder>(0) {
             keys.append_value(name);
@@ -248,4 +266,5 @@ fn append_headers(builder: &mut ListBuilder<StructBuilder>, record: Record<'_>) 
         values.append(true);
     }
     builder.append(true);
+    bytes
 }

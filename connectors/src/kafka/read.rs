@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -28,6 +29,8 @@ use crate::{Error, Result};
 const POLL: Duration = Duration::from_millis(50);
 /// Rejects that are held before they are reported.
 const REJECTS_HELD: usize = 1_024;
+/// Bytes of keys and headers that a batch holds, about: the format's limit does not count them.
+const PARTS_BYTES: usize = 16 << 20;
 /// Records between two tellings of progress.
 const PROGRESS_RECORDS: u64 = 8_192;
 
@@ -47,7 +50,8 @@ impl RangeRead {
         let mut begun = None;
         while ranges.start < ranges.end {
             let next = begun.as_ref().map(RangeSink::next);
-            let (left, partitions) = (&context.ranges[ranges.clone()], context.ranges.len());
+            let left = &context.ranges[ranges.clone()];
+            let partitions = context.ranges.len().max(context.source.partitions().load(Ordering::Relaxed));
             let taken = consumers.take(context.source.options(), left, ranges.start, next, partitions)?;
             let mut client = Client { context, taken };
             match client.read_ranges(&self, &mut ranges, &mut begun) {
@@ -303,7 +307,7 @@ impl<'a> RangeSink<'a> {
             Some(value) => match self.decoder.push(row_number(&self.range, offset), value)? {
                 Ok(()) => {
                     self.parts.push(record);
-                    if let Some(columns) = self.decoder.take(false)? {
+                    if let Some(columns) = self.decoder.take(self.parts.bytes() >= PARTS_BYTES)? {
                         self.emit(&columns)?;
                     }
                 }
@@ -343,7 +347,11 @@ impl<'a> RangeSink<'a> {
         }
         let schema_id = self.schema_id(record.value().unwrap_or_default());
         self.rejects.push(record, fault, schema_id);
-        if self.rejects.rows() >= REJECTS_HELD { self.report_rejects() } else { Ok(()) }
+        if self.rejects.rows() >= REJECTS_HELD || self.rejects.bytes() >= PARTS_BYTES {
+            self.report_rejects()
+        } else {
+            Ok(())
+        }
     }
 
     fn schema_id(&self, value: &[u8]) -> Option<u32> {

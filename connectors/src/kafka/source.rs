@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::ArrayRef;
@@ -42,6 +43,8 @@ pub struct KafkaSource {
     written: Option<Arc<WrittenSchemas>>,
     /// The clients that read.
     consumers: Consumers,
+    /// How many partitions there were when that was asked last.
+    partitions: AtomicUsize,
 }
 
 impl KafkaSource {
@@ -91,6 +94,7 @@ impl KafkaSource {
             asked_for_group: AtomicBool::new(false),
             written: written.map(Arc::new),
             consumers: Consumers::default(),
+            partitions: AtomicUsize::new(0),
         }))
     }
 
@@ -153,6 +157,11 @@ impl KafkaSource {
         let answer = ask(&client)?;
         *self.asker.lock().map_err(poisoned)? = Some(client);
         Ok(answer)
+    }
+
+    /// How many partitions there were when that was asked last.
+    pub(super) fn partitions(&self) -> &AtomicUsize {
+        &self.partitions
     }
 
     pub(super) fn consumers(&self) -> &Consumers {
