@@ -373,7 +373,8 @@ async fn a_consumer_stays_where_its_last_scan_ended() {
     // An epoch that did not become one is taken again, from its beginning.
     let again = scan(&source, &[range(1, 200, 300)], 1).await.unwrap();
     assert!(again.ids().into_iter().eq(500..600), "{} rows", again.ids().len());
-    assert_eq!(source.consumers().kept(), 1);
+    // Another set may have read the same: the one at the end of it waits for what comes next.
+    assert_eq!(source.consumers().kept(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
