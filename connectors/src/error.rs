@@ -330,7 +330,6 @@ impl Error {
             | Self::NotFound { .. }
             | Self::NewerManifest { .. }
             | Self::NotBuilt { .. }
-            | Self::MemoryExhausted { .. }
             | Self::TopicMissing { .. }
             | Self::BrokerDenied { .. }
             | Self::RegistryDenied { .. }
@@ -339,6 +338,8 @@ impl Error {
             | Self::Registry { .. }
             | Self::Store { .. }
             | Self::Disk { .. }
+            // Others share the memory, and give it back.
+            | Self::MemoryExhausted { .. }
             | Self::Unstable { .. } => ErrorKind::Unavailable,
             Self::Delta { transient, .. } => {
                 if *transient {

@@ -107,13 +107,20 @@ pub struct DaemonRecord {
     /// The schedule and its time zone as they were written; another one begins anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// No time of the schedule up to this one is still to be run, microseconds since 1970, UTC.
+    /// Times of the schedule up to this one are decided, microseconds since 1970, UTC.
     #[serde(default)]
     pub through: i64,
     /// Times of the schedule that were not run: paused, another run was going, or nobody was there.
     #[serde(default)]
     pub skipped: u64,
-    /// The request to drain (its `since`) that was carried out last.
+    /// Times of the schedule up to `through` that are to be run all the same: of a run that is going, and of those that
+    /// wait for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<i64>,
+    /// The request to drain (its `since`) that was taken up last, and is not again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<i64>,
+    /// Whether that drain failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drain_failed: bool,
 }

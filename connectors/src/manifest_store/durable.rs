@@ -102,6 +102,25 @@ pub(super) async fn create(location: &Location, relative: &str, bytes: Bytes) ->
     .await
 }
 
+/// Writes a file in the place of another: staged as a new one is, then renamed, so that after a loss of power the one or
+/// the other is there whole.
+pub(super) async fn replace(location: &Location, folder: &Path, relative: &str, bytes: Bytes) -> Result<()> {
+    let path = file_path(location, relative)?;
+    let directories = parents_within(&path, folder);
+    on_blocking_pool(move || {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        let staged = PathBuf::from(format!("{}#{}", path.display(), rand::random::<u64>()));
+        let replaced = stage(directory, &staged, &bytes)
+            .and_then(|()| fs::rename(&staged, &path).map_err(|source| Error::disk("write", &path, source)));
+        if replaced.is_err() {
+            drop(fs::remove_file(&staged));
+        }
+        replaced?;
+        directories.iter().try_for_each(|directory| sync_directory(directory))
+    })
+    .await
+}
+
 fn link(staged: &Path, path: &Path) -> Result<Created> {
     match fs::hard_link(staged, path) {
         Ok(()) => Ok(Created::New),

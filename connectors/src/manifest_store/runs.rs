@@ -29,13 +29,13 @@ impl ManifestStore {
         Ok(())
     }
 
-    /// The records of the newest `last` runs, oldest first.
+    /// The records of the newest `last` runs, oldest first, without those that are damaged.
     pub async fn runs(&self, last: usize) -> Result<Vec<RunRecord>> {
         let mut names = self.run_names().await?;
         let names = names.split_off(names.len().saturating_sub(last));
         let read = stream::iter(names).map(|name| self.read_beside(format!("{RUNS}/{name}"))).buffered(READS);
         // One that another process has just forgotten is no longer among the newest.
-        read.try_filter_map(|found| async move { Ok(found) }).try_collect().await
+        read.map(or_none).try_filter_map(|found| async move { Ok(found) }).try_collect().await
     }
 
     /// What users ask of the daemon, if anything.
@@ -55,9 +55,9 @@ impl ManifestStore {
         self.write_beside(CONTROL, control).await
     }
 
-    /// What the daemon remembers, if it ever ran this pipeline.
+    /// What the daemon remembers, if it ever ran this pipeline and that can be read.
     pub async fn daemon_record(&self) -> Result<Option<DaemonRecord>> {
-        self.read_beside(DAEMON.to_owned()).await
+        or_none(self.read_beside(DAEMON.to_owned()).await)
     }
 
     /// Writes what the daemon remembers.
@@ -82,9 +82,11 @@ impl ManifestStore {
         let internal = |error| Error::Internal { message: format!("cannot write `{path}`: {error}") };
         let mut bytes = serde_json::to_vec(value).map_err(internal)?;
         bytes.push(b'\n');
+        if let Some(folder) = self.location.local_folder() {
+            return durable::replace(&self.location, folder, path, bytes.into()).await;
+        }
         let put = self.location.store().put(&self.location.path(path), bytes.into()).await;
-        put.map_err(|error| Error::store(self.text(path), error))?;
-        durable::sync(&self.location, &[path.to_owned()]).await
+        put.map(drop).map_err(|error| Error::store(self.text(path), error))
     }
 
     async fn read_beside<T: DeserializeOwned>(&self, path: String) -> Result<Option<T>> {
@@ -92,8 +94,20 @@ impl ManifestStore {
         let damaged = |reason: String| Error::Damaged { path: self.text(&path), reason };
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if value["format_version"].as_u64().is_some_and(|version| version > u64::from(FORMAT_VERSION)) {
-            return Err(damaged("a newer version of Bessemer wrote it".to_owned()));
+            let message = format!("a newer version of Bessemer wrote `{}`: use that", self.text(&path));
+            return Err(Error::Invalid { message });
         }
         serde_json::from_value(value).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+}
+
+/// Nothing in the place of what is damaged: no row depends on it, and nobody is to wait for it.
+fn or_none<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::warn!("{error}; going on without it");
+            Ok(None)
+        }
+        read => read,
     }
 }

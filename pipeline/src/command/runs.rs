@@ -48,6 +48,8 @@ pub(super) struct Runs {
     control: Option<Control>,
     /// Whether the request to drain was carried out.
     is_drained: bool,
+    /// Whether it was tried, and failed for good.
+    drain_failed: bool,
     schedule: Option<String>,
     /// The next time of the schedule, UTC.
     next_run: Option<String>,
@@ -62,9 +64,10 @@ impl Runs {
         let (control, daemon) = (store.control().await?, store.daemon_record().await?);
         let cron = parsed.settings.schedule.as_ref().map(|schedule| &schedule.cron);
         let now = Time::from_timestamp_micros(Machine.now_micros()).unwrap_or_default();
-        let drained = daemon.as_ref().and_then(|daemon| daemon.drained);
+        let taken_up = daemon.as_ref().filter(|it| control.is_some_and(|control| it.drained == Some(control.since)));
         Ok(Self {
-            is_drained: control.is_some_and(|control| drained == Some(control.since)),
+            is_drained: taken_up.is_some_and(|it| !it.drain_failed),
+            drain_failed: taken_up.is_some_and(|it| it.drain_failed),
             control,
             schedule: cron.map(ToString::to_string),
             next_run: cron.and_then(|cron| cron.next(now)).map(|next| instant(next.timestamp_micros())),
@@ -98,6 +101,10 @@ impl Runs {
             output::line(format!("next run: {next} ({schedule}){skipped}"))?;
         }
         match self.control {
+            Some(control) if self.drain_failed => output::line(format!(
+                "paused since {}: it could not be drained, `bessemer log --runs` says why",
+                instant(control.since)
+            )),
             Some(control) if control.wish == Wish::Drain && !self.is_drained => output::line(format!(
                 "draining since {}: the daemon commits what is there, then pauses",
                 instant(control.since)

@@ -111,6 +111,8 @@ pub(super) struct Agenda {
     work: Work,
     /// Times of the schedule up to this one were looked at.
     seen: Time,
+    /// Times that the daemon before was to run, and did not; they are decided anew.
+    pending: Vec<Time>,
     /// Times to be run, oldest first.
     due: VecDeque<Time>,
     /// By which factor to wait longer or shorter, so that pipelines that lost the same broker do not all come back at once.
@@ -135,18 +137,24 @@ impl Agenda {
             schedule: None,
             through: now.timestamp_micros(),
             skipped: 0,
+            pending: Vec::new(),
             drained: None,
+            drain_failed: false,
         });
         let is_changed = record.schedule != text;
         if is_changed {
             // From here on a time that passes while nobody is there is known to have been missed.
             record.schedule = text;
             record.through = now.timestamp_micros();
+            record.pending.clear();
         }
         // A clock that was ahead must not stop the schedule until it is there again.
         let seen = DateTime::from_timestamp_micros(record.through).unwrap_or(now).min(now);
+        // A time that is not there yet comes again.
+        let pending = record.pending.iter().filter_map(|time| DateTime::from_timestamp_micros(*time));
+        let pending = pending.filter(|time| *time <= seen).collect();
         let (work, due, orders) = (Work::Idle, VecDeque::new(), Vec::new());
-        let mut agenda = Self { schedule, record, asked: None, work, seen, due, jitter, is_changed, orders };
+        let mut agenda = Self { schedule, record, asked: None, work, seen, pending, due, jitter, is_changed, orders };
         agenda.ask(asked);
         agenda
     }
@@ -209,7 +217,8 @@ impl Agenda {
     /// Looks which times of the schedule have passed, and decides about each: to be run, or skipped.
     fn take_times(&mut self, now: Time) {
         let Some(schedule) = &self.schedule else { return };
-        let (passed, _) = schedule.cron.newest(self.seen, now, CATCH_UP_MAX);
+        let mut passed = std::mem::take(&mut self.pending);
+        passed.extend(schedule.cron.newest(self.seen, now, CATCH_UP_MAX).0);
         let (catch_up, overlap) = (schedule.catch_up, schedule.overlap);
         self.seen = self.seen.max(now);
         let Some(last) = passed.last().copied() else { return };
@@ -365,7 +374,7 @@ impl Agenda {
         self.work = Work::Idle;
         self.is_changed |= matches!(going.trigger, RunTrigger::Schedule { .. });
         if going.trigger == RunTrigger::Drain && going.stopping != Some(Stopping::Paused) {
-            self.record.drained = going.drains;
+            (self.record.drained, self.record.drain_failed) = (going.drains, !is_done);
             self.is_changed = true;
             if is_done {
                 self.say("drained, and paused; `bessemer resume` lets it go on");
@@ -373,18 +382,19 @@ impl Agenda {
         }
     }
 
-    /// Notes up to which time of the schedule everything is decided, if that changed. A run that is going is not: were the
-    /// daemon killed, its time would be made up for.
+    /// Notes up to which time of the schedule everything is decided, if that changed, and which of them are still to be run:
+    /// were the daemon killed, they would be made up for.
     fn remember(&mut self) {
         if !std::mem::take(&mut self.is_changed) {
             return;
         }
-        let pending = match &self.work {
+        let going = match &self.work {
             Work::Running(Going { trigger: RunTrigger::Schedule { time }, .. })
             | Work::Waiting(Going { trigger: RunTrigger::Schedule { time }, .. }, _) => Some(*time),
-            _ => self.due.front().map(Time::timestamp_micros),
+            _ => None,
         };
-        self.record.through = pending.map_or(self.seen.timestamp_micros(), |time| time - 1);
+        self.record.pending = going.into_iter().chain(self.due.iter().map(Time::timestamp_micros)).collect();
+        self.record.through = self.seen.timestamp_micros();
         self.orders.push(Order::Remember);
     }
 

@@ -46,6 +46,13 @@ struct Running {
     cancel: CancellationToken,
 }
 
+/// A file that is not run.
+struct Refused {
+    text: Fingerprint,
+    /// The name that it asks for, and the file that has it.
+    taken: Option<(String, PathBuf)>,
+}
+
 /// How the daemon is run.
 #[derive(Debug, Clone)]
 pub(crate) struct DaemonOptions {
@@ -65,7 +72,7 @@ struct Daemon<'a> {
     cancel: CancellationToken,
     running: BTreeMap<PathBuf, Running>,
     /// Files that cannot be run as they are, so that each is told once.
-    refused: BTreeMap<PathBuf, Fingerprint>,
+    refused: BTreeMap<PathBuf, Refused>,
     tasks: JoinSet<Result<()>>,
 }
 
@@ -128,7 +135,7 @@ impl Daemon<'_> {
     fn look(&mut self) {
         self.options.board.beat();
         // A folder that cannot be read for a moment is no reason to stop what runs.
-        let Ok(found) = folder::find(&self.options.folder) else { return };
+        let Ok(mut found) = folder::find(&self.options.folder) else { return };
         self.options.board.saw(&found.iter().map(|found| found.path.as_path()).collect::<Vec<_>>());
         for (path, running) in &self.running {
             if !found.iter().any(|found| found.path == *path) && !running.cancel.is_cancelled() {
@@ -137,7 +144,10 @@ impl Daemon<'_> {
             }
         }
         self.refused.retain(|path, _| found.iter().any(|found| found.path == *path));
+        // One that restarts keeps its name: those that wait for a name come last.
+        found.sort_by_key(|found| self.refused.contains_key(&found.path));
         for found in found {
+            let is_refused = self.is_refused(&found);
             match self.running.get_mut(&found.path) {
                 Some(running) if running.seen == found.fingerprint => {}
                 Some(running) => {
@@ -157,18 +167,32 @@ impl Daemon<'_> {
                         }
                     }
                 }
-                None if self.refused.get(&found.path) == Some(&found.fingerprint) => {}
+                None if is_refused => {}
                 None => self.try_start(found),
             }
         }
     }
 
+    /// Whether nothing has changed since the file was refused; a name that was taken may be free again.
+    fn is_refused(&self, found: &Found) -> bool {
+        self.refused.get(&found.path).is_some_and(|refused| {
+            let is_taken = |(name, path): &(String, PathBuf)| {
+                self.refused.contains_key(path) || self.running.get(path).is_some_and(|other| other.name == *name)
+            };
+            refused.text == found.fingerprint && refused.taken.as_ref().is_none_or(is_taken)
+        })
+    }
+
     fn try_start(&mut self, found: Found) {
+        let mut taken = None;
         let reason = match load::parse(&found.paths) {
-            Ok(pipeline) => match self.owner_of(pipeline.name()) {
+            Ok(pipeline) => match self.owner_of(pipeline.name()).map(Path::to_owned) {
+                // A file that was renamed, most likely: the next look starts it.
+                Some(other) if self.running[&other].cancel.is_cancelled() => return,
                 Some(other) => {
                     let reason = format!("`{}` is pipeline `{}` already", other.display(), pipeline.name());
                     error!(path = %found.path.display(), "not started: {reason}");
+                    taken = Some((pipeline.name().to_owned(), other));
                     reason
                 }
                 None => return self.start(found, &pipeline),
@@ -179,7 +203,7 @@ impl Daemon<'_> {
             }
         };
         self.options.board.refuse(&found.path, reason);
-        self.refused.insert(found.path, found.fingerprint);
+        self.refused.insert(found.path, Refused { text: found.fingerprint, taken });
     }
 
     fn owner_of(&self, name: &str) -> Option<&Path> {
@@ -197,6 +221,7 @@ impl Daemon<'_> {
         let (memory, cancelled) = (self.options.memory.clone(), cancel.clone());
         let supervised = Supervised { files, progress, observer: observer.clone(), memory, cancel: cancelled };
         let task = self.tasks.spawn(supervise::supervise(supervised).instrument(span)).id();
+        self.refused.remove(&found.path);
         let (started_from, seen) = (found.fingerprint.clone(), found.fingerprint);
         self.running.insert(found.path, Running { name, observer, started_from, seen, task, cancel });
     }
@@ -220,10 +245,11 @@ impl Daemon<'_> {
             Err(error) => {
                 say(&path, &error);
                 running.observer.phase(Phase::Failed { reason: error.brief() });
+                // One that was cancelled is to start anew, or is gone.
                 if !running.cancel.is_cancelled() {
                     error!(pipeline = running.name, "stopped; it starts again when its file changes");
+                    self.refused.insert(path, Refused { text: running.started_from, taken: None });
                 }
-                self.refused.insert(path, running.seen);
             }
         }
     }

@@ -164,7 +164,7 @@ impl Supervisor {
         self.running = Some(Running { task: AbortOnDropHandle::new(task), pause, timeout, cancel });
     }
 
-    /// What the end of a run means; only the kind of its error decides.
+    /// What the end of a run means.
     fn ending(&mut self, ended: Result<()>) -> Ending {
         self.running = None;
         let error = match ended {
@@ -175,15 +175,12 @@ impl Supervisor {
             }
             Err(error) => error,
         };
-        let ending = match error.kind() {
-            ErrorKind::Unavailable => {
-                self.pipeline.observer.backs_off(error.brief());
-                Ending::Unavailable(load::error_chain(&error))
-            }
-            _ => {
-                self.pipeline.observer.fails();
-                Ending::Failed
-            }
+        let ending = if may_come_back(&error) {
+            self.pipeline.observer.backs_off(error.brief());
+            Ending::Unavailable(load::error_chain(&error))
+        } else {
+            self.pipeline.observer.fails();
+            Ending::Failed
         };
         self.last_error = Some(error);
         ending
@@ -309,6 +306,12 @@ async fn ended(running: &mut Option<Running>) -> Result<()> {
     }
 }
 
+/// Whether trying again may help: also where another process holds the pipeline, since it lets go of it at its end.
+fn may_come_back(error: &Error) -> bool {
+    let is_locked = matches!(error.connector(), Some(bessemer_connectors::Error::Locked { .. }));
+    is_locked || error.kind() == ErrorKind::Unavailable
+}
+
 /// A run, for people.
 fn name(trigger: RunTrigger) -> String {
     match trigger {
@@ -320,4 +323,18 @@ fn name(trigger: RunTrigger) -> String {
 
 fn now() -> Time {
     Time::from_timestamp_micros(Machine.now_micros()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use bessemer_connectors::Error as Connector;
+    use bessemer_schemas::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_goes_away_and_a_writer_that_took_over_does_not() {
+        assert!(may_come_back(&Connector::Locked { path: "lock".into() }.into()));
+        assert!(!may_come_back(&Connector::Fenced { pipeline: "p".to_owned(), epoch: Epoch::FIRST }.into()));
+    }
 }

@@ -288,11 +288,12 @@ pub(super) fn append_sets(loaded: &Loaded) -> impl Iterator<Item = usize> {
 }
 
 fn limits(loaded: &Loaded, at: usize) -> MergeLimits {
-    let options = &loaded.parsed.sets[at];
+    let (options, settings) = (&loaded.parsed.sets[at], &loaded.parsed.settings);
+    let process = settings.process_memory.as_ref().map_or(u64::MAX, |process| process.limit() as u64);
     MergeLimits {
         file_bytes: options.file_bytes,
         row_group_rows: options.row_group_rows.get() as u64,
-        open_bytes: ByteSize(loaded.parsed.settings.memory_bytes / MEMORY_SHARE),
+        open_bytes: ByteSize(settings.memory_bytes.min(process) / MEMORY_SHARE),
     }
 }
 

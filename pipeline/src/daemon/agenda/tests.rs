@@ -217,6 +217,19 @@ fn a_time_whose_run_was_killed_is_run_again() {
 }
 
 #[test]
+fn times_that_were_skipped_while_a_run_was_going_are_counted_once() {
+    let mut first = World::begin(QUARTERS, None, "2026-01-01T00:14:00Z");
+    // 00:30 and 00:45 pass while the run of 00:15 is going.
+    first.wait(32 * 60);
+    assert_eq!(first.agenda.record().skipped, 2);
+    let mut second = first.reborn("2026-01-01T00:50:00Z");
+    second.check(&["0 run 2026-01-01 00:15:00Z"]);
+    second.done();
+    assert_eq!(second.agenda.record().skipped, 2);
+    second.reborn("2026-01-01T00:51:00Z").check(&[]);
+}
+
+#[test]
 fn another_schedule_makes_up_for_nothing() {
     let mut first = World::begin(Some("schedule = @weekly"), None, "2026-01-01T00:00:00Z");
     first.agenda.schedule = Some(schedule("schedule = * * * * *"));
@@ -382,6 +395,11 @@ fn a_drain_that_fails_for_good_says_so_and_pauses() {
     world.tell(Event::Ended(Ending::Failed));
     world.wait(100);
     world.check(&["0 Report", "0 Say(\"it could not be drained, and is paused\")"]);
+    assert!(world.agenda.record().drain_failed);
+    // Another request is another drain.
+    world.ask(Some(Wish::Drain));
+    world.done();
+    assert!(!world.agenda.record().drain_failed);
 }
 
 #[test]
