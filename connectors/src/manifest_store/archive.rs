@@ -1,9 +1,9 @@
 //! Old manifests, many in one object, so that their number stays small whatever the history.
 //!
 //! An archive holds the bytes of the manifests of a span of epochs, one line each, as they were put. It is there before
-//! the first of them is deleted, so that a manifest is always in one place or the other: whoever does not find one looks
-//! here. And because it never goes away, it also tells a writer that was stopped for a long time that the place of its
-//! manifest was not free but had been cleared.
+//! the first of them is deleted, so that a manifest is always in one place or the other, and this one counts. And because
+//! it never goes away, it also tells a writer that was stopped for a long time that the place of its manifest was not free
+//! but had been cleared.
 
 use std::ops::RangeInclusive;
 
@@ -42,19 +42,26 @@ impl Span {
         layout::archive_path(self.last)
     }
 
-    /// The manifest of `epoch`, by itself or in the archive.
+    /// The manifest of `epoch`, in the archive or by itself. Where there is an archive, nothing else is looked at: the
+    /// place of a manifest that was cleared away may hold one that a writer put late.
     pub(super) async fn find(&self, store: &ManifestStore, epoch: Epoch) -> Result<Option<ReadManifest>> {
-        if self.lines.get().is_none_or(Option::is_none)
-            && let Some(read) = store.try_read(epoch).await?
-        {
+        if let Some(lines) = self.lines.get_or_try_init(|| self.read(store)).await? {
+            return self.line(store, epoch, lines).map(Some);
+        }
+        if let Some(read) = store.try_read(epoch).await? {
             return Ok(Some(read));
         }
-        let Some(lines) = self.lines.get_or_try_init(|| self.read(store)).await? else { return Ok(None) };
+        // It may have been archived since.
+        let lines = self.read(store).await?;
+        lines.map(|lines| self.line(store, epoch, &lines)).transpose()
+    }
+
+    fn line(&self, store: &ManifestStore, epoch: Epoch, lines: &[Bytes]) -> Result<ReadManifest> {
         let at = usize::try_from(epoch.0 - self.first.0).ok();
         let Some(bytes) = at.and_then(|at| lines.get(at)) else {
             return Err(self.damaged(store, "it lacks manifests"));
         };
-        Ok(Some(ReadManifest { manifest: store.decode(epoch, bytes)?, digest: Digest::of(bytes) }))
+        Ok(ReadManifest { manifest: store.decode(epoch, bytes)?, digest: Digest::of(bytes) })
     }
 
     /// Whether the archive is there.

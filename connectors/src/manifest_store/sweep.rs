@@ -78,13 +78,13 @@ impl EpochWriter {
     /// Cancelled, a part is deleted; the next sweep deletes the rest.
     pub async fn sweep(&self, places: &[SweepPlace]) -> Result<Swept> {
         let mut judge = Judge::new(self, places).await?;
-        let mut swept = Swept::default();
+        // First, so that what came late is gone whatever happens to the rest.
+        let mut swept = judge.sweep_manifests().await?;
         for place in places {
             swept.add(judge.sweep_place(&place.location).await?);
         }
         swept.add(judge.sweep_blocks().await?);
         swept.add(judge.sweep_slices().await?);
-        swept.add(judge.sweep_manifests().await?);
         swept.add(judge.sweep_staged_state().await?);
         Ok(swept)
     }

@@ -20,9 +20,11 @@ use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
 
 use super::SortedBy;
 use super::reader::FileReader;
+use super::shape::sorting;
 use crate::{Error, Location, Result};
 
 /// Bytes of the decoded batches of all files that are read side by side.
@@ -37,24 +39,40 @@ struct Opened {
     footer: ArrowReaderMetadata,
 }
 
+/// What committed files are to whoever merges them.
+pub(super) enum CommittedRows {
+    /// Their rows.
+    Merged(SendableRecordBatchStream),
+    /// These are of an earlier definition: they have other columns, or their rows another order.
+    Unlike(Vec<DataFile>),
+}
+
 /// The rows of `files` in `location`, with the columns of `schema`; they are in the order in which they were committed.
-/// Where their rows are sorted, so are these, and rows with the same value come in the order of the files.
+/// Where their rows are sorted, so are these, and rows with the same value come in the order of the files. No row is read
+/// where a file is unlike those that are written now.
 pub(super) async fn committed_rows(
     location: &Location,
     schema: &SchemaRef,
     files: &[DataFile],
     sorted_by: Option<&SortedBy>,
     memory: Option<&Arc<dyn MemoryPool>>,
-) -> Result<SendableRecordBatchStream> {
+) -> Result<CommittedRows> {
     let mut opened = Vec::with_capacity(files.len());
+    let mut unlike = Vec::new();
     for file in files {
-        opened.push(open(location, schema, file).await?);
+        match open(location, schema, sorted_by, file).await? {
+            Some(file) => opened.push(file),
+            None => unlike.push(file.clone()),
+        }
+    }
+    if !unlike.is_empty() {
+        return Ok(CommittedRows::Unlike(unlike));
     }
     let is_one = opened.len() == 1;
     let Some(sorted_by) = sorted_by.filter(|_| !is_one) else {
         let of_set = Arc::clone(schema);
         let rows = stream::iter(opened).map(move |file| rows(file, Arc::clone(&of_set), BATCH_ROWS.1)).try_flatten();
-        return Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows)));
+        return Ok(CommittedRows::Merged(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows))));
     };
 
     let unbounded: Arc<dyn MemoryPool> = Arc::new(UnboundedMemoryPool::default());
@@ -70,7 +88,8 @@ pub(super) async fn committed_rows(
         })
         .collect::<Result<Vec<SendableRecordBatchStream>, DataFusionError>>()
         .map_err(engine_error)?;
-    merged(schema, sorted_by, streams, batch_rows, (reservation, held)).map_err(engine_error)
+    let rows = merged(schema, sorted_by, streams, batch_rows, (reservation, held)).map_err(engine_error)?;
+    Ok(CommittedRows::Merged(rows))
 }
 
 /// What the engine could not do; an error of ours that came through it is itself again.
@@ -87,24 +106,58 @@ pub(super) fn engine_error(error: DataFusionError) -> Error {
     }
 }
 
-async fn open(location: &Location, schema: &SchemaRef, file: &DataFile) -> Result<Opened> {
+/// Opens a file, if it is one that today's definition could have written.
+async fn open(
+    location: &Location,
+    schema: &SchemaRef,
+    sorted_by: Option<&SortedBy>,
+    file: &DataFile,
+) -> Result<Option<Opened>> {
     let failed = |error| read_error(&file.path, error);
     let mut reader = FileReader::new(location, file);
     let footer = Arc::new(reader.footer().await.map_err(failed)?);
     let as_written = ArrowReaderMetadata::try_new(Arc::clone(&footer), ArrowReaderOptions::new()).map_err(failed)?;
+    if !has_columns(&as_written, schema) || !has_order(as_written.metadata(), schema, sorted_by) {
+        return Ok(None);
+    }
     // The file says more of its columns than their types, and less of how text is laid out in memory.
     let columns = as_written.schema().fields().iter().map(|field| {
         let wanted = schema.field_with_name(field.name());
         wanted.map_or_else(|_| Arc::clone(field), |wanted| with_type(field, wanted.data_type()))
     });
     let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(columns.collect::<Vec<_>>())));
-    let footer = ArrowReaderMetadata::try_new(footer, options).map_err(failed)?;
+    let Ok(footer) = ArrowReaderMetadata::try_new(footer, options) else { return Ok(None) };
     let rows = row_groups(footer.metadata()).map(RowGroupMetaData::num_rows).sum::<i64>();
     if u64::try_from(rows) != Ok(file.rows) {
         let reason = format!("it has {rows} rows, and {} by its manifest", file.rows);
         return Err(Error::Damaged { path: file.path.clone(), reason });
     }
-    Ok(Opened { path: file.path.clone(), reader, footer })
+    Ok(Some(Opened { path: file.path.clone(), reader, footer }))
+}
+
+/// Whether the columns have the names of `schema`, and no nulls where it has none.
+fn has_columns(file: &ArrowReaderMetadata, schema: &Schema) -> bool {
+    let columns = file.schema().fields();
+    let is_same = |(column, wanted): (&FieldRef, &FieldRef)| {
+        let may_be_null =
+            column.is_nullable() && !wanted.is_nullable() && may_have_nulls(file.metadata(), column.name());
+        column.name() == wanted.name() && !may_be_null
+    };
+    columns.len() == schema.fields().len() && columns.iter().zip(schema.fields()).all(is_same)
+}
+
+/// Whether the statistics leave it open that there are nulls in a column.
+fn may_have_nulls(footer: &ParquetMetaData, column: &str) -> bool {
+    let leaves = row_groups(footer).flat_map(RowGroupMetaData::columns);
+    let mut of_column = leaves.filter(|leaf| leaf.column_path().parts().first().is_some_and(|name| name == column));
+    of_column.any(|leaf| leaf.statistics().and_then(Statistics::null_count_opt) != Some(0))
+}
+
+/// Whether the rows are sorted as those of files that are written now.
+fn has_order(footer: &ParquetMetaData, schema: &Schema, sorted_by: Option<&SortedBy>) -> bool {
+    let Some(sorted_by) = sorted_by else { return true };
+    let order = sorting(schema, sorted_by);
+    row_groups(footer).all(|group| group.sorting_columns() == order.as_ref())
 }
 
 fn with_type(field: &FieldRef, data_type: &DataType) -> FieldRef {

@@ -30,5 +30,5 @@ pub use quarantine::{
     Origins, PartOrigin, QuarantineOwner, QuarantineWriter, as_quarantined, message_schema, quarantine_location,
     read_rows, record_schema, reject_schema, violation_schema,
 };
-pub use set_writer::{SetWriter, WrittenSet};
+pub use set_writer::{MergeEnd, SetWriter, WrittenSet};
 pub use shape::SortedBy;

@@ -11,7 +11,7 @@ use datafusion_execution::memory_pool::MemoryPool;
 use tokio_util::sync::CancellationToken;
 
 use super::file_sequence::{FileSequence, MemoryBudget, Partition, WriterNaming};
-use super::merge::committed_rows;
+use super::merge::{CommittedRows, committed_rows};
 use super::options::{BloomFilter, FeatureSetOptions, SetFormat};
 use super::partition::{Partitioner, directory};
 use super::shape::{Footer, Projection, SortedBy, file_shape};
@@ -46,6 +46,18 @@ impl WrittenSet {
             encoders: NonZeroUsize::MIN,
         }
     }
+}
+
+/// How a merge ended, if not by an error.
+#[derive(Debug, PartialEq, Eq)]
+pub enum MergeEnd {
+    /// All rows are written.
+    Written,
+    /// It was asked to stop.
+    Stopped,
+    /// Nothing was written: these files are of an earlier definition. Their columns or the order of their rows are not
+    /// those of the set, and they are to be left out.
+    Unlike(Vec<DataFile>),
 }
 
 /// Writes batches, sorted by the values of the partition columns, as Parquet files; one file is open at a time.
@@ -122,22 +134,27 @@ impl SetWriter {
     /// one file are sorted, and where that leaves it open in the order of the files. One file at a time is read where
     /// rows are not sorted, else all of them side by side, a row group of each in memory.
     ///
-    /// Whether it came to its end: it does not where `stop` comes first.
-    pub async fn merge(&mut self, merge: &Merge, stop: &CancellationToken) -> Result<bool> {
-        let Some(first) = merge.files.first() else { return Ok(true) };
+    /// Files of an earlier definition may be unlike those of this writer: then nothing is written, and they are told.
+    pub async fn merge(&mut self, merge: &Merge, stop: &CancellationToken) -> Result<MergeEnd> {
+        let Some(first) = merge.files.first() else { return Ok(MergeEnd::Written) };
         let directory = first.path.rsplit_once('/').map_or(String::new(), |(directory, _)| format!("{directory}/"));
         let partition = Partition { directory, values: first.partition.clone(), rewrites: merge.rewrites };
         self.begin_partition(partition.clone()).await?;
         let (location, schema) = (self.files.location.clone(), Arc::clone(self.files.schema()));
         let (order, memory) = (self.sorted_by.clone(), self.memory.clone());
-        let rows = committed_rows(&location, &schema, &merge.files, order.as_ref(), memory.as_ref()).await?;
-        let Some(written) = self.files.append_all(&partition, rows, stop).await? else { return Ok(false) };
+        let rows = match committed_rows(&location, &schema, &merge.files, order.as_ref(), memory.as_ref()).await? {
+            CommittedRows::Merged(rows) => rows,
+            CommittedRows::Unlike(files) => return Ok(MergeEnd::Unlike(files)),
+        };
+        let Some(written) = self.files.append_all(&partition, rows, stop).await? else {
+            return Ok(MergeEnd::Stopped);
+        };
         let expected: u64 = merge.files.iter().map(|file| file.rows).sum();
         if written != expected {
             let message = format!("merged files of feature set `{}` had {expected} rows, not {written}", self.name);
             return Err(Error::Internal { message });
         }
-        Ok(true)
+        Ok(MergeEnd::Written)
     }
 
     /// Ends the writing: every file is complete, and synced where it is on local disk. No rows make no file.

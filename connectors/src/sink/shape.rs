@@ -151,7 +151,7 @@ fn base_properties(compression: Compression, schema: &Schema, footer: &Footer<'_
 }
 
 /// The footer's sorting columns count leaves, so the leaves before the column count.
-fn sorting(schema: &Schema, sorted: &SortedBy) -> Option<Vec<SortingColumn>> {
+pub(super) fn sorting(schema: &Schema, sorted: &SortedBy) -> Option<Vec<SortingColumn>> {
     let leaves = ArrowSchemaConverter::new().convert(schema).ok()?;
     let leaf =
         (0..leaves.num_columns()).find(|leaf| leaves.column(*leaf).path().parts() == [sorted.column.as_str()])?;

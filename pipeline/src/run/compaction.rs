@@ -9,10 +9,10 @@
 //!
 //! What was merged and not committed is deleted, or swept by the next run: a crash leaves the old files or the new ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use bessemer_connectors::sink::WriterNaming;
+use bessemer_connectors::sink::{MergeEnd, WriterNaming};
 use bessemer_schemas::{
     ByteSize, DataFile, ErrorKind, FileChanges, Manifest, ManifestKind, Merge, MergeLimits, SetCommit, SetLedger, Tiers,
 };
@@ -69,6 +69,8 @@ struct Merged {
 #[derive(Debug, Default)]
 struct Done {
     merged: Vec<Merged>,
+    /// Files of earlier definitions of a set, which are left out of its merges.
+    unlike: Vec<(usize, Vec<DataFile>)>,
     /// The set and files of the merge that failed, which was the last.
     failed: Option<(usize, Vec<DataFile>, Error)>,
 }
@@ -158,6 +160,7 @@ impl Run<'_> {
             return Ok(false);
         };
         let done = task.await.map_err(|error| Error::Internal { message: format!("a merge ended early: {error}") })?;
+        self.leave_out(done.unlike);
         let is_some = !done.merged.is_empty();
         if is_some && let Err(error) = self.commit_merged(done.merged, started_at).await {
             if !self.writer.may_commit() {
@@ -168,14 +171,21 @@ impl Run<'_> {
         }
         if let Some((at, files, error)) = done.failed {
             self.rest(&error);
-            if error.kind() != ErrorKind::Unavailable
-                && let Some(tiers) = self.compaction.as_mut().and_then(|compaction| compaction.tiers.get_mut(&at))
-            {
-                // They would fail again, and keep others from their turn.
-                tiers.apply(&FileChanges { removed: files, ..FileChanges::default() }, 0);
+            if error.kind() != ErrorKind::Unavailable {
+                self.leave_out([(at, files)]);
             }
         }
         Ok(is_some)
+    }
+
+    /// Files that no merge can take: they would be in its way again, and keep others from their turn.
+    fn leave_out(&mut self, files: impl IntoIterator<Item = (usize, Vec<DataFile>)>) {
+        let Some(compaction) = &mut self.compaction else { return };
+        for (at, removed) in files {
+            if let Some(tiers) = compaction.tiers.get_mut(&at) {
+                tiers.apply(&FileChanges { removed, ..FileChanges::default() }, 0);
+            }
+        }
     }
 
     /// Says what went wrong, and begins nothing for a while.
@@ -207,9 +217,14 @@ impl Run<'_> {
             let name = self.loaded.plan.sets[at].name.clone();
             let before = self.size_of(&name).await?;
             self.progress.phase(&format!("compacting {name}"));
-            while self.compact_step(at).await? {
+            let mut left_out = HashSet::new();
+            while self.compact_step(at, &mut left_out).await? {
                 // Disk is given back as the work goes on, not at its end.
                 self.publish().await?;
+            }
+            if !left_out.is_empty() {
+                let files = crate::output::plural(left_out.len() as u64, "file");
+                self.progress.say(&format!("{files} of an earlier definition of {name} stay as they are"));
             }
             let after = self.size_of(&name).await?;
             let ((files_before, bytes_before), (files_after, bytes_after)) = (before, after);
@@ -218,21 +233,24 @@ impl Run<'_> {
         Ok(compacted)
     }
 
-    /// One step of it. Whether there was something to merge.
-    async fn compact_step(&mut self, at: usize) -> Result<bool> {
+    /// One step of it, without the files that were `left_out` before, by their paths. Whether there was something to merge.
+    async fn compact_step(&mut self, at: usize, left_out: &mut HashSet<String>) -> Result<bool> {
         if self.cancel.is_cancelled() {
             return Err(interrupted());
         }
         let started_at = self.host.now_micros();
-        let files: Vec<DataFile> =
+        let mut files: Vec<DataFile> =
             self.writer.history().live_files(&self.loaded.plan.sets[at].name).try_collect().await?;
+        files.retain(|file| !left_out.contains(&file.path));
         let merges = limits(&self.loaded, at).on_demand(&files);
         if merges.is_empty() {
             return Ok(false);
         }
         let naming = self.next_merge();
         let step = merges.into_iter().map(|merge| (at, merge)).collect();
-        let Done { merged, failed } = merge_all(Arc::clone(&self.loaded), naming, step, self.cancel.clone()).await;
+        let Done { merged, unlike, failed } =
+            merge_all(Arc::clone(&self.loaded), naming, step, self.cancel.clone()).await;
+        left_out.extend(unlike.into_iter().flat_map(|(_, files)| files).map(|file| file.path));
         if !merged.is_empty() {
             self.commit_merged(merged, started_at).await?;
         }
@@ -308,7 +326,9 @@ async fn merge_all(loaded: Arc<Loaded>, naming: Naming, step: Step, stop: Cancel
     let mut done = Done::default();
     for (stream, (at, merge)) in step.into_iter().enumerate() {
         match merge_one(&loaded, naming.writer(stream), at, &merge, &stop).await {
-            Ok(added) => done.merged.push(Merged { at, removed: merge.files, added }),
+            Ok(Ok(added)) => done.merged.push(Merged { at, removed: merge.files, added }),
+            // The rest is merged by a later step.
+            Ok(Err(unlike)) => done.unlike.push((at, unlike)),
             Err(error) => {
                 done.failed = Some((at, merge.files, error));
                 break;
@@ -318,23 +338,25 @@ async fn merge_all(loaded: Arc<Loaded>, naming: Naming, step: Step, stop: Cancel
     done
 }
 
+/// The files that were written, or those that are of an earlier definition.
 async fn merge_one(
     loaded: &Loaded,
     naming: WriterNaming,
     at: usize,
     merge: &Merge,
     stop: &CancellationToken,
-) -> Result<Vec<DataFile>> {
+) -> Result<Result<Vec<DataFile>, Vec<DataFile>>> {
     let memory = &loaded.session.runtime_env().memory_pool;
     let schema = &loaded.plan.sets[at].schema;
     let mut writer = set::writer(loaded, at, schema, naming, memory, std::num::NonZeroUsize::MIN)?;
-    let error = match writer.merge(merge, stop).boxed().await {
-        Ok(true) => return Ok(writer.finish().boxed().await?),
-        Ok(false) => interrupted(),
-        Err(error) => error.into(),
+    let end = match writer.merge(merge, stop).boxed().await {
+        Ok(MergeEnd::Written) => return Ok(Ok(writer.finish().boxed().await?)),
+        Ok(MergeEnd::Unlike(files)) => Ok(Err(files)),
+        Ok(MergeEnd::Stopped) => Err(interrupted()),
+        Err(error) => Err(error.into()),
     };
     writer.abort().await;
-    Err(error)
+    end
 }
 
 /// Deletes files that were written and will not be committed; what cannot be deleted now is swept by the next run.

@@ -430,8 +430,15 @@ async fn old_manifests_are_archived_and_read_as_before() {
         out.store().put(&out.path(&name.to_string()), "rows".into()).await.unwrap();
     }
     let place = SweepPlace { location: out.clone(), owner: FileOwner::Set("delays".to_owned()) };
-    assert_eq!(writer.sweep(&[place]).await.unwrap().files, 1);
+    // Nor does a manifest of a writer that came late tell anything of its epoch.
+    let late = Manifest { claim: Claim(7), ..all[2].clone() };
+    location.store().put(&location.path("manifests/00000000000000000003.json"), encoded(&late)).await.unwrap();
+    assert_eq!(store.read(Epoch(3)).await.unwrap(), all[2]);
+    assert!(store.manifests(Epoch(1)..=Epoch(61)).try_collect::<Vec<_>>().await.unwrap() == all);
+    let mut writer = open(&store).await.unwrap();
+    assert_eq!(writer.sweep(&[place]).await.unwrap().files, 2);
     assert_eq!(paths(&out, "").await.len(), 1);
+    writer.commit(reading(&writer, 61, Vec::new()), &[]).await.unwrap();
 }
 
 fn encoded(manifest: &Manifest) -> object_store::PutPayload {

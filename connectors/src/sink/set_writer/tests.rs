@@ -423,8 +423,8 @@ async fn merge(
 ) -> Result<Vec<DataFile>> {
     let mut writer = SetWriter::new(options, schema, naming(99), set.clone())?;
     match writer.merge(&Merge { files, rewrites: 1 }, &CancellationToken::new()).await {
-        Ok(is_done) => {
-            assert!(is_done);
+        Ok(end) => {
+            assert_eq!(end, MergeEnd::Written);
             writer.finish().await
         }
         Err(error) => {
@@ -511,7 +511,44 @@ async fn a_file_with_other_rows_than_its_manifest_says_is_not_merged() {
     let mut writer = SetWriter::new(&options, &schema, naming(99), set()).unwrap();
     let stopped = CancellationToken::new();
     stopped.cancel();
-    assert!(!writer.merge(&Merge { files, rewrites: 1 }, &stopped).await.unwrap());
+    assert_eq!(writer.merge(&Merge { files, rewrites: 1 }, &stopped).await.unwrap(), MergeEnd::Stopped);
     writer.abort().await;
     assert!(contents(&location).await == before, "something was left behind");
+}
+
+#[tokio::test]
+async fn files_of_an_earlier_definition_are_not_merged() {
+    let location = in_memory();
+    let options = options(&location, "");
+    let by = |column: &str| {
+        let sorted_by = Some(SortedBy { column: column.to_owned(), nulls_first: true });
+        WrittenSet { sorted_by, ..set() }
+    };
+    let numbers = |values: [Option<i64>; 2]| Arc::new(Int64Array::from_iter(values)) as ArrayRef;
+    let rows = |a, b| batch([("a", numbers(a)), ("b", numbers(b))]);
+    // By one column, then by another, which has no nulls since.
+    let old = write_epoch(&options, &by("a"), 1, &rows([Some(1), Some(2)], [Some(9), Some(3)])).await;
+    let nulls = write_epoch(&options, &by("b"), 2, &rows([Some(1), Some(2)], [None, Some(3)])).await;
+    let new = write_epoch(&options, &by("b"), 3, &rows([Some(4), Some(3)], [Some(5), Some(6)])).await;
+    let newest = write_epoch(&options, &by("b"), 4, &rows([Some(4), Some(3)], [Some(4), Some(7)])).await;
+    let other = write_epoch(&options, &set(), 5, &batch([("a", numbers([None, None]))])).await;
+    let before = contents(&location).await;
+
+    let is_nullable =
+        |b| Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Int64, b)]);
+    let all = [&old, &nulls, &new, &newest, &other].map(|files| files[0].clone()).to_vec();
+    for (set, schema, unlike) in [
+        (by("b"), is_nullable(false), vec![&old, &nulls, &other]),
+        (by("b"), is_nullable(true), vec![&old, &other]),
+        (set(), is_nullable(false), vec![&nulls, &other]),
+    ] {
+        let mut writer = SetWriter::new(&options, &schema, naming(99), set).unwrap();
+        let end = writer.merge(&Merge { files: all.clone(), rewrites: 1 }, &CancellationToken::new()).await.unwrap();
+        assert_eq!(end, MergeEnd::Unlike(unlike.into_iter().map(|files| files[0].clone()).collect()));
+        writer.abort().await;
+        assert!(contents(&location).await == before, "something was written");
+    }
+    let merged = merge(&options, &by("b"), &is_nullable(false), [new, newest].concat()).await.unwrap();
+    let found = read(&contents(&location).await[&location.path(&merged[0].path).to_string()]);
+    assert_eq!(found.column(1).as_primitive::<Int64Type>().values().to_vec(), [4, 5, 6, 7]);
 }
