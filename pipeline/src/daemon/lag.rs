@@ -7,6 +7,7 @@ use std::time::Duration;
 use bessemer_connectors::kafka::KafkaSource;
 use bessemer_connectors::manifest_store::ManifestStore;
 use bessemer_connectors::{Source, SourceOptions};
+use bessemer_schemas::Epoch;
 use tracing::debug;
 
 use crate::error::Result;
@@ -21,13 +22,21 @@ pub(super) async fn follow(parsed: &Parsed, store: ManifestStore, observer: &Obs
     let mut clock = tokio::time::interval(PERIOD);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sources = None;
+    let mut told = None;
     loop {
         clock.tick().await;
         if !observer.is_asked() {
             continue;
         }
         if sources.is_none() {
-            sources = known(open(parsed, &store, observer).await);
+            sources = known(open(parsed).await);
+        }
+        // First what is committed: then what comes in between counts, and is not counted twice.
+        if observer.is_at_rest()
+            && let Some(sources) = &sources
+            && let Some(newest) = known(tell_committed(&store, told, sources, observer).await)
+        {
+            told = newest;
         }
         for source in sources.iter().flatten() {
             if let Some(ends) = known(source.ends().await.map_err(Into::into)) {
@@ -37,16 +46,29 @@ pub(super) async fn follow(parsed: &Parsed, store: ManifestStore, observer: &Obs
     }
 }
 
-/// Clients of their own for the topics, so that nothing waits for an epoch; what was committed before is told.
-async fn open(parsed: &Parsed, store: &ManifestStore, observer: &Observer) -> Result<Vec<Arc<KafkaSource>>> {
-    let history = store.history().await?;
+/// Tells what was committed since the epoch that was `told`, by a run that is not the daemon's. The epoch that is told now.
+async fn tell_committed(
+    store: &ManifestStore,
+    told: Option<Epoch>,
+    sources: &[Arc<KafkaSource>],
+    observer: &Observer,
+) -> Result<Option<Epoch>> {
+    // Two or three requests where nothing was committed, which is nearly always.
+    let newest = store.newest().await?.map(|manifest| manifest.epoch);
+    if newest != told {
+        observer.committed_so_far(sources.iter().map(|source| source.name()), &store.history().await?);
+    }
+    Ok(newest)
+}
+
+/// Clients of their own for the topics, so that nothing waits for an epoch.
+async fn open(parsed: &Parsed) -> Result<Vec<Arc<KafkaSource>>> {
     let mut sources = Vec::new();
     for (definition, options) in parsed.definition.sources.iter().zip(&parsed.sources) {
         if !matches!(options, SourceOptions::Kafka(_)) {
             continue;
         }
         if let Source::Kafka(source) = Source::open(definition, options.clone(), Some(&parsed.settings.state)).await? {
-            observer.committed_before(source.name(), &history.offsets_read(source.name()));
             sources.push(source);
         }
     }

@@ -118,7 +118,6 @@ impl Run<'_> {
         let committed = self.writer.commit(manifest, &durable).instrument(info_span!("commit")).await;
         let committed = committed.map_err(|error| self.commit_error(error))?;
         self.progress.show(&summary_line(&committed.manifest));
-        self.progress.tell(|observer| observer.committed(&committed.manifest));
         self.committed(committed);
         Ok(())
     }
@@ -127,6 +126,7 @@ impl Run<'_> {
     pub(super) fn committed(&mut self, committed: Committed) {
         let Committed { manifest, replaced, .. } = committed;
         log_committed(&manifest);
+        self.progress.tell(|observer| observer.committed(&manifest));
         self.replaced.extend(replaced);
         self.note_files(&manifest);
         self.tally.add(&manifest);

@@ -136,15 +136,16 @@ impl Observer {
         self.update(|pipeline| pipeline.committed(manifest, Machine.now_micros()));
     }
 
-    /// What of a source was committed before the daemon began, where no run has told more yet.
+    /// Whether no run of the daemon is there that would tell what it commits.
     #[cfg(feature = "kafka")]
-    pub(crate) fn committed_before(&self, source: &str, read: &[OffsetRange]) {
-        self.update(|pipeline| {
-            let state = pipeline.sources.entry(source.to_owned()).or_default();
-            if state.unread.is_empty() {
-                state.read(read);
-            }
-        });
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.board.0.borrow().pipelines.get(&*self.name).is_some_and(Pipeline::is_at_rest)
+    }
+
+    /// What is committed of `sources` by now, before the daemon began or beside it, while it is at rest.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn committed_so_far<'a>(&self, sources: impl Iterator<Item = &'a str>, history: &History) {
+        self.update(|pipeline| pipeline.committed_so_far(sources, history));
     }
 
     /// The brokers said where the partitions of a source end.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 #[cfg(feature = "kafka")]
 use bessemer_connectors::kafka::PartitionEnd;
 use bessemer_connectors::manifest_store::History;
-use bessemer_schemas::{Manifest, OffsetRange, SetLedger, SourceLedger, SourceSlice};
+use bessemer_schemas::{Manifest, ManifestKind, OffsetRange, SetLedger, SourceLedger, SourceSlice};
 use datafusion::execution::memory_pool::MemoryPool;
 
 use super::metric::Histogram;
@@ -135,9 +135,12 @@ impl Pipeline {
 
     /// An epoch was committed, `now`.
     pub(super) fn committed(&mut self, manifest: &Manifest, now: i64) {
-        self.epochs += 1;
         self.newest = Some((manifest.epoch.0, manifest.committed_at));
-        self.duration.observe((now - manifest.started_at).max(0) as f64 / 1e6);
+        // A compaction is made beside the others, and takes as long as it likes.
+        if manifest.kind != ManifestKind::Compaction {
+            self.epochs += 1;
+            self.duration.observe((now - manifest.started_at).max(0) as f64 / 1e6);
+        }
         for (name, ledger) in &manifest.sources {
             let state = self.sources.entry(name.clone()).or_default();
             state.ledger.add(ledger);
@@ -160,17 +163,43 @@ impl Pipeline {
     }
 }
 
+#[cfg(feature = "kafka")]
+impl Pipeline {
+    /// Whether no run of the daemon is there that would tell what it commits.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.phase != Phase::Running
+    }
+
+    /// What is committed of `sources` by now, whoever did it. A run of the daemon knows better.
+    pub(super) fn committed_so_far<'a>(&mut self, sources: impl Iterator<Item = &'a str>, history: &History) {
+        if !self.is_at_rest() {
+            return;
+        }
+        let totals = history.source_totals();
+        for name in sources {
+            let state = self.sources.entry(name.to_owned()).or_default();
+            state.read(&history.offsets_read(name));
+            state.event_time = totals.get(name).and_then(|ledger| ledger.event_time_max);
+        }
+        self.newest = history.newest().map(|manifest| (manifest.epoch.0, manifest.committed_at));
+    }
+}
+
 impl SourceState {
-    /// The brokers said where partitions end. One that was not discovered yet has no beginning to measure from.
+    /// The brokers said where partitions end: what is known is of this moment only if they said it of every one. One that was not discovered yet has no beginning to measure from.
     #[cfg(feature = "kafka")]
     pub(super) fn ended(&mut self, ends: &[PartitionEnd], at: i64) {
+        let mut all_answered = true;
         for unread in &mut self.unread {
             let is_same = |end: &&PartitionEnd| (&end.topic, end.partition) == (&unread.topic, unread.partition);
-            if let Some(found) = ends.iter().find(is_same) {
-                unread.end = found.end.max(unread.start);
+            match ends.iter().find(is_same) {
+                Some(found) => unread.end = found.end.max(unread.start),
+                None => all_answered = false,
             }
         }
-        self.asked_at = Some(at);
+        if all_answered {
+            self.asked_at = Some(at);
+        }
     }
 
     /// It was read up to the ends of `ranges`.

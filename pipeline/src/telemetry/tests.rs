@@ -2,10 +2,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bessemer_connectors::Location;
+#[cfg(feature = "kafka")]
+use bessemer_connectors::kafka::PartitionEnd;
 use bessemer_connectors::manifest_store::{History, ManifestStore};
 use bessemer_schemas::{
-    Claim, DefinitionDigest, Epoch, FileChanges, Manifest, ManifestKind, OffsetRange, SetCommit, SetLedger, Slice,
-    SourceLedger, SourceSlice, WriterInfo,
+    Claim, DataFile, DefinitionDigest, Epoch, FileChanges, Manifest, ManifestKind, OffsetRange, SetCommit, SetLedger,
+    Slice, SourceLedger, SourceSlice, WriterInfo,
 };
 use http_body_util::BodyExt;
 use hyper::{Method, StatusCode};
@@ -84,6 +86,49 @@ async fn lag_is_what_the_brokers_have_beyond_what_is_committed() {
     assert_eq!((source.lag(), source.event_time_lag(i64::MAX)), (Some(0), Some(0.0)));
     assert_eq!(source.event_time, Some(5_000_000));
     assert_eq!(pipeline.sets["f"].ledger.written, 24);
+}
+
+#[tokio::test]
+async fn a_compaction_is_the_newest_epoch_and_no_measure_of_how_long_epochs_take() {
+    let mut pipeline = Pipeline::default();
+    let mut compaction = Manifest { kind: ManifestKind::Compaction, ..manifest(Vec::new(), 0).await };
+    let file = DataFile { path: "new".to_owned(), rows: 0, bytes: 9, partition: Vec::new(), rewrites: 1 };
+    compaction.sets.get_mut("f").unwrap().files.added.push(file);
+    pipeline.committed(&compaction, 3_500_000);
+    assert_eq!((pipeline.newest, pipeline.epochs), (Some((7, 1_000_000)), 0));
+    assert_eq!((pipeline.sets["f"].files, pipeline.sets["f"].bytes), (1, 9));
+}
+
+#[cfg(feature = "kafka")]
+#[tokio::test]
+async fn what_others_commit_while_a_pipeline_rests_is_no_lag() {
+    let location = Location::in_store(Arc::new(InMemory::new()), "state".into());
+    let store = ManifestStore::new(location, "p");
+    let info = WriterInfo { bessemer: String::new(), datafusion: String::new(), partitions: 1 };
+    let define = |_: &History| Ok::<_, crate::error::Error>(DefinitionDigest::default());
+    let mut writer = store.open_for_writing(Claim(1), info, define, 0).await.unwrap();
+    let read = Manifest { epoch: Epoch(2), ..manifest(vec![range(0, 10, 25)], 5_000_000).await };
+    writer.commit(read, &[]).await.unwrap();
+    let history = store.history().await.unwrap();
+
+    let mut pipeline = Pipeline::default();
+    let found = [range(0, 10, 30)];
+    pipeline.discovered([("s", found.as_slice())].into_iter(), 0);
+    pipeline.committed_so_far(["s"].into_iter(), &history);
+    assert_eq!(pipeline.sources["s"].lag(), Some(20), "a run knows better");
+    pipeline.phase = Phase::Paused;
+    pipeline.committed_so_far(["s"].into_iter(), &history);
+    let source = &pipeline.sources["s"];
+    assert_eq!((source.lag(), source.event_time), (Some(5), Some(5_000_000)));
+    assert_eq!(pipeline.newest.map(|(epoch, _)| epoch), Some(2));
+
+    // What some partitions did not answer is not of now.
+    let end = |partition, end| PartitionEnd { topic: "t".to_owned(), partition, end };
+    let source = pipeline.sources.get_mut("s").unwrap();
+    source.ended(&[end(1, 9)], 70);
+    assert_eq!((source.lag(), source.asked_at), (Some(5), Some(0)));
+    source.ended(&[end(0, 40)], 80);
+    assert_eq!((source.lag(), source.asked_at), (Some(15), Some(80)));
 }
 
 #[tokio::test]
