@@ -261,7 +261,7 @@ async fn memory_beyond_the_budget_is_an_error_that_names_the_set() {
     let error = write(&options(&location, ""), set, &[varied(20_000)]).await.unwrap_err();
 
     assert!(error.to_string().contains("feature set `delays`"), "{error}");
-    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(contents(&location).await.is_empty());
 }
 
