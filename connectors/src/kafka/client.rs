@@ -85,6 +85,8 @@ impl ClientContext for Context {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) if !self.has_group => {}
             Some(RDKafkaErrorCode::GroupAuthorizationFailed) => self.heard().group = trouble,
+            // What it sums up has been told, and says why.
+            Some(RDKafkaErrorCode::AllBrokersDown) if self.heard().trouble.is_some() => {}
             _ => self.heard().trouble = trouble,
         }
     }
