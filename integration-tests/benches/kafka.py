@@ -292,7 +292,7 @@ class Bench:
 
             def listen():
                 for line in daemon.stdout:
-                    if found := re.search(r"epoch (\d+): ", line):
+                    if found := re.search(r": committed epoch=(\d+) ", line):
                         committed[int(found.group(1))] = time.time()
 
             listener = threading.Thread(target=listen)
