@@ -222,6 +222,7 @@ impl<'a> Replay<'a> {
         let (mut files, mut records) = (Vec::new(), Vec::new());
         while budget.rows > 0
             && budget.bytes > 0
+            && budget.files > 0
             && let Some((file, is_first)) = self.left.pop_front()
         {
             let taken = self.take(&file, is_first, &mut budget, &mut records).await?;
