@@ -135,18 +135,11 @@ class Kafka:
         script = ROOT / "integration-tests/kafka/kafka.sh"
         subprocess.run([script, "install"], check=True, stdout=subprocess.DEVNULL)
         self.process = subprocess.Popen([script, "serve", str(port)], stdin=subprocess.PIPE)
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        found = subprocess.run(["pgrep", "-f", f"kafka.Kafka server.properties"], capture_output=True, text=True)
-        self.pid = int(found.stdout.split()[-1])
 
     def cpu(self):
-        """CPU seconds of the node so far."""
-        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        """CPU seconds of the node so far. Whoever makes its first topic waits until it answers."""
+        found = subprocess.run(["pgrep", "-P", str(self.process.pid), "java"], capture_output=True, text=True, check=True)
+        return process_cpu(int(found.stdout))
 
     def stop(self):
         self.process.stdin.close()
@@ -288,12 +281,17 @@ class Bench:
             environment = {**os.environ, **environment}
             command = [self.bessemer, "daemon", folder / "pipeline.sql"]
             daemon = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-            committed = {}
+            committed, total = {}, rate * seconds
+            all_committed = threading.Event()
 
             def listen():
+                records = 0
                 for line in daemon.stdout:
-                    if found := re.search(r": committed epoch=(\d+) ", line):
+                    if found := re.search(r": committed epoch=(\d+) records=(\d+) ", line):
                         committed[int(found.group(1))] = time.time()
+                        records += int(found.group(2))
+                        if records >= total:
+                            all_committed.set()
 
             listener = threading.Thread(target=listen)
             listener.start()
@@ -301,7 +299,7 @@ class Bench:
             subprocess.run([self.parts, "pace", self.kafka.brokers, topic, str(rate), str(seconds), *files], check=True)
             wall = time.monotonic() - started
             broker = (self.kafka.cpu() - cpu_before) / wall
-            time.sleep(3)
+            all_committed.wait(LIMIT)
             cpu = process_cpu(daemon.pid) / wall
             daemon.terminate()
             daemon.wait()
@@ -314,7 +312,6 @@ class Bench:
                     for range_ in slice_.get("ranges", []):
                         waited += [at - moment for moment in sent[range_["partition"]][range_["start"]:range_["end"]]]
             waited.sort()
-            total = rate * seconds
             if len(waited) != total:
                 sys.exit(f"{where}: {len(waited):,} of {total:,} records are in committed epochs")
             p50, p99 = waited[len(waited) // 2], waited[int(len(waited) * 0.99)]
