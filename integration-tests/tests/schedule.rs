@@ -83,7 +83,8 @@ impl World {
     }
 
     fn rows(&self) -> Result<usize> {
-        if self.pipeline.features.exists() { Ok(self.pipeline.rows("seen")?.rows.len()) } else { Ok(0) }
+        // The set's folder comes with its first file.
+        if self.pipeline.features.join("seen").exists() { Ok(self.pipeline.rows("seen")?.rows.len()) } else { Ok(0) }
     }
 }
 
