@@ -10,6 +10,9 @@ pub mod text;
 
 pub(crate) mod ipc;
 pub(crate) mod parquet;
+#[cfg(test)]
+#[cfg(feature = "kafka")]
+mod test_records;
 pub(crate) mod widening;
 
 use arrow::array::RecordBatch;

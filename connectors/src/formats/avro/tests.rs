@@ -2,15 +2,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::util::pretty::pretty_format_batches;
-use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, Fields, SchemaRef, TimeUnit};
 use bessemer_schemas::RejectReason;
 
 use super::*;
 use crate::formats::rows::{RowBuilder, RowBuilderOptions};
+use crate::formats::test_records::{self, Outcome, columns, micros, read_records, rows_of, varint};
 use crate::formats::text::{DecodeLimits, RecordFault, TimestampFormat};
-
-/// What a record becomes: nothing, or why it is no row.
-type Outcome = Result<(), RecordFault>;
 
 /// Bytes of a record, by its parts.
 fn record(parts: &[&[u8]]) -> Vec<u8> {
@@ -18,14 +16,7 @@ fn record(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 fn long(value: i64) -> Vec<u8> {
-    let mut rest = (value << 1).cast_unsigned() ^ (value >> 63).cast_unsigned();
-    let mut bytes = Vec::new();
-    while rest > 0x7f {
-        bytes.push(u8::try_from(rest & 0x7f).unwrap() | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(u8::try_from(rest).unwrap());
-    bytes
+    varint((value << 1).cast_unsigned() ^ (value >> 63).cast_unsigned())
 }
 
 fn text(value: &str) -> Vec<u8> {
@@ -36,57 +27,22 @@ fn of(fields: &str) -> String {
     format!(r#"{{"type": "record", "name": "r", "fields": [{fields}]}}"#)
 }
 
-fn columns(fields: Vec<Field>) -> SchemaRef {
-    Arc::new(Schema::new(fields))
-}
-
-fn micros() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
-
 fn reader(schema: &str, columns: &SchemaRef) -> Result<AvroReader, String> {
     let schema = AvroSchema::parse(schema, [])?;
     AvroReader::new(schema, columns, &[], &TimestampFormat::iso()).map_err(|found| found.reason)
 }
 
-fn rows(columns: &SchemaRef, projection: &[usize]) -> RowBuilder {
-    RowBuilder::new(RowBuilderOptions {
-        schema: columns,
-        projection,
-        defaults: &[],
-        timestamp_format: &TimestampFormat::iso(),
-        limits: DecodeLimits::default(),
-        format: "Avro",
-    })
-    .unwrap()
-}
-
 fn read(schema: &str, columns: &SchemaRef, records: &[Vec<u8>]) -> (Option<RecordBatch>, Vec<Outcome>) {
-    let all: Vec<_> = (0..columns.fields().len()).collect();
-    let (reader, mut rows) = (reader(schema, columns).unwrap(), rows(columns, &all));
-    let outcomes = records.iter().zip(0..).map(|(record, number)| reader.read(number, record, &mut rows).unwrap());
-    let outcomes = outcomes.collect();
-    rows.flush().unwrap();
-    (rows.next_batch(), outcomes)
+    let reader = reader(schema, columns).unwrap();
+    read_records(columns, records, |number, record, rows| reader.read(number, record, rows).unwrap())
 }
 
-/// The rows of `records`, which all are some.
 fn table(schema: &str, columns: &SchemaRef, records: &[Vec<u8>]) -> String {
-    let (batch, outcomes) = read(schema, columns, records);
-    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    let text = pretty_format_batches(&[batch.unwrap()]).unwrap().to_string();
-    let lines = text.lines().filter(|line| !line.starts_with('+')).skip(1);
-    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("\n")
+    test_records::table(read(schema, columns, records))
 }
 
 fn reasons(schema: &str, columns: &SchemaRef, records: &[Vec<u8>]) -> Vec<String> {
-    let (_, outcomes) = read(schema, columns, records);
-    let told = outcomes.into_iter().map(|outcome| match outcome {
-        Ok(()) => "row".to_owned(),
-        Err(RecordFault { reason, column: None }) => reason.as_str().to_owned(),
-        Err(RecordFault { reason, column: Some(column) }) => format!("{} {column}", reason.as_str()),
-    });
-    told.collect()
+    test_records::reasons(read(schema, columns, records))
 }
 
 #[test]
@@ -295,7 +251,7 @@ fn which_records_are_rejected_does_not_depend_on_what_is_read() {
     let records = [record(&[&long(1), &long(0)]), record(&[&long(1), &long(1), &text("x")])];
     let reader = reader(&schema, &columns).unwrap();
     for projection in [vec![], vec![0], vec![1], vec![0, 1]] {
-        let mut rows = rows(&columns, &projection);
+        let mut rows = rows_of(&columns, &projection);
         let outcomes: Vec<_> = records.iter().map(|record| reader.read(0, record, &mut rows).unwrap()).collect();
         let fault = RecordFault { reason: RejectReason::NullInNotNull, column: Some("b".to_owned()) };
         assert_eq!(outcomes, [Err(fault), Ok(())], "{projection:?}");
@@ -328,7 +284,7 @@ fn few_bytes_do_not_become_many_values() {
     let schema = AvroSchema::parse(&types[0], references).unwrap();
     let columns = one(DataType::Int32);
     let reader = AvroReader::new(schema, &columns, &[], &TimestampFormat::iso()).unwrap();
-    let outcome = reader.read(0, &[], &mut rows(&columns, &[0])).unwrap();
+    let outcome = reader.read(0, &[], &mut rows_of(&columns, &[0])).unwrap();
     assert_eq!(outcome.unwrap_err().reason, RejectReason::RecordTooLong);
     // A type that is in itself without end.
     let endless = of(r#"{"name": "x", "type": "r"}"#);
@@ -351,7 +307,7 @@ fn batches_are_bounded_where_records_say_much_in_few_bytes() {
     const BYTES: usize = 16 << 20;
     let nulls = |count: i64| [long(count), vec![0; usize::try_from(count).unwrap()], long(0)].concat();
     let (schema, columns) = wide_items();
-    let (reader, mut rows) = (reader(&schema, &columns).unwrap(), rows(&columns, &[0]));
+    let (reader, mut rows) = (reader(&schema, &columns).unwrap(), rows_of(&columns, &[0]));
     for number in 0..100 {
         reader.read(number, &nulls(500), &mut rows).unwrap().unwrap();
     }

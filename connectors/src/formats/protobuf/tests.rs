@@ -1,25 +1,11 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::util::pretty::pretty_format_batches;
-use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 
 use super::*;
-use crate::formats::rows::{RowBuilder, RowBuilderOptions};
-use crate::formats::text::{DecodeLimits, RecordFault, TimestampFormat};
-
-/// What a record becomes: nothing, or why it is no row.
-type Outcome = Result<(), RecordFault>;
-
-fn varint(mut number: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while number > 0x7f {
-        bytes.push(u8::try_from(number & 0x7f).unwrap() | 0x80);
-        number >>= 7;
-    }
-    bytes.push(u8::try_from(number).unwrap());
-    bytes
-}
+use crate::formats::test_records::{self, Outcome, columns, micros, read_records, varint};
+use crate::formats::text::TimestampFormat;
 
 /// A field that is a number.
 fn number(field: u64, value: u64) -> Vec<u8> {
@@ -49,10 +35,6 @@ fn schema(body: &str) -> Result<ProtobufSchema, String> {
     ProtobufSchema::parse(&format!("{head} message R {{ {body} }}"), [])
 }
 
-fn columns(fields: Vec<Field>) -> SchemaRef {
-    Arc::new(Schema::new(fields))
-}
-
 fn one(data_type: DataType) -> SchemaRef {
     columns(vec![Field::new("a", data_type, true)])
 }
@@ -71,49 +53,22 @@ fn place() -> DataType {
     DataType::Struct(Fields::from(fields))
 }
 
-fn micros() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
-
 fn reader(body: &str, columns: &SchemaRef) -> Result<ProtobufReader, String> {
     let message = schema(body)?.message(Some("p.R"))?;
     ProtobufReader::new(&message, columns, &[], &TimestampFormat::iso()).map_err(|found| found.reason)
 }
 
 fn read(body: &str, columns: &SchemaRef, records: &[Vec<u8>]) -> (Option<RecordBatch>, Vec<Outcome>) {
-    let all: Vec<_> = (0..columns.fields().len()).collect();
     let mut reader = reader(body, columns).unwrap();
-    let mut rows = RowBuilder::new(RowBuilderOptions {
-        schema: columns,
-        projection: &all,
-        defaults: &[],
-        timestamp_format: &TimestampFormat::iso(),
-        limits: DecodeLimits::default(),
-        format: "Protobuf",
-    })
-    .unwrap();
-    let outcomes = records.iter().zip(0..).map(|(record, number)| reader.read(number, record, &mut rows).unwrap());
-    let outcomes = outcomes.collect();
-    rows.flush().unwrap();
-    (rows.next_batch(), outcomes)
+    read_records(columns, records, |number, record, rows| reader.read(number, record, rows).unwrap())
 }
 
-/// The rows of `records`, which all are some.
 fn table(body: &str, columns: &SchemaRef, records: &[Vec<u8>]) -> String {
-    let (batch, outcomes) = read(body, columns, records);
-    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
-    let text = pretty_format_batches(&[batch.unwrap()]).unwrap().to_string();
-    let lines = text.lines().filter(|line| !line.starts_with('+')).skip(1);
-    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("\n")
+    test_records::table(read(body, columns, records))
 }
 
 fn reasons(body: &str, columns: &SchemaRef, records: &[Vec<u8>]) -> Vec<String> {
-    let told = read(body, columns, records).1.into_iter().map(|outcome| match outcome {
-        Ok(()) => "row".to_owned(),
-        Err(RecordFault { reason, column: None }) => reason.as_str().to_owned(),
-        Err(RecordFault { reason, column: Some(column) }) => format!("{} {column}", reason.as_str()),
-    });
-    told.collect()
+    test_records::reasons(read(body, columns, records))
 }
 
 #[test]
