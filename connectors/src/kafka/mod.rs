@@ -37,7 +37,6 @@ pub use demo::{DemoCluster, DemoProducer};
 pub use discover::{Backlog, PartitionEnd};
 pub use options::{Isolation, KafkaSourceOptions, OnDataLoss, Startup};
 pub use reject::reject_schema;
-pub use scan::KafkaScanExec;
 pub use source::KafkaSource;
 
 #[cfg(test)]

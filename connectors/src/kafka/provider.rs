@@ -7,16 +7,16 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use bessemer_schemas::ORIGIN_COLUMN;
 use datafusion_catalog::{Session, TableProvider};
-use datafusion_common::{DataFusionError, Result as EngineResult};
+use datafusion_common::Result as EngineResult;
 use datafusion_expr::{Expr, TableType};
 use datafusion_physical_plan::ExecutionPlan;
 
 use super::replay::KafkaReplay;
-use super::scan::{KafkaScanExec, ReadPlan, ScanContext};
+use super::scan::{KafkaScan, ReadPlan, ScanContext};
 use super::source::KafkaSource;
-use crate::scan::{EpochScans, ScanOffsets, replay_plan};
+use crate::scan::{ScanExec, ScanOffsets, epoch_scans, replay_plan};
 
-/// A source as a table. What it holds is what the session's [`EpochScans`] say.
+/// A source as a table. What it holds is what the session's [`crate::scan::EpochScans`] say.
 #[derive(Debug)]
 pub(super) struct KafkaTable {
     source: Arc<KafkaSource>,
@@ -51,10 +51,7 @@ impl TableProvider for KafkaTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let Some(scans) = state.config().get_extension::<EpochScans>() else {
-            let error = self.source.internal("it is scanned outside an epoch");
-            return Err(DataFusionError::External(Box::new(error)));
-        };
+        let scans = epoch_scans(state, self.source.name())?;
         let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let output_schema = Arc::new(self.schema.project(&wanted)?);
         let plan = ReadPlan::new(&self.source, output_schema, &wanted);
@@ -65,7 +62,7 @@ impl TableProvider for KafkaTable {
             return replay_plan(schema, name, parts, reporter, Arc::new(reader));
         }
         let (ranges, number) = scans.offsets(self.source.name());
-        let partitions = partitioned(&ranges, state.config().target_partitions());
+        let runs = partitioned(&ranges, state.config().target_partitions());
         let context = ScanContext {
             plan,
             source: Arc::clone(&self.source),
@@ -74,7 +71,7 @@ impl TableProvider for KafkaTable {
             number,
             reporter: scans.reporter(self.source.name()),
         };
-        Ok(Arc::new(KafkaScanExec::new(Arc::new(context), partitions)))
+        Ok(Arc::new(ScanExec::new(KafkaScan { context: Arc::new(context), runs })))
     }
 }
 

@@ -37,7 +37,7 @@ impl ReplayReader for KafkaReplay {
         let ledger = SourceLedger { records, replayed: records, ..SourceLedger::default() };
         let mut replaying = Replaying { reader: self, at, range, part, rows: Vec::new(), refused: Vec::new() };
         let mut replayed = Replayed { ledger, ..Replayed::default() };
-        for (row, value) in part.originals()?.enumerate() {
+        for (row, value) in part.each_value()?.enumerate() {
             replayed.ledger.bytes += value.len() as u64;
             match decoder.push(row as u64, value)? {
                 Ok(()) => {
@@ -106,7 +106,7 @@ impl Replaying<'_> {
             offsets: offsets.values().to_vec(),
             timestamps: timestamps.iter().collect(),
             keys: Some(taken("key")?),
-            values: Some(taken("original")?),
+            values: Some(take(self.part.values()?, rows, None)?),
             headers: Some(taken("headers")?),
         })
     }

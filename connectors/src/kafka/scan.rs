@@ -1,28 +1,20 @@
-//! The leaf of a plan that reads one source's offsets of one epoch.
+//! What a scan reads of a source's offsets in one epoch.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use bessemer_schemas::{BadRecords, IncludeKind};
-use datafusion_common::tree_node::TreeNodeRecursion;
-use datafusion_common::{DataFusionError, Result as EngineResult};
-use datafusion_execution::{SendableRecordBatchStream, TaskContext};
-use datafusion_physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion_physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion_physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
-use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion_physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
-};
-use futures::stream;
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::parts::Wanted;
 use super::read::RangeRead;
 use super::source::KafkaSource;
-use crate::scan::{Admission, Reporter, ScanOffsets};
+use crate::scan::{Admission, PartRead, Reporter, ScanLeaf, ScanOffsets};
+use crate::{Error, Result};
 
 /// Batches between the thread that reads and the plan.
 const BATCHES_AHEAD: usize = 2;
@@ -111,124 +103,60 @@ pub(super) struct ScanContext {
     pub(super) reporter: Reporter,
 }
 
-/// Reads exactly the offsets of one epoch's slice.
-///
-/// Partition *n* reads the *n*-th run of ranges, one after another, so the partitions drained in order give the rows in
-/// the order of their identity. It holds the source, whose consumers read, and the epoch's ranges.
+/// Exactly the offsets of one epoch's slice, read by the source's consumers.
 #[derive(Debug)]
-pub struct KafkaScanExec {
-    context: Arc<ScanContext>,
-    partitions: Arc<[Range<usize>]>,
-    properties: Arc<PlanProperties>,
-    metrics: ExecutionPlanMetricsSet,
+pub(super) struct KafkaScan {
+    pub(super) context: Arc<ScanContext>,
+    /// By partition of the plan: runs of the context's ranges, one after another.
+    pub(super) runs: Vec<Range<usize>>,
 }
 
-impl KafkaScanExec {
-    /// A scan of `partitions`, which are runs of the context's ranges.
-    pub(super) fn new(context: Arc<ScanContext>, partitions: Vec<Range<usize>>) -> Self {
-        let schema = Arc::clone(&context.plan.output_schema);
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(partitions.len().max(1)),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
-        Self {
-            context,
-            partitions: partitions.into(),
-            properties: Arc::new(properties),
-            metrics: ExecutionPlanMetricsSet::new(),
-        }
-    }
-
-    /// Name of the source.
-    pub fn source(&self) -> &str {
-        self.context.source.name()
-    }
-}
-
-impl DisplayAs for KafkaScanExec {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let offsets: u64 = self.context.ranges.iter().map(|offsets| offsets.range.offsets()).sum();
-        let names = self.context.plan.output_schema.fields().iter().map(|field| field.name().as_str());
-        write!(
-            f,
-            "KafkaScanExec: source={}, topics={}, ranges={}, offsets={offsets}, partitions={}, columns=[{}]",
-            self.source(),
-            self.context.source.options().topics_text(),
-            self.context.ranges.len(),
-            self.partitions.len(),
-            names.collect::<Vec<_>>().join(", ")
-        )
-    }
-}
-
-impl ExecutionPlan for KafkaScanExec {
+impl ScanLeaf for KafkaScan {
     fn name(&self) -> &'static str {
         "KafkaScanExec"
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
+    fn source(&self) -> &str {
+        self.context.source.name()
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
+    fn output_schema(&self) -> &SchemaRef {
+        &self.context.plan.output_schema
     }
 
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
-    ) -> EngineResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+    fn partitions(&self) -> usize {
+        self.runs.len()
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
+    fn extent(&self) -> String {
+        let ScanContext { source, ranges, .. } = &*self.context;
+        let offsets: u64 = ranges.iter().map(|offsets| offsets.range.offsets()).sum();
+        format!("topics={}, ranges={}, offsets={offsets}", source.options().topics_text(), ranges.len())
     }
 
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn execute(&self, partition: usize, task: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
-        let ranges = self.partitions.get(partition).cloned().unwrap_or_default();
+    fn read(&self, part: &PartRead<'_>) -> BoxStream<'static, Result<RecordBatch>> {
+        let ranges = self.runs.get(part.partition).cloned().unwrap_or_default();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let read = RangeRead {
             context: Arc::clone(&self.context),
-            batch_rows: task.session_config().batch_size().max(1),
+            batch_rows: part.batch_rows,
             batches: sender,
-            bytes_scanned: MetricBuilder::new(&self.metrics).counter("bytes_scanned", partition),
+            bytes_scanned: part.counter("bytes_scanned"),
         };
-        let baseline = BaselineMetrics::new(&self.metrics, partition);
         // The client is asked by polling, which blocks: a thread of its own. It ends when nobody takes its batches.
         let reader = (!ranges.is_empty()).then(|| tokio::task::spawn_blocking(move || read.run(ranges)));
-        let rows = stream::unfold((batches, reader), move |(mut batches, reader)| {
-            let baseline = baseline.clone();
-            async move {
-                if let Some(batch) = batches.recv().await {
-                    baseline.output_rows().add(batch.num_rows());
-                    return Some((Ok(batch), (batches, reader)));
-                }
-                // Its last word says whether that was all.
-                let error = match reader?.await {
-                    Ok(Ok(())) => return None,
-                    Ok(Err(error)) => error,
-                    Err(error) => {
-                        crate::Error::Internal { message: format!("the reader of a topic ended early: {error}") }
-                    }
-                };
-                Some((Err(DataFusionError::External(Box::new(error))), (batches, None)))
+        let rows = stream::unfold((batches, reader), |(mut batches, reader)| async move {
+            if let Some(batch) = batches.recv().await {
+                return Some((Ok(batch), (batches, reader)));
             }
+            // Its last word says whether that was all.
+            let error = match reader?.await {
+                Ok(Ok(())) => return None,
+                Ok(Err(error)) => error,
+                Err(error) => Error::Internal { message: format!("the reader of a topic ended early: {error}") },
+            };
+            Some((Err(error), (batches, None)))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
-    }
-
-    fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        rows.boxed()
     }
 }

@@ -36,7 +36,6 @@ mod walk;
 pub use listing::Listing;
 pub use options::{FileFormat, ObjectSourceOptions, OnChange, OnError};
 pub(crate) use pinned::PinnedObject;
-pub use scan::ObjectScanExec;
 pub use source::ObjectSource;
 
 #[cfg(test)]

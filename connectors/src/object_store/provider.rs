@@ -6,7 +6,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use bessemer_schemas::ORIGIN_COLUMN;
 use datafusion_catalog::{Session, TableProvider};
-use datafusion_common::{DFSchema, DataFusionError, Result as EngineResult};
+use datafusion_common::{DFSchema, Result as EngineResult};
 use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion_physical_expr::PhysicalExpr;
@@ -17,12 +17,12 @@ use super::options::{FileFormat, OnError};
 use super::piece::partitioned;
 use super::read_plan::ReadPlan;
 use super::replay::ObjectReplay;
-use super::scan::ObjectScanExec;
+use super::scan::ObjectScan;
 use super::scan_piece::ScanContext;
 use super::source::ObjectSource;
-use crate::scan::{EpochScans, replay_plan};
+use crate::scan::{ScanExec, engine_error, epoch_scans, replay_plan};
 
-/// A source as a table. What it holds is what the session's [`EpochScans`] say.
+/// A source as a table. What it holds is what the session's [`crate::scan::EpochScans`] say.
 #[derive(Debug)]
 pub(super) struct ObjectTable {
     source: Arc<ObjectSource>,
@@ -66,16 +66,12 @@ impl TableProvider for ObjectTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let Some(scans) = state.config().get_extension::<EpochScans>() else {
-            let message = format!("source `{}` is scanned outside an epoch", self.source.name());
-            return Err(DataFusionError::External(Box::new(crate::Error::Internal { message })));
-        };
+        let scans = epoch_scans(state, self.source.name())?;
         let wanted = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let output_schema = Arc::new(self.schema.project(&wanted)?);
         let options = self.source.options();
         let checks_rows = !matches!(options.format, FileFormat::Text(_));
-        let plan = ReadPlan::new(&self.source, &output_schema, &wanted, checks_rows)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let plan = ReadPlan::new(&self.source, &output_schema, &wanted, checks_rows).map_err(engine_error)?;
 
         if let Some((parts, number)) = scans.replayed(self.source.name()) {
             let (name, reporter) = (Arc::clone(self.source.shared_name()), scans.reporter(self.source.name()));
@@ -95,7 +91,7 @@ impl TableProvider for ObjectTable {
         let can_split = options.format == FileFormat::Parquet && options.on_error == OnError::Fail;
         let is_first_rows = scans.is_preview() && limit.is_some();
         let partitions = if is_first_rows { 1 } else { state.config().target_partitions() };
-        let partitions = partitioned(&objects, partitions, can_split);
+        let pieces = partitioned(&objects, partitions, can_split);
         let context = ScanContext {
             source: Arc::clone(&self.source),
             plan,
@@ -104,7 +100,7 @@ impl TableProvider for ObjectTable {
             predicate: pruning,
             reporter: scans.reporter(self.source.name()),
         };
-        Ok(Arc::new(ObjectScanExec::new(Arc::new(context), partitions, predicate)))
+        Ok(Arc::new(ScanExec::new(ObjectScan { context: Arc::new(context), pieces, predicate })))
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> EngineResult<Vec<TableProviderFilterPushDown>> {

@@ -66,7 +66,7 @@ impl ReplayReader for ObjectReplay {
         let ledger = SourceLedger { records, replayed: records, ..SourceLedger::default() };
         let mut replayed = Replayed { ledger, ..Replayed::default() };
         let mut refused = Vec::new();
-        for ((row, record), number) in part.originals()?.enumerate().zip(record_numbers(&part.records)?.values()) {
+        for ((row, record), number) in part.each_value()?.enumerate().zip(record_numbers(&part.records)?.values()) {
             replayed.ledger.bytes += record.len() as u64;
             if record.len() > limits.max_record_bytes {
                 refused.push(Refused { row, reason: RejectReason::RecordTooLong, column: None });

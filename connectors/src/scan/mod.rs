@@ -3,10 +3,12 @@
 mod admit;
 mod emit;
 mod epoch;
+mod leaf;
 mod replay;
 
 pub(crate) use admit::{Admission, Latest, Refusal};
 pub(crate) use emit::{Emitter, stream_of};
 pub use epoch::{EpochScans, Reporter, ScanInput, ScanObject, ScanOffsets, ScanReport};
+pub(crate) use leaf::{PartRead, ScanExec, ScanLeaf, engine_error, epoch_scans};
+pub use replay::{MENDED_COLUMN, ReplayOrigin, ReplayPart};
 pub(crate) use replay::{Refused, ReplayReader, Replayed, column, record_numbers, replay_plan};
-pub use replay::{ReplayOrigin, ReplayPart};

@@ -10,7 +10,7 @@ use arrow::compute::{SortColumn, cast, lexsort_to_indices, partition, take_recor
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType, UInt64Type};
 use arrow_schema::SchemaRef;
 use bessemer_schemas::{ObjectVersion, OffsetRange, RejectReason, SourceLedger};
-use datafusion_common::{DataFusionError, Result as EngineResult};
+use datafusion_common::Result as EngineResult;
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
@@ -19,6 +19,7 @@ use futures::TryStreamExt;
 
 use super::emit::stream_of;
 use super::epoch::{Reporter, ScanReport};
+use super::leaf::engine_error;
 use crate::{Error, Result};
 
 /// Where the records of a part came from.
@@ -29,6 +30,9 @@ pub enum ReplayOrigin {
     /// An object; no more is known of it than its path and modification time.
     Object(ObjectVersion),
 }
+
+/// The column of a replayed record's bytes where somebody mended them; `original` stays what arrived, for quarantine.
+pub const MENDED_COLUMN: &str = "mended";
 
 /// Records of one partition of a topic, or of one object, in the order in which they were there.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,11 +81,15 @@ impl ReplayPart {
         }
     }
 
-    /// The bytes of each record.
-    pub(crate) fn originals(&self) -> Result<impl Iterator<Item = &[u8]>> {
-        let originals = column(&self.records, "original")?;
-        let originals = originals.as_binary_opt::<i32>().ok_or_else(|| unfit("original"))?;
-        Ok(originals.iter().map(Option::unwrap_or_default))
+    /// The bytes to decode of each record: those that it was mended to, where it was.
+    pub(crate) fn values(&self) -> Result<&ArrayRef> {
+        self.records.column_by_name(MENDED_COLUMN).map_or_else(|| column(&self.records, "original"), Ok)
+    }
+
+    /// The same, one by one.
+    pub(crate) fn each_value(&self) -> Result<impl Iterator<Item = &[u8]>> {
+        let values = self.values()?.as_binary_opt::<i32>().ok_or_else(|| unfit("original"))?;
+        Ok(values.iter().map(Option::unwrap_or_default))
     }
 
     /// The records `rows`, refused once more, as their quarantine's writer takes them, by `schema`.
@@ -221,7 +229,7 @@ impl PartitionStream for ReplayStream {
             }
             Ok(())
         });
-        let rows = rows.map_err(|error| DataFusionError::External(Box::new(error)));
+        let rows = rows.map_err(engine_error);
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }
 }
@@ -249,7 +257,7 @@ mod tests {
         let found: Vec<_> = parts
             .iter()
             .map(|part| {
-                let originals = part.originals().unwrap().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+                let originals = part.each_value().unwrap().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
                 (part.path(), part.first_row(), originals.collect::<Vec<_>>().join(" "))
             })
             .collect();

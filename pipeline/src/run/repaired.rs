@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bessemer_connectors::scan::MENDED_COLUMN;
 use bessemer_schemas::Digest;
-use datafusion::arrow::array::{ArrayRef, AsArray, BinaryBuilder, RecordBatch, UInt64Builder};
-use datafusion::arrow::datatypes::{Int32Type, Int64Type, UInt64Type};
+use datafusion::arrow::array::{ArrayRef, AsArray, BinaryBuilder, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, UInt64Type};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -86,36 +87,28 @@ impl Repaired {
         &self.digest
     }
 
-    /// Which of `records` were mended, and all of them, with the bytes that they were mended to.
+    /// Which of `records` were mended, and all of them, with their bytes in [`MENDED_COLUMN`]: what they were mended to, or
+    /// what arrived.
     pub(crate) fn mend(&self, records: &RecordBatch) -> Result<(Vec<bool>, RecordBatch)> {
-        let places = places(records)?;
         let unfit = || Error::Internal { message: "quarantined records have no bytes".to_owned() };
-        let column = |name: &str| records.schema().index_of(name).map_err(|_| unfit());
-        let (at, length_at) = (column("original")?, column("byte_len")?);
-        let before = records.column(at).as_binary_opt::<i32>().ok_or_else(unfit)?;
-        let lengths_before = records.column(length_at).as_primitive_opt::<UInt64Type>().ok_or_else(unfit)?;
-        let (mut originals, mut lengths) = (BinaryBuilder::new(), UInt64Builder::new());
-        let mut is_mended = Vec::with_capacity(places.len());
-        for (row, place) in places.iter().enumerate() {
-            let text = self.texts.get(place);
-            is_mended.push(text.is_some());
+        let originals = records.column_by_name("original").and_then(|column| column.as_binary_opt::<i32>());
+        let originals = originals.ok_or_else(unfit)?;
+        let mut mended = BinaryBuilder::new();
+        let texts = places(records)?.into_iter().map(|place| self.texts.get(&place));
+        let texts: Vec<_> = texts.collect();
+        for (text, original) in texts.iter().zip(originals.iter().map(Option::unwrap_or_default)) {
             match text {
                 // What a person could not read was printed in another way: the bytes are as they were.
-                Some(text) if *text != readable_bytes(before.value(row)) => {
-                    originals.append_value(text);
-                    lengths.append_value(text.len() as u64);
-                }
-                _ => {
-                    originals.append_value(before.value(row));
-                    lengths.append_value(lengths_before.value(row));
-                }
+                Some(text) if **text != readable_bytes(original) => mended.append_value(text),
+                _ => mended.append_value(original),
             }
         }
-        let mut columns = records.columns().to_vec();
-        columns[at] = Arc::new(originals.finish()) as ArrayRef;
-        columns[length_at] = Arc::new(lengths.finish());
-        let mended = RecordBatch::try_new(records.schema(), columns).map_err(bessemer_connectors::Error::from)?;
-        Ok((is_mended, mended))
+        let mut fields: Vec<_> = records.schema().fields().iter().cloned().collect();
+        fields.push(Arc::new(Field::new(MENDED_COLUMN, DataType::Binary, false)));
+        let columns = records.columns().iter().cloned().chain([Arc::new(mended.finish()) as ArrayRef]);
+        let mended = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.collect());
+        let is_mended = texts.iter().map(Option::is_some).collect();
+        Ok((is_mended, mended.map_err(bessemer_connectors::Error::from)?))
     }
 }
 

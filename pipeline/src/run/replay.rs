@@ -11,14 +11,14 @@
 use std::collections::VecDeque;
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_connectors::scan::{ReplayPart, ScanInput};
+use bessemer_connectors::scan::{MENDED_COLUMN, ReplayPart, ScanInput};
 use bessemer_connectors::sink::{QuarantineOwner, QuarantineWriter, as_quarantined, quarantine_location, read_rows};
 use bessemer_connectors::{Location, Source};
 use bessemer_schemas::{
     DataFile, FileName, Manifest, QuarantinedRecords, RejectReason, SliceLimits, SourceKind, SourceSlice,
 };
 use bessemer_transforms::SetKind;
-use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
@@ -122,6 +122,7 @@ impl ReplayRequest {
         let column = |name: &str| records.column_by_name(name).ok_or_else(unfit);
         let reasons = column("reason")?.as_string_opt::<i32>().ok_or_else(unfit)?;
         let originals = column("original")?.as_binary_opt::<i32>().ok_or_else(unfit)?;
+        let values = values(&records).ok_or_else(unfit)?;
         let lengths = column("byte_len")?.as_primitive_opt::<UInt64Type>().ok_or_else(unfit)?;
         let mut cut_off = 0;
         let mut asked = is_repaired;
@@ -129,12 +130,19 @@ impl ReplayRequest {
             let reason = reasons.value(row);
             *asked &= reason != RejectReason::UnreadableFile.as_str()
                 && (self.reasons.is_empty() || self.reasons.iter().any(|asked| asked.as_str() == reason));
-            if *asked && originals.value(row).len() as u64 != lengths.value(row) {
+            let (original, value) = (originals.value(row), values.value(row));
+            if *asked && original.len() as u64 != lengths.value(row) && value == original {
                 (*asked, cut_off) = (false, cut_off + 1);
             }
         }
         Ok((asked, records, cut_off))
     }
+}
+
+/// The bytes of records: those that they were mended to, where they were.
+fn values(records: &RecordBatch) -> Option<&BinaryArray> {
+    let column = records.column_by_name(MENDED_COLUMN).or_else(|| records.column_by_name("original"));
+    column?.as_binary_opt::<i32>()
 }
 
 /// Why records of a source cannot be replayed; nothing where they can.
@@ -264,13 +272,13 @@ impl<'a> Replay<'a> {
             let batch = as_quarantined(&batch, self.is_of_topics)?;
             let (mut asked, batch, cut_off) = self.request.select(&batch)?;
             self.found.cut_off += if is_first { cut_off } else { 0 };
-            let lengths = batch.column_by_name("original").and_then(|column| column.as_binary_opt::<i32>());
+            let values = values(&batch);
             for (row, asked) in asked.iter_mut().enumerate() {
                 // What is beyond the budget is for the next epoch.
                 self.is_cut |= *asked && (budget.rows == 0 || budget.bytes == 0);
                 *asked &= budget.rows > 0 && budget.bytes > 0;
                 if *asked {
-                    let bytes = lengths.map_or(0, |originals| originals.value(row).len()) as u64;
+                    let bytes = values.map_or(0, |values| values.value(row).len()) as u64;
                     budget.rows -= 1;
                     budget.bytes = budget.bytes.saturating_sub(bytes.max(1));
                 }

@@ -16,16 +16,12 @@ use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, stream};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -215,24 +211,21 @@ impl TableProvider for Table {
         let schema = Arc::new(self.schema.project(&columns)?);
         let (ranges, number) = scans.offsets(NUMBERS);
         let partitions = state.config().target_partitions().min(ranges.len()).max(1);
-        let properties = Arc::new(PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(partitions),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        ));
         let (process, reporter) = (self.slot.process(), scans.reporter(NUMBERS));
-        let leaf = Leaf { process, ranges, number, reporter, columns, schema };
-        Ok(Arc::new(ScriptedScan { leaf: Arc::new(leaf), partitions, properties }))
+        let leaf = Arc::new(Leaf { process, ranges, number, reporter, columns, schema: Arc::clone(&schema) });
+        let cut = |partition: usize| partition * leaf.ranges.len() / partitions;
+        let streams = (0..partitions).map(|partition| -> Arc<dyn PartitionStream> {
+            Arc::new(Part { leaf: Arc::clone(&leaf), run: cut(partition)..cut(partition + 1) })
+        });
+        Ok(Arc::new(StreamingTableExec::try_new(schema, streams.collect(), None, [], false, None)?))
     }
 }
 
-/// The leaf of a plan that reads offsets of the script.
+/// Some ranges of the script, one after another.
 #[derive(Debug)]
-struct ScriptedScan {
+struct Part {
     leaf: Arc<Leaf>,
-    partitions: usize,
-    properties: Arc<PlanProperties>,
+    run: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -245,53 +238,18 @@ struct Leaf {
     schema: SchemaRef,
 }
 
-impl DisplayAs for ScriptedScan {
-    fn fmt_as(&self, _: DisplayFormatType, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ScriptedScan")
-    }
-}
-
-impl ExecutionPlan for ScriptedScan {
-    fn name(&self) -> &'static str {
-        "ScriptedScan"
+impl PartitionStream for Part {
+    fn schema(&self) -> &SchemaRef {
+        &self.leaf.schema
     }
 
-    fn properties(&self) -> &Arc<PlanProperties> {
-        &self.properties
-    }
-
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
-    }
-
-    fn apply_expressions(
-        &self,
-        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
-    ) -> EngineResult<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
-    }
-
-    fn replace_children(
-        self: Arc<Self>,
-        _: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
-    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        Ok(self)
-    }
-
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> EngineResult<SendableRecordBatchStream> {
-        let cut = |partition: usize| partition * self.leaf.ranges.len() / self.partitions;
-        let run: Range<usize> = cut(partition)..cut(partition + 1);
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let leaf = Arc::clone(&self.leaf);
-        let batches = stream::iter(run).then(move |at| {
+        let batches = stream::iter(self.run.clone()).then(move |at| {
             let leaf = Arc::clone(&leaf);
             async move { leaf.read(at).await.map_err(|error| DataFusionError::External(Box::new(error))) }
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.leaf.schema), batches)))
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.leaf.schema), batches))
     }
 }
 
