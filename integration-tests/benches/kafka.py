@@ -8,7 +8,8 @@
 Starts one node of Apache Kafka (`integration-tests/kafka/kafka.sh`) and fills a topic of four partitions with JSON records
 of about 110 bytes. Every contender is a process of its own that reads all of the topic, keeps the records with `value` below
 900, leaves out a column, and writes Parquet, ZSTD 1. CPU seconds are the contender's own; those of the broker are printed beside
-them. The peers in Python are given fewer records (`--peer-rows`), and compared by the million.
+them. Every consumer has `fetch.queue.backoff.ms` at 5: with librdkafka's own second each of them waits most of the time.
+The peers in Python are given fewer records (`--peer-rows`), and compared by the million.
 
 `latency` sends 20,000 records a second to a daemon with one-second epochs, and measures, of each record, the time from
 its timestamp (set when it was sent) to the line that tells that its epoch is committed: its manifest is durable then.
@@ -38,7 +39,7 @@ COLUMNS = '"id" BIGINT, "user" VARCHAR, "kind" VARCHAR, "value" DOUBLE, "is_new"
 POLARS_ROWS = """import json, sys, polars
 from confluent_kafka import Consumer, TopicPartition
 brokers, topic, partitions, rows, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
-consumer = Consumer({"bootstrap.servers": brokers, "group.id": "peer", "enable.auto.commit": False})
+consumer = Consumer({"bootstrap.servers": brokers, "group.id": "peer", "fetch.queue.backoff.ms": 5, "enable.auto.commit": False})
 consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
 schema = {"id": polars.Int64, "user": polars.String, "kind": polars.String, "value": polars.Float64, "visit": polars.Int32,
           "at": polars.String}
@@ -63,7 +64,7 @@ write()"""
 POLARS_BATCHES = """import io, sys, polars
 from confluent_kafka import Consumer, TopicPartition
 brokers, topic, partitions, rows, out = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
-consumer = Consumer({"bootstrap.servers": brokers, "group.id": "peer", "enable.auto.commit": False,
+consumer = Consumer({"bootstrap.servers": brokers, "group.id": "peer", "fetch.queue.backoff.ms": 5, "enable.auto.commit": False,
                      "queued.min.messages": 1000000, "queued.max.messages.kbytes": 16384})
 consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
 schema = {"id": polars.Int64, "user": polars.String, "kind": polars.String, "value": polars.Float64, "is_new": polars.Boolean,
@@ -108,7 +109,8 @@ class Sink(DynamicSink):
     def build(self, step, index, count):
         return Part()
 flow = Dataflow("bench")
-stream = op.input("in", flow, KafkaSource([brokers], [topic], tail=False, batch_size=10_000))
+stream = op.input("in", flow, KafkaSource([brokers], [topic], tail=False, batch_size=10_000,
+                                          add_config={"fetch.queue.backoff.ms": "5"}))
 stream = op.map("decode", stream, lambda message: json.loads(message.value))
 stream = op.filter("filter", stream, lambda record: record["value"] < 900)
 def leave(record):

@@ -16,9 +16,12 @@ const PREFETCH_BYTES: u64 = 64 << 20;
 /// The least of them for each partition.
 const PREFETCH_PARTITION_BYTES: u64 = 1 << 20;
 /// Records that it keeps ahead: each costs the client some 400 bytes beside its own, which it does not count.
-const PREFETCH_RECORDS: u64 = 256 << 10;
+const PREFETCH_RECORDS: u64 = 128 << 10;
 /// The least of them for each partition.
 const PREFETCH_PARTITION_RECORDS: u64 = 1 << 10;
+/// How long a partition of which enough is kept ahead is left alone. The client's own choice is a second, in which a
+/// reader uses up everything and then waits.
+const PREFETCH_PAUSE: &str = "5";
 
 /// A consumer that is assigned offsets, never subscribed.
 pub(super) type Consumer = BaseConsumer<Context>;
@@ -108,6 +111,7 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
         .set("queued.max.messages.kbytes", (prefetch_bytes >> 10).to_string())
         // Below it more is fetched.
         .set("queued.min.messages", prefetch_records.to_string())
+        .set("fetch.queue.backoff.ms", PREFETCH_PAUSE)
         // The end of a partition is told by an empty answer, which the broker holds back this long.
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100");
