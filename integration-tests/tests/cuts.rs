@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use bessemer_integration_tests::{Bessemer, Pipeline, Rows, read_set};
 use datafusion::prelude::{JsonReadOptions, SessionContext};
 use parquet::arrow::ArrowWriter;
@@ -15,24 +15,58 @@ use rand::{Rng, SeedableRng};
 
 const SEEDS: u64 = 8;
 
-/// A stateless set with a lookup, a grouped one and one with a window.
-const SETS: [(&str, &str); 3] = [
+/// A stateless set with a lookup, a grouped one, one with a window function, and windows of time; for the last, what
+/// plain DataFusion is asked instead.
+const SETS: [(&str, &str, Option<&str>); 6] = [
     (
         "lines",
         "SELECT e.id, e.kind, e.value * 2 AS twice, k.name FROM events e LEFT JOIN kinds k ON e.kind = k.kind \
          WHERE e.value IS NULL OR e.value > 10",
+        None,
     ),
-    ("totals", "SELECT kind, count(*) AS events, sum(value) AS total FROM events GROUP BY kind"),
-    ("ranks", "SELECT id, kind, row_number() OVER (PARTITION BY kind ORDER BY id) AS nth FROM events"),
+    ("totals", "SELECT kind, count(*) AS events, sum(value) AS total FROM events GROUP BY kind", None),
+    ("ranks", "SELECT id, kind, row_number() OVER (PARTITION BY kind ORDER BY id) AS nth FROM events", None),
+    (
+        "minutes",
+        "SELECT kind, window_start AS minute, count(*) AS n, sum(value) AS total \
+         FROM TUMBLE(events, at, INTERVAL '1 minute') GROUP BY kind, window_start, window_end",
+        Some(
+            "SELECT kind, date_bin(INTERVAL '1 minute', at) AS minute, count(*) AS n, sum(value) AS total \
+             FROM events GROUP BY kind, date_bin(INTERVAL '1 minute', at)",
+        ),
+    ),
+    (
+        "hops",
+        "SELECT id, kind, window_start AS hop FROM TABLE(HOP(TABLE events, DESCRIPTOR(at), \
+         INTERVAL '30' SECOND, INTERVAL '1' MINUTE))",
+        Some(
+            "SELECT id, kind, date_bin(INTERVAL '30 seconds', at) AS hop FROM events UNION ALL \
+             SELECT id, kind, date_bin(INTERVAL '30 seconds', at) - INTERVAL '30 seconds' FROM events",
+        ),
+    ),
+    (
+        "sessions",
+        "SELECT id, kind, window_end AS until FROM SESSION(events PARTITION BY kind, at, INTERVAL '20 seconds')",
+        Some(
+            "SELECT e.id, e.kind, min(l.at) + INTERVAL '20 seconds' AS until FROM events e \
+             JOIN (SELECT a.kind, a.at FROM events a WHERE NOT EXISTS (SELECT 1 FROM events b \
+               WHERE b.kind = a.kind AND b.at > a.at AND b.at < a.at + INTERVAL '20 seconds')) l \
+             ON l.kind = e.kind AND l.at >= e.at GROUP BY e.id, e.kind",
+        ),
+    ),
 ];
 
 fn records(random: &mut StdRng) -> Vec<String> {
     let count = random.random_range(50..400);
     let record = |id| {
         let kind = random.random_range(0..6);
+        let at = format!("1969-12-31T23:{:02}:{:02}", random.random_range(40..60), random.random_range(0..60));
         match random.random_range(0..5) {
-            0 => format!("{{\"id\":{id},\"kind\":\"k{kind}\"}}"),
-            _ => format!("{{\"id\":{id},\"kind\":\"k{kind}\",\"value\":{}}}", random.random_range(-50..100)),
+            0 => format!("{{\"id\":{id},\"kind\":\"k{kind}\",\"at\":\"{at}\"}}"),
+            _ => {
+                let value = random.random_range(-50..100);
+                format!("{{\"id\":{id},\"kind\":\"k{kind}\",\"at\":\"{at}\",\"value\":{value}}}")
+            }
         }
     };
     (0..count).map(record).collect()
@@ -41,12 +75,13 @@ fn records(random: &mut StdRng) -> Vec<String> {
 fn pipeline(random: &mut StdRng) -> Result<Pipeline> {
     let mut text = format!(
         "CREATE PIPELINE cuts; SET epoch_files = {}; SET partitions = {};
-         CREATE SOURCE events (id BIGINT NOT NULL, kind VARCHAR, value BIGINT) WITH (path = 'in/events-*.json');
+         CREATE SOURCE events (id BIGINT NOT NULL, kind VARCHAR, value BIGINT, at TIMESTAMP, WATERMARK FOR at)
+         WITH (path = 'in/events-*.json');
          CREATE TABLE kinds (kind VARCHAR, name VARCHAR) WITH (path = 'in/kinds.json');",
         random.random_range(1..5),
         random.random_range(1..5),
     );
-    for (name, query) in SETS {
+    for (name, query, _) in SETS {
         // Half of the pipelines sort and partition, so that both ways through the writer are taken.
         let partition = if random.random() { ", partition_by = 'kind'" } else { "" };
         write!(text, "CREATE FEATURE SET {name} WITH (path = 'features/{name}'{partition}) AS {query};")?;
@@ -66,6 +101,7 @@ async fn expected(records: &[String], query: &str, folder: &Path) -> Result<Rows
         Field::new("id", DataType::Int64, false),
         Field::new("kind", DataType::Utf8, true),
         Field::new("value", DataType::Int64, true),
+        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
     ]);
     let kinds = Schema::new(vec![Field::new("kind", DataType::Utf8, true), Field::new("name", DataType::Utf8, true)]);
     let context = SessionContext::new();
@@ -104,9 +140,9 @@ async fn any_cut_of_the_input_gives_the_rows_of_plain_datafusion() -> Result<()>
         }
         bessemer.json(["run", &pipeline.path(), "--json"])?;
 
-        for (set, query) in SETS {
+        for (set, query, plain) in SETS {
             let scratch = tempfile::tempdir()?;
-            let expected = expected(&records, query, scratch.path()).await?;
+            let expected = expected(&records, plain.unwrap_or(query), scratch.path()).await?;
             let names: Vec<_> = expected.columns.iter().map(|(name, _)| name.as_str()).collect();
             let found = pipeline.rows(set)?.select(&names)?;
             assert_eq!(found.rows.len(), expected.rows.len(), "seed {seed}: {set}");

@@ -29,6 +29,7 @@ mod ledger;
 mod manifest;
 mod run_record;
 mod slice;
+mod window_call;
 
 pub use bad_records::{BadRecordLimit, BadRecordWindow, BadRecords};
 pub use compaction::{Merge, MergeLimits, Tiers};
@@ -54,3 +55,4 @@ pub use reject::RejectReason;
 pub use run_record::{Control, DaemonRecord, RunOutcome, RunRecord, RunTrigger, Wish};
 pub use slice::{ObjectVersion, OffsetRange, QuarantinedRecords, Slice, SliceLimits, SourceSlice};
 pub use span::{FileId, Position, SourceFile, SourceFiles, Span};
+pub use window_call::{PARTITION_BY, WINDOW_FUNCTIONS};

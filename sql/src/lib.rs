@@ -29,6 +29,7 @@
 
 mod dialect;
 mod lexer;
+mod spelling;
 
 mod balance;
 mod context;

@@ -9,6 +9,7 @@ use crate::cursor::Cursor;
 use crate::dialect::PipelineDialect;
 use crate::lexer::is_unquoted;
 use crate::reads::NO_ASOF_JOIN;
+use crate::spelling;
 
 /// How deep the parser may recurse; brackets are bounded before, this is for `NOT NOT …` and `CASE` in `CASE`.
 const RECURSION_MAX: usize = 200;
@@ -23,7 +24,9 @@ pub(crate) fn query(cursor: &Cursor<'_>) -> Result<Box<Query>, Diagnostic> {
     if cursor.is_at_end() {
         return Err(cursor.expected("a query", "write `SELECT … FROM …`"));
     }
-    parse(cursor, "query", Parser::parse_query)
+    let mut query = parse(cursor, "query", Parser::parse_query)?;
+    spelling::make_relations(&mut query);
+    Ok(query)
 }
 
 /// Reads the rest of a stretch as an expression; `what` names it in messages.
@@ -39,12 +42,12 @@ fn parse<T>(
     what: &str,
     read: impl FnOnce(&mut Parser<'static>) -> Result<T, ParserError>,
 ) -> Result<T, Diagnostic> {
-    let tokens = cursor.rest();
+    let tokens = spelling::readable(cursor.rest());
     let mut parser =
-        Parser::new(&PipelineDialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens.to_vec());
+        Parser::new(&PipelineDialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens.clone());
     let outcome = stacker::grow(STACK_BYTES, || read(&mut parser));
 
-    let failure = Failure { tokens, file: cursor.file(), end: cursor.end(), what };
+    let failure = Failure { tokens: &tokens, file: cursor.file(), end: cursor.end(), what };
     match outcome {
         Err(error) => Err(failure.diagnostic(&error)),
         Ok(_) if parser.index() < tokens.len() => Err(failure.left_over(parser.index())),

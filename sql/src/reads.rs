@@ -11,6 +11,7 @@ use sqlparser::ast::{
 
 use crate::expr_check;
 use crate::ident;
+use crate::spelling::names_window;
 
 /// The relations that a query reads, each as often as it is named, and the problems that need no other statement.
 pub(crate) fn reads(file: FileId, query: &Query) -> (Vec<Name>, Vec<Diagnostic>) {
@@ -82,16 +83,6 @@ impl Walk {
         }
     }
 
-    fn table_function(&mut self, object: &ObjectName) {
-        let windows = ["tumble", "hop", "cumulate", "session"];
-        let name = object.to_string().to_ascii_lowercase();
-        if windows.contains(&name.as_str()) {
-            let message = format!("the window function `{name}` is not available in this version");
-            let help = "group by the begin of the window: `date_bin(INTERVAL '1 hour', event_time)`";
-            self.report(message, object.span(), help);
-        }
-    }
-
     /// What can be written after a table and the engine would pass over in silence.
     fn modifiers(&mut self, factor: &TableFactor) {
         let (sample, hints, with_ordinality) = match factor {
@@ -120,6 +111,11 @@ impl Walk {
 
     fn function(&mut self, function: &Function) {
         self.problems.extend(expr_check::volatile(self.file, function));
+        if names_window(&function.name) {
+            let message = format!("`{}` is a table function, which stands in FROM", function.name);
+            let help = "write `FROM TUMBLE(t, at, INTERVAL '1 hour')` and `GROUP BY window_start, window_end`";
+            self.report(message, function.name.span(), help);
+        }
     }
 }
 
@@ -178,7 +174,9 @@ impl Visitor for Walk {
         self.modifiers(factor);
         match factor {
             TableFactor::Table { name, args: None, .. } => self.relation(name),
-            TableFactor::Table { name, .. } | TableFactor::Function { name, .. } => self.table_function(name),
+            TableFactor::Function { name, .. } if names_window(name) => {
+                self.report("a window function stands for itself", name.span(), "remove `LATERAL`");
+            }
             _ => {}
         }
         ControlFlow::Continue(())

@@ -4,6 +4,7 @@
 //! item of `SELECT`, `WHERE`, `GROUP BY`, `HAVING` and `ORDER BY` alone, then the items together with the grouping.
 
 mod part;
+mod window;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::syntax::{
     Mentions, factor_name, group_by_exprs, ident_value, item_expr, item_name, object_value, order_by_exprs, place,
 };
 use crate::type_name::sql_type_name;
+use crate::window::Call;
 
 /// Adds to `found` what is wrong with `query`; at least one diagnostic, unless the fault lies in something that is
 /// known to be broken and was reported where it stands.
@@ -333,6 +335,9 @@ impl Blame<'_> {
             return;
         }
         let before = found.len();
+        if let Some(call) = Call::of(factor) {
+            self.window(call, context, found);
+        }
         match factor {
             TableFactor::Derived { subquery, lateral: false, .. } => self.query(subquery, context, found),
             TableFactor::NestedJoin { table_with_joins, .. } => self.from(table_with_joins, context, found),

@@ -27,6 +27,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use sqlparser::ast::{self, Query, Statement};
 
 use crate::comparison;
+use crate::window::{Logs, WindowPlanner};
 
 /// A source or table as the planner sees it.
 #[derive(Debug, Clone)]
@@ -53,6 +54,9 @@ pub(crate) struct Catalog<'s> {
     scanned: BTreeMap<String, Scanned>,
     /// Names that exist but could not be planned: what depends on them is not reported again.
     broken: BTreeSet<String>,
+    /// Watermarks of the sources, for windows over them.
+    logs: Logs,
+    planners: [Arc<dyn RelationPlanner>; 1],
 }
 
 /// A plan under a name, inlined wherever the name is read.
@@ -63,7 +67,9 @@ struct InlinedPlan {
 
 impl<'s> Catalog<'s> {
     pub(crate) fn new(state: &'s SessionState) -> Self {
-        Self { state, sources: BTreeMap::new(), scanned: BTreeMap::new(), broken: BTreeSet::new() }
+        let logs = Logs::default();
+        let planners: [Arc<dyn RelationPlanner>; 1] = [Arc::new(WindowPlanner { logs: logs.clone() })];
+        Self { state, sources: BTreeMap::new(), scanned: BTreeMap::new(), broken: BTreeSet::new(), logs, planners }
     }
 
     pub(crate) fn state(&self) -> &'s SessionState {
@@ -80,6 +86,16 @@ impl<'s> Catalog<'s> {
     pub(crate) fn add_plan(&mut self, name: &str, plan: LogicalPlan) {
         let schema = Arc::clone(plan.schema().inner());
         self.sources.insert(name.to_owned(), Arc::new(InlinedPlan { plan, schema }));
+    }
+
+    /// Tells the watermark of a log, as far as it has one; `name` can be read already.
+    pub(crate) fn add_watermark(&mut self, name: &str, plan: LogicalPlan, watermark: Option<String>) {
+        self.logs.add(name, plan, watermark);
+        self.planners = [Arc::new(WindowPlanner { logs: self.logs.clone() })];
+    }
+
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// Marks `name` as known but unusable.
@@ -253,7 +269,7 @@ impl ContextProvider for Catalog<'_> {
     }
 
     fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
-        self.state.relation_planners()
+        &self.planners
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

@@ -11,6 +11,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Distinct, Expr, Join, JoinType, LogicalPlan};
 
 use crate::catalog::Catalog;
+use crate::window::is_session;
 
 /// What kind of set a query makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +44,7 @@ pub(crate) enum Construct {
     GroupBy,
     Distinct,
     Window,
+    Session,
     Other,
 }
 
@@ -128,6 +130,9 @@ pub(crate) fn nature(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Nature {
         LogicalPlan::Join(join) => self::join(join, &flags, &mut found),
         LogicalPlan::Aggregate(_) => {
             found.because(Construct::GroupBy, format!("`GROUP BY` or an aggregate over source {logs}"));
+        }
+        LogicalPlan::Window(window) if is_session(window) => {
+            found.because(Construct::Session, format!("`SESSION` over source {logs}, whose next row may join two"));
         }
         LogicalPlan::Window(_) => {
             found.because(Construct::Window, format!("a window function over source {logs}"));

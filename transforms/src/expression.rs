@@ -82,6 +82,8 @@ impl Scope<'_> {
             ast::Expr::Identifier(ident) => self.unknown_column(std::slice::from_ref(ident), error, span),
             ast::Expr::CompoundIdentifier(parts) => self.unknown_column(parts, error, span),
             ast::Expr::Function(function) => self.bad_call(function, error, span),
+            ast::Expr::Interval(_) => Diagnostic::error(format!("`{expr}` is no length of time"), span)
+                .with_help("write a number and a unit, such as `INTERVAL '90 minutes'` or `INTERVAL '1' HOUR`"),
             ast::Expr::BinaryOp { left, op, right } => self.bad_operands(left, op, right, error, span),
             ast::Expr::UnaryOp { op, expr } => self.bad_operand(*op, expr, span),
             ast::Expr::Like { expr, pattern, .. }

@@ -22,6 +22,9 @@ mod syntax;
 mod blame;
 mod expression;
 
+mod reader;
+mod window;
+
 mod expectation;
 mod source;
 mod view;

@@ -29,6 +29,7 @@ use crate::plan_text::plan_text;
 use crate::syntax::{Mentions, first_select, group_by_span, item_name, limit_span, object_value, place};
 use crate::type_name::{is_time, sql_type_name};
 use crate::view::plan_query;
+use crate::window::Call;
 
 /// Plans `set`; its faults go to `found`.
 pub(crate) fn plan_set(
@@ -335,6 +336,10 @@ fn reasons(definition: &Definition, set: &FeatureSetDefinition, nature: &Nature)
             },
             Construct::Window => {
                 Mentions::of(select).calls.into_iter().find(|call| call.over.is_some()).map(|call| call.span())
+            }
+            Construct::Session => {
+                let calls = Mentions::of(select).table_calls;
+                calls.iter().filter_map(Call::of).find_map(|call| call.is_session().then(|| call.name.span()))
             }
             Construct::Other => None,
         };

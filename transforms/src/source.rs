@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use bessemer_schemas::{ColumnDefinition, Definition, Diagnostic, SourceDefinition, nearest};
+use bessemer_schemas::{ColumnDefinition, Definition, Diagnostic, SourceDefinition, SourceKind, nearest};
 use datafusion::common::{Column, DFSchema};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -42,6 +42,10 @@ pub(crate) fn add_sources(
         }
         if let Ok(plan) = catalog.read(name) {
             watermark(source, plan.schema(), catalog, found);
+            if source.kind == SourceKind::Log {
+                let column = source.watermark.as_ref().map(|watermark| watermark.column.value.clone());
+                catalog.add_watermark(name, plan, column);
+            }
         }
     }
 }

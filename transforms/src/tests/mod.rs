@@ -2,7 +2,9 @@
 
 mod classification;
 mod errors;
+mod page;
 mod rows;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

@@ -1,0 +1,3 @@
+CREATE SOURCE trips (id BIGINT, at TIMESTAMP, WATERMARK FOR at) WITH (path = 'trips/');
+CREATE FEATURE SET f WITH (path = 'out') AS
+SELECT TUMBLE(at, INTERVAL '1' HOUR) AS hour, count(*) AS n FROM trips GROUP BY TUMBLE(at, INTERVAL '1' HOUR);

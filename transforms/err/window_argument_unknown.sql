@@ -1,0 +1,10 @@
+CREATE SOURCE trips (
+  id BIGINT NOT NULL, rider VARCHAR, fare DOUBLE, at TIMESTAMP, day DATE, paid TIMESTAMP,
+  WATERMARK FOR at AS at - INTERVAL '5 minutes'
+) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE SOURCE pings (id BIGINT NOT NULL, rider VARCHAR, at TIMESTAMP)
+WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE FEATURE SET s0 WITH (path = 's0') AS
+SELECT id, window_start FROM TUMBLE(DATA => TABLE trips, TIMECOL => DESCRIPTOR(at), SIZ => INTERVAL '1' HOUR);
+CREATE FEATURE SET s1 WITH (path = 's1') AS
+SELECT id, window_start FROM HOP(DATA => TABLE trips, TIMECOL => DESCRIPTOR(at), SIZE => INTERVAL '1' HOUR, STEP => INTERVAL '1' MINUTE);

@@ -1,0 +1,11 @@
+CREATE SOURCE trips (
+  id BIGINT NOT NULL, rider VARCHAR, fare DOUBLE, at TIMESTAMP, day DATE, paid TIMESTAMP,
+  WATERMARK FOR at AS at - INTERVAL '5 minutes'
+) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE SOURCE pings (id BIGINT NOT NULL, rider VARCHAR, at TIMESTAMP)
+WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE VIEW newest AS SELECT id, max(at) AS at FROM trips GROUP BY id;
+CREATE FEATURE SET s0 WITH (path = 's0') AS
+SELECT id, window_start FROM TUMBLE((SELECT id, greatest(at, paid) AS latest FROM trips), latest, INTERVAL '1 hour');
+CREATE FEATURE SET s1 WITH (path = 's1') AS
+SELECT id, window_start FROM TUMBLE(newest, at, INTERVAL '1 hour');

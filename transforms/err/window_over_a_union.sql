@@ -1,0 +1,9 @@
+CREATE SOURCE trips (
+  id BIGINT NOT NULL, rider VARCHAR, fare DOUBLE, at TIMESTAMP, day DATE, paid TIMESTAMP,
+  WATERMARK FOR at AS at - INTERVAL '5 minutes'
+) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE SOURCE pings (id BIGINT NOT NULL, rider VARCHAR, at TIMESTAMP)
+WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE VIEW both AS SELECT id, at FROM trips UNION ALL SELECT id, at FROM pings;
+CREATE FEATURE SET s0 WITH (path = 's0') AS
+SELECT id, window_start FROM TUMBLE(both, at, INTERVAL '1 hour');

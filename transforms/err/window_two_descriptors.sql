@@ -1,0 +1,8 @@
+CREATE SOURCE trips (
+  id BIGINT NOT NULL, rider VARCHAR, fare DOUBLE, at TIMESTAMP, day DATE, paid TIMESTAMP,
+  WATERMARK FOR at AS at - INTERVAL '5 minutes'
+) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE SOURCE pings (id BIGINT NOT NULL, rider VARCHAR, at TIMESTAMP)
+WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE FEATURE SET s0 WITH (path = 's0') AS
+SELECT id, window_start FROM TUMBLE(TABLE trips, DESCRIPTOR(at, paid), INTERVAL '1' HOUR);

@@ -1,0 +1,106 @@
+//! From a window to a plan of the engine's own operators.
+
+use datafusion::common::{Column, UnnestOptions};
+use datafusion::error::Result;
+use datafusion::functions::core::expr_fn::get_field;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::functions_window::lead_lag::lag;
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarUDF, WindowFrame, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition, lit, when,
+};
+use datafusion::scalar::ScalarValue;
+
+use super::bounds::WindowBounds;
+use super::{Aligned, END, Kind, Length, START, Window};
+
+/// The bounds of a row's window, before they become columns.
+const BOUNDS: &str = "__window";
+/// The event time of the row before, in the same keys.
+const PREVIOUS: &str = "__session_previous";
+/// 1 where a session begins, otherwise 0.
+const BEGINS: &str = "__session_begins";
+/// The number of the session among those of its keys.
+const SESSION: &str = "__session";
+/// The last event time of a session.
+const LAST: &str = "__session_last";
+
+impl Window {
+    /// All columns of `data` and the bounds of the window, once for each window that a row is in.
+    pub(crate) fn plan(self, data: LogicalPlan) -> Result<LogicalPlan> {
+        let columns: Vec<_> = data.schema().columns().into_iter().map(Expr::Column).collect();
+        let time = Expr::Column(self.time);
+        let data = LogicalPlanBuilder::from(data);
+        match self.kind {
+            Kind::Aligned(aligned) => plan_aligned(aligned, time, data, columns),
+            Kind::Session { keys, gap } => plan_session(&keys, gap, &time, data, columns),
+        }
+    }
+}
+
+fn plan_aligned(aligned: Aligned, time: Expr, data: LogicalPlanBuilder, mut columns: Vec<Expr>) -> Result<LogicalPlan> {
+    let bounds = ScalarUDF::from(WindowBounds::new(aligned)).call(vec![time]).alias(BOUNDS);
+    let with_bounds = data.project(columns.iter().cloned().chain([bounds]))?;
+    let each = if aligned.is_many() {
+        let options = UnnestOptions::new().with_preserve_nulls(false);
+        with_bounds.unnest_column_with_options(Column::from_name(BOUNDS), options)?
+    } else {
+        with_bounds.filter(hidden(BOUNDS).is_not_null())?
+    };
+    columns.extend([START, END].map(|name| get_field(hidden(BOUNDS), name).alias(name)));
+    each.project(columns)?.build()
+}
+
+/// A row begins a session unless one of its keys came before it, less than `gap` ago. It has no part in whether rows of
+/// one time are in one order or another: the first of them begins the session, and all are in it.
+fn plan_session(
+    keys: &[Expr],
+    gap: Length,
+    time: &Expr,
+    data: LogicalPlanBuilder,
+    mut columns: Vec<Expr>,
+) -> Result<LogicalPlan> {
+    let gap = Expr::Literal(gap.to_interval(), None);
+    let in_time_order = |window: Expr| window.partition_by(keys.to_vec()).order_by(vec![time.clone().sort(true, true)]);
+
+    let previous = in_time_order(lag(time.clone(), Some(1), None)).build()?.alias(PREVIOUS);
+    let continues = time.clone().lt(hidden(PREVIOUS) + gap.clone());
+    let begins = when(continues, lit(0_i64)).otherwise(lit(1_i64))?.alias(BEGINS);
+    let before = WindowFrame::new_bounds(
+        WindowFrameUnits::Rows,
+        WindowFrameBound::Preceding(ScalarValue::UInt64(None)),
+        WindowFrameBound::CurrentRow,
+    );
+    let count = over(WindowFunctionDefinition::AggregateUDF(sum_udaf()), hidden(BEGINS));
+    let session = in_time_order(count).window_frame(before).build()?.alias(SESSION);
+
+    let with_session: Vec<_> = keys.iter().cloned().chain([hidden(SESSION)]).collect();
+    let of_session = |function, name: &str| -> Result<Expr> {
+        let window = over(WindowFunctionDefinition::AggregateUDF(function), time.clone());
+        Ok(window.partition_by(with_session.clone()).build()?.alias(name))
+    };
+    let numbered = data
+        .filter(time.clone().is_not_null())?
+        .window([previous])?
+        .project(columns.iter().cloned().chain([begins]))?
+        .window([session])?
+        .window([of_session(min_udaf(), START)?, of_session(max_udaf(), LAST)?])?;
+    columns.extend([hidden(START), (hidden(LAST) + gap).alias(END)]);
+    numbered.project(columns)?.build()
+}
+
+fn over(function: WindowFunctionDefinition, argument: Expr) -> Expr {
+    Expr::from(WindowFunction::new(function, vec![argument]))
+}
+
+fn hidden(name: &str) -> Expr {
+    Expr::Column(Column::from_name(name))
+}
+
+/// Whether a node is one that a session was planned as: the names of its columns cannot be written without quotes.
+pub(crate) fn is_session(window: &datafusion::logical_expr::Window) -> bool {
+    let names = [PREVIOUS, SESSION, LAST];
+    window.window_expr.iter().any(|expr| matches!(expr, Expr::Alias(alias) if names.contains(&alias.name.as_str())))
+}
