@@ -420,12 +420,9 @@ impl<'a> RangeSink<'a> {
         }
         self.ledger.offsets = self.range.offsets();
         self.ledger.gaps = self.ledger.offsets - self.ledger.records - self.ledger.lost;
-        self.read.context.reporter.send_blocking(ScanReport::ObjectDone {
-            source: Arc::clone(self.read.context.source.shared_name()),
-            object: self.object(),
-            covered: self.range.offsets(),
-            ledger: self.ledger,
-        });
+        let (source, reporter) = (&self.read.context.source, &self.read.context.reporter);
+        let done = reporter.range_done(Arc::clone(source.shared_name()), self.object(), self.ledger);
+        reporter.send_blocking(done);
         Ok(())
     }
 }
