@@ -18,6 +18,8 @@ pub enum RegistryMood {
     Failing,
     /// Connections end without a word.
     Away,
+    /// Connections stay, without a word.
+    Silent,
 }
 
 #[derive(Debug, Default)]
@@ -43,10 +45,14 @@ impl SchemaRegistry {
         let state = Arc::<Mutex<State>>::default();
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
+            let mut kept = Vec::new();
+            for mut stream in listener.incoming().flatten() {
                 let answer = |path: &str| answer(&mut lock(&shared), path);
                 // Who asked may have gone.
-                let _gone = serve(stream, answer);
+                let _gone = serve(&mut stream, answer);
+                if lock(&shared).mood == RegistryMood::Silent {
+                    kept.push(stream);
+                }
             }
         });
         Ok(Self { url, state })
@@ -94,7 +100,7 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 fn answer(state: &mut State, path: &str) -> Option<(u16, Value)> {
     state.asked += 1;
     match state.mood {
-        RegistryMood::Away => None,
+        RegistryMood::Away | RegistryMood::Silent => None,
         RegistryMood::Failing => Some((500, json!({ "error_code": 50_001, "message": "no leader" }))),
         RegistryMood::Well => Some(match state.answers.get(path) {
             Some(answer) => (200, answer.clone()),
@@ -103,7 +109,7 @@ fn answer(state: &mut State, path: &str) -> Option<(u16, Value)> {
     }
 }
 
-fn serve(mut stream: TcpStream, answer: impl FnOnce(&str) -> Option<(u16, Value)>) -> Result<()> {
+fn serve(stream: &mut TcpStream, answer: impl FnOnce(&str) -> Option<(u16, Value)>) -> Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     for line in lines {

@@ -1,7 +1,11 @@
 //! Topics of every format through the whole program.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
-use bessemer_integration_tests::{Bessemer, KafkaCluster, Pipeline, RegistryMood, SchemaRegistry};
+use bessemer_integration_tests::{
+    Bessemer, KafkaCluster, Outcome, Pipeline, RegistryMood, SchemaRegistry, signal, wait_until,
+};
 use serde_json::Value;
 
 const ORDER_1: &str = r#"{"type": "record", "name": "Order", "fields": [
@@ -146,6 +150,34 @@ fn what_was_asked_once_is_read_while_the_registry_is_away() -> Result<()> {
     world.run(&pipeline)?;
     assert_eq!(rows(&pipeline)?, ["0 1 ann", "1 2 bob", "2 3 eve", "3 4 dan"]);
     world.check_balance(&pipeline, 4, 0)
+}
+
+#[test]
+fn a_run_that_is_stopped_waits_for_no_registry() -> Result<()> {
+    let world = World::new()?;
+    world.cluster.create_topic("more", 4)?;
+    (0..4).try_for_each(|partition| world.cluster.send("more", partition, [order_1(1, "ann")]))?;
+    let options = world.of_registry("avro") + ", broker_timeout = '5min'";
+    let pipeline = world.pipeline(COLUMNS, &options, "at, id, customer")?;
+    let file = pipeline.folder().join("pipeline.sql");
+    let text = std::fs::read_to_string(&file)?.replace("topic = 'orders'", "topic = 'more'");
+    std::fs::write(file, text.replace("CREATE SOURCE", "SET partitions = 4; CREATE SOURCE"))?;
+    world.registry.set_mood(RegistryMood::Silent);
+
+    let run = world.bessemer.start_listening(["run", &pipeline.path()])?;
+    wait_until("the registry is asked", || Ok(world.registry.asked() > 0))?;
+    let stopped = Instant::now();
+    signal("-INT", run.id())?;
+    let outcome = Outcome::of(run)?;
+    assert!(stopped.elapsed() < Duration::from_mins(1), "it took {:?}", stopped.elapsed());
+    outcome.expect_code(130)?;
+    assert!(outcome.stderr.contains("epoch 2 was given up; this run committed nothing"), "{}", outcome.stderr);
+
+    world.registry.set_mood(RegistryMood::Well);
+    world.registry.register(1, "more-value", "AVRO", ORDER_1);
+    world.run(&pipeline)?;
+    assert_eq!(rows(&pipeline)?, ["0 1 ann"; 4]);
+    Ok(())
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bessemer_integration_tests::{
-    Answering, Bessemer, FaultPlan, KafkaCluster, Outcome, Pipeline, Rows, S3Server, pause, signal, wait_until,
+    Answering, Bessemer, FaultPlan, KafkaCluster, Listening, Outcome, Pipeline, Rows, S3Server, pause, signal,
+    wait_until,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -161,6 +162,25 @@ fn a_daemon_pauses_resumes_and_drains_and_remembers_it() -> Result<()> {
     let said = stop(daemon)?;
     assert!(said.contains("drained, and paused") && said.contains("resumed"), "{said}");
     assert_eq!(world.runs()?.len(), 3);
+    Ok(())
+}
+
+#[test]
+fn a_request_that_cannot_be_read_holds_the_pipeline_until_it_is_made_again() -> Result<()> {
+    let world = World::new("")?;
+    world.deliver(0)?;
+    fs::create_dir_all(world.path(".bessemer/p"))?;
+    fs::write(world.path(".bessemer/p/control.json"), "{\"wish\":")?;
+    let outcome = world.bessemer.call(["status", &world.pipeline.path()])?;
+    outcome.expect_code(4)?;
+    let words = "control.json` is damaged: EOF while parsing a value at line 1 column 8; `bessemer resume` removes it";
+    assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+
+    let daemon = Listening::wait(world.daemon()?, "`bessemer resume` removes it")?;
+    assert_eq!(world.rows()?, 0, "it may have been to rest");
+    world.bessemer.call(["resume", &world.pipeline.path()])?.expect_code(0)?;
+    wait_until("the rows that waited", || Ok(world.rows()? == 10))?;
+    assert!(daemon.stop()?.0.success());
     Ok(())
 }
 

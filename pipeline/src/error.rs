@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use bessemer_schemas::{Diagnostic, Epoch, ErrorKind, Failure, SourceFiles};
+use bessemer_schemas::{Diagnostic, Epoch, ErrorKind, Failure, OffsetRange, SourceFiles};
 
 /// A situation that ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,10 @@ pub(crate) enum Error {
         set: String,
     },
 
+    /// Records went while an epoch read them.
+    #[error(transparent)]
+    Forgotten(Box<Forgotten>),
+
     /// A source, sink or the manifest store.
     #[error(transparent)]
     Connector(#[from] bessemer_connectors::Error),
@@ -188,6 +192,23 @@ pub(crate) enum Error {
     },
 }
 
+/// Two scans of one range of offsets found different numbers of records.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "partition {} of topic `{}` (source `{name}`): of the offsets {} to {} one scan found {} records and another {}, \
+     because the topic deleted or compacted some meanwhile; nothing of this epoch was committed. Run again, which takes \
+     what is there; if it happens often, let the topic keep its records longer",
+    range.partition, range.topic, range.start, range.end - 1, records.0, records.1
+)]
+pub(crate) struct Forgotten {
+    /// The source.
+    pub(crate) name: String,
+    /// The offsets.
+    pub(crate) range: OffsetRange,
+    /// What the first scan found, and a later one.
+    pub(crate) records: (u64, u64),
+}
+
 /// Result of this crate.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -207,7 +228,7 @@ impl Error {
             | Self::Unknown { .. }
             | Self::NoEpoch { .. } => ErrorKind::Invalid,
             Self::Failed { .. } | Self::ReadBefore { .. } => ErrorKind::Data,
-            Self::Unresolved { .. } => ErrorKind::Unavailable,
+            Self::Unresolved { .. } | Self::Forgotten(_) => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Connector(error) => error.kind(),
             Self::Carried(carried) => carried.kind(),

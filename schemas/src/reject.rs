@@ -42,6 +42,8 @@ pub enum RejectReason {
     NullInNotNull,
     /// A record longer than `max_record_bytes`.
     RecordTooLong,
+    /// A record of few bytes that stand for more values than one record may become in memory.
+    DecodedTooLarge,
     /// A field that the definition does not have, where `on_extra = 'reject'`.
     UnknownField,
     /// A null event time (`WATERMARK FOR` names the column).
@@ -73,6 +75,7 @@ impl RejectReason {
             Self::NotWhole => "not_whole",
             Self::NullInNotNull => "null_in_not_null",
             Self::RecordTooLong => "record_too_long",
+            Self::DecodedTooLarge => "decoded_too_large",
             Self::UnknownField => "unknown_field",
             Self::NullEventTime => "null_event_time",
             Self::EventTimeAhead => "event_time_ahead",

@@ -8,6 +8,7 @@ pub mod protobuf;
 pub mod rows;
 pub mod text;
 
+mod growth;
 pub(crate) mod ipc;
 pub(crate) mod parquet;
 #[cfg(test)]

@@ -26,9 +26,6 @@ pub struct RowBuilderOptions<'a> {
     pub format: &'static str,
 }
 
-/// Bytes of what stands for no value, about: how many values that nothing was written for count as.
-pub(super) const BYTES_PER_VALUE: usize = 8;
-
 /// Collects records as rows.
 #[derive(Debug)]
 pub struct RowBuilder {

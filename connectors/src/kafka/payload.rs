@@ -11,6 +11,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, BinaryBuilder, StringBuilder};
 use arrow_schema::DataType;
 use bessemer_schemas::{Diagnostic, IncludeKind, OptionMap, RejectReason, SourceDefinition};
+use tokio_util::sync::CancellationToken;
 
 use self::records::WrittenRecords;
 pub(super) use self::schemas::WrittenSchemas;
@@ -158,8 +159,13 @@ pub(super) enum RawValues {
 }
 
 impl PayloadDecoder {
-    /// A decoder for `columns` of the source's.
-    pub(super) fn new(source: &Arc<KafkaSource>, columns: &[usize], limits: DecodeLimits) -> Result<Self> {
+    /// A decoder for `columns` of the source's; it waits for no schema when whoever took its rows is `gone`.
+    pub(super) fn new(
+        source: &Arc<KafkaSource>,
+        columns: &[usize],
+        limits: DecodeLimits,
+        gone: &CancellationToken,
+    ) -> Result<Self> {
         let (declared, defaults) = (source.decoded(), source.defaults());
         let length_max = limits.max_record_bytes;
         Ok(match &source.options().format {
@@ -174,7 +180,8 @@ impl PayloadDecoder {
                 length_max,
             },
             PayloadFormat::Written(_) => {
-                Self::Written { records: Box::new(WrittenRecords::new(source, columns, limits)?), length_max }
+                let records = Box::new(WrittenRecords::new(source, columns, limits, gone.clone())?);
+                Self::Written { records, length_max }
             }
             PayloadFormat::Raw => {
                 let values = match declared.fields().first().map(|field| field.data_type()) {

@@ -10,6 +10,7 @@ use bessemer_schemas::{OffsetRange, RejectReason, SourceLedger};
 use datafusion_physical_plan::metrics::Count;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
 use super::client::{Consumer, failed, patience};
@@ -39,6 +40,8 @@ pub(super) struct RangeRead {
     pub(super) context: Arc<ScanContext>,
     pub(super) batch_rows: usize,
     pub(super) batches: tokio::sync::mpsc::Sender<RecordBatch>,
+    /// Cancelled when nobody takes batches any more.
+    pub(super) gone: CancellationToken,
     pub(super) bytes_scanned: Count,
 }
 
@@ -147,7 +150,7 @@ impl Reading<'_> {
                         self.consumer.context().recovered();
                     }
                     self.serve()?;
-                    sink.is_unwanted |= sink.read.batches.is_closed();
+                    sink.is_unwanted |= sink.read.gone.is_cancelled();
                     let since = quiet_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > patience(self.context.source.options()) {
                         return Err(self.silent(&sink.range, sink.next));
@@ -270,7 +273,7 @@ impl<'a> RangeSink<'a> {
             range: offsets.range.clone(),
             is_new: offsets.is_new,
             next: offsets.range.start,
-            decoder: PayloadDecoder::new(source, &plan.columns, limits)?,
+            decoder: PayloadDecoder::new(source, &plan.columns, limits, &read.gone)?,
             parts: Parts::new(plan.wanted),
             rejects: Rejects::new(),
             breaker: offsets.is_new.then(|| Breaker::new(&read.context, &offsets.range)),
@@ -420,12 +423,9 @@ impl<'a> RangeSink<'a> {
         }
         self.ledger.offsets = self.range.offsets();
         self.ledger.gaps = self.ledger.offsets - self.ledger.records - self.ledger.lost;
-        self.read.context.reporter.send_blocking(ScanReport::ObjectDone {
-            source: Arc::clone(self.read.context.source.shared_name()),
-            object: self.object(),
-            covered: self.range.offsets(),
-            ledger: self.ledger,
-        });
+        let (source, reporter) = (&self.read.context.source, &self.read.context.reporter);
+        let done = reporter.range_done(Arc::clone(source.shared_name()), self.object(), self.ledger);
+        reporter.send_blocking(done);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, UInt64Array};
 use arrow::compute::take;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use bessemer_schemas::{OffsetRange, SourceLedger};
+use tokio_util::sync::CancellationToken;
 
 use super::parts::TakenParts;
 use super::payload::PayloadDecoder;
@@ -32,7 +33,9 @@ impl ReplayReader for KafkaReplay {
             return Err(self.source.internal("a quarantined record is of no topic"));
         };
         let limits = DecodeLimits { batch_rows, ..self.source.options().limits };
-        let mut decoder = PayloadDecoder::new(&self.source, &self.plan.columns, limits)?;
+        // Nobody waits for its thread, whatever that waits for.
+        let gone = CancellationToken::new();
+        let mut decoder = PayloadDecoder::new(&self.source, &self.plan.columns, limits, &gone)?;
         let records = part.records.num_rows() as u64;
         let ledger = SourceLedger { records, replayed: records, ..SourceLedger::default() };
         let mut replaying = Replaying { reader: self, at, range, part, rows: Vec::new(), refused: Vec::new() };

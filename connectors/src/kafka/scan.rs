@@ -9,6 +9,7 @@ use bessemer_schemas::{BadRecords, IncludeKind};
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::parts::Wanted;
 use super::read::RangeRead;
@@ -137,17 +138,19 @@ impl ScanLeaf for KafkaScan {
     fn read(&self, part: &PartRead<'_>) -> BoxStream<'static, Result<RecordBatch>> {
         let ranges = self.runs.get(part.partition).cloned().unwrap_or_default();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
+        let gone = CancellationToken::new();
         let read = RangeRead {
             context: Arc::clone(&self.context),
             batch_rows: part.batch_rows,
             batches: sender,
+            gone: gone.clone(),
             bytes_scanned: part.counter("bytes_scanned"),
         };
         // The client is asked by polling, which blocks: a thread of its own. It ends when nobody takes its batches.
         let reader = (!ranges.is_empty()).then(|| tokio::task::spawn_blocking(move || read.run(ranges)));
-        let rows = stream::unfold((batches, reader), |(mut batches, reader)| async move {
+        let rows = stream::unfold((batches, reader, gone.drop_guard()), |(mut batches, reader, guard)| async move {
             if let Some(batch) = batches.recv().await {
-                return Some((Ok(batch), (batches, reader)));
+                return Some((Ok(batch), (batches, reader, guard)));
             }
             // Its last word says whether that was all.
             let error = match reader?.await {
@@ -155,7 +158,7 @@ impl ScanLeaf for KafkaScan {
                 Ok(Err(error)) => error,
                 Err(error) => Error::Internal { message: format!("the reader of a topic ended early: {error}") },
             };
-            Some((Err(error), (batches, None)))
+            Some((Err(error), (batches, None, guard)))
         });
         rows.boxed()
     }

@@ -212,7 +212,7 @@ async fn scan_input(
                 ScanReport::Rejects { batch, .. } => scanned.rejects.push(batch),
                 ScanReport::ObjectDone { ledger, .. } => scanned.ledger.add(&ledger),
                 ScanReport::BadRecords { records, .. } => scanned.bad_records.push(records),
-                ScanReport::Progress { .. } => {}
+                ScanReport::ReadAgain { .. } | ScanReport::Progress { .. } => {}
             }
         }
         scanned
@@ -485,6 +485,38 @@ async fn records_that_were_deleted_before_they_were_read_are_an_error_or_are_cou
         let error = scan(&cluster.source(&[]), &ranges, 1).await.unwrap_err();
         assert!(error.to_string().contains("were deleted before they were read"), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_scan_of_an_epoch_says_what_it_found() {
+    let cluster = Cluster::with_partitions(1);
+    let filling = "x".repeat(900_000);
+    let send = |count| {
+        (0..count).for_each(|id| cluster.send_values(0, [format!(r#"{{"id": {id}, "f": "{filling}"}}"#).as_str()]));
+    };
+    send(3);
+    let source = cluster.source(&[("on_data_loss", "record")]);
+    let ranges = backlog(&source, Vec::new()).await.unwrap();
+    let input = ranges.iter().map(|range| ScanOffsets { range: range.clone(), is_new: true }).collect();
+    let (sender, mut reports) = mpsc::channel(64);
+    let scans = Arc::new(EpochScans::new(sender).with_source("flights", 0, ScanInput::Offsets(input)));
+    let session = TestSession::new(SessionConfig::new().with_extension(scans));
+    for _ in 0..2 {
+        let plan = source.table_provider(false).scan(&session, None, &[], None).await.unwrap();
+        plan.execute(0, session.task_ctx()).unwrap().try_collect::<Vec<_>>().await.unwrap();
+        // The mock keeps 5 MiB of a partition: what was read is gone now.
+        send(6);
+    }
+    drop(session);
+    let mut found = Vec::new();
+    while let Some(report) = reports.recv().await {
+        match report {
+            ScanReport::ObjectDone { ledger, .. } => found.push(("first", ledger.records, ledger.lost)),
+            ScanReport::ReadAgain { ledger, .. } => found.push(("again", ledger.records, ledger.lost)),
+            _ => {}
+        }
+    }
+    assert_eq!(found, [("first", 3, 0), ("again", 0, 3)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,8 +39,17 @@ impl ManifestStore {
     }
 
     /// What users ask of the daemon, if anything.
+    ///
+    /// # Errors
+    /// Also where it is damaged: a pipeline that is to rest must not run for that.
     pub async fn control(&self) -> Result<Option<Control>> {
-        self.read_beside(CONTROL.to_owned()).await
+        self.read_beside(CONTROL.to_owned()).await.map_err(|error| match error {
+            Error::Damaged { path, reason } => {
+                let help = "`bessemer resume` removes it, `bessemer pause` and `bessemer drain` write it anew";
+                Error::Damaged { path, reason: format!("{reason}; {help}") }
+            }
+            other => other,
+        })
     }
 
     /// Asks something of the daemon; `None` takes it back.

@@ -124,6 +124,16 @@ pub enum ScanReport {
         /// What became of its records; `quarantined` is left to the writer of the quarantine.
         ledger: SourceLedger,
     },
+    /// A further scan of the epoch read a range of offsets to its end. An object is pinned to its version; a log may
+    /// forget records between two scans, so each of them says what it found.
+    ReadAgain {
+        /// The source.
+        source: Arc<str>,
+        /// Index of the range in the epoch's slice.
+        object: u32,
+        /// What became of its records.
+        ledger: SourceLedger,
+    },
     /// Some of the last records of a partition were bad; comes before the end of its range of offsets.
     BadRecords {
         /// The source.
@@ -200,13 +210,6 @@ impl EpochScans {
         }
     }
 
-    /// Takes the right to report from all scans of `source` that are planned from now on.
-    pub fn silence(&self, source: &str) {
-        if let Some(scans) = self.sources.get(source) {
-            scans.has_reporter.store(true, Ordering::Release);
-        }
-    }
-
     pub(crate) fn is_preview(&self) -> bool {
         self.is_preview
     }
@@ -241,7 +244,8 @@ impl EpochScans {
         self.sources.get(source).map_or_else(|| Arc::from([]), |scans| Arc::clone(&scans.bad_records))
     }
 
-    /// Where a scan of `source` that is being planned reports: the first one in an epoch does it for all.
+    /// Where a scan of `source` that is being planned reports: the first one in an epoch does it for all, but for
+    /// [`ScanReport::ReadAgain`].
     pub fn reporter(&self, source: &str) -> Reporter {
         let is_first = |scans: &SourceScans| !scans.has_reporter.swap(true, Ordering::AcqRel);
         let reports_objects = self.reports.is_some() && self.sources.get(source).is_some_and(is_first);
@@ -262,9 +266,18 @@ impl Reporter {
         self.reports_objects
     }
 
+    /// The report that a range of offsets was read to its end, for [`Reporter::send`].
+    pub fn range_done(&self, source: Arc<str>, object: u32, ledger: SourceLedger) -> ScanReport {
+        if self.reports_objects {
+            ScanReport::ObjectDone { source, object, covered: ledger.offsets, ledger }
+        } else {
+            ScanReport::ReadAgain { source, object, ledger }
+        }
+    }
+
     /// Sends rejects or a ledger, waiting for room. Where the epoch is gone already there is nobody to wait for.
     pub async fn send(&self, report: ScanReport) {
-        if let (true, Some(reports)) = (self.reports_objects, &self.reports) {
+        if let Some(reports) = self.listener(&report) {
             // A closed queue means that the epoch was abandoned; the plan is about to be dropped.
             drop(reports.send(report).await);
         }
@@ -273,10 +286,16 @@ impl Reporter {
     /// [`Reporter::send`] from a thread that may block.
     #[cfg(feature = "kafka")]
     pub(crate) fn send_blocking(&self, report: ScanReport) {
-        if let (true, Some(reports)) = (self.reports_objects, &self.reports) {
+        if let Some(reports) = self.listener(&report) {
             // As above.
             drop(reports.blocking_send(report));
         }
+    }
+
+    /// Who hears a report.
+    fn listener(&self, report: &ScanReport) -> Option<&mpsc::Sender<ScanReport>> {
+        let is_of_each_scan = matches!(report, ScanReport::ReadAgain { .. });
+        self.reports.as_ref().filter(|_| self.reports_objects || is_of_each_scan)
     }
 
     /// Tells of progress without waiting.

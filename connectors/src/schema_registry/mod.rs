@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use self::client::RegistryClient;
 use self::kept::KeptSchemas;
@@ -120,8 +121,9 @@ impl SchemaRegistry {
         self.client.url()
     }
 
-    /// The schema of a number; `None` where the registry says that there is none. Blocks: not for tasks of the runtime.
-    pub(crate) fn schema(&self, id: SchemaId) -> Result<Option<Arc<RegisteredSchema>>> {
+    /// The schema of a number; `None` where the registry says that there is none. Blocks, until whoever wants
+    /// to know is `gone`: not for tasks of the runtime.
+    pub(crate) fn schema(&self, id: SchemaId, gone: &CancellationToken) -> Result<Option<Arc<RegisteredSchema>>> {
         // Held while asking, so that scans side by side ask once.
         let mut known = self.known()?;
         if let Some(found) = known.schemas.get(&id) {
@@ -130,22 +132,26 @@ impl SchemaRegistry {
         if known.missing.contains(&id) {
             return Ok(None);
         }
-        let Some(found) = self.runtime.block_on(self.find(id))?.map(Arc::new) else {
+        let found = self.runtime.block_on(gone.run_until_cancelled(self.find(id)));
+        let found =
+            found.unwrap_or_else(|| Err(self.unanswered(id, "nobody waits for the answer any more".to_owned())))?;
+        let Some(found) = found.map(Arc::new) else {
             if known.missing.len() >= MISSING_MAX {
-                return Err(Error::Registry {
-                    url: self.url().to_owned(),
-                    action: format!("ask for schema {}", id.0),
-                    reason: format!(
-                        "it has no schema for it, nor for {MISSING_MAX} numbers of records before it; check \
-                         `schema_registry`, and whether the records begin with such a number"
-                    ),
-                });
+                let reason = format!(
+                    "it has no schema for it, nor for {MISSING_MAX} numbers of records before it; check \
+                     `schema_registry`, and whether the records begin with such a number"
+                );
+                return Err(self.unanswered(id, reason));
             }
             known.missing.insert(id);
             return Ok(None);
         };
         known.schemas.insert(id, Arc::clone(&found));
         Ok(Some(found))
+    }
+
+    fn unanswered(&self, id: SchemaId, reason: String) -> Error {
+        Error::Registry { url: self.url().to_owned(), action: format!("ask for schema {}", id.0), reason }
     }
 
     /// An epoch begins: what was not there may be now.

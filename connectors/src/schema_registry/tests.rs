@@ -90,7 +90,7 @@ fn registry(url: &str, state: Option<&Location>) -> Arc<SchemaRegistry> {
 
 async fn ask(registry: &Arc<SchemaRegistry>, id: u32) -> Result<Option<Arc<RegisteredSchema>>> {
     let registry = Arc::clone(registry);
-    tokio::task::spawn_blocking(move || registry.schema(SchemaId(id))).await.unwrap()
+    tokio::task::spawn_blocking(move || registry.schema(SchemaId(id), &CancellationToken::new())).await.unwrap()
 }
 
 #[test]

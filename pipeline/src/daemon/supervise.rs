@@ -268,7 +268,8 @@ async fn remembered(
         };
         match read {
             Ok(read) => return Ok(Some(read)),
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
+            // What users asked for and cannot be read, they can ask for again.
+            Err(error) if error.kind() == ErrorKind::Unavailable || is_damaged(&error) => {
                 let text = format!("{}; trying again", load::error_chain(&error));
                 if said.as_ref() != Some(&text) {
                     pipeline.progress.say(&text);
@@ -310,6 +311,10 @@ async fn ended(running: &mut Option<Running>) -> Result<()> {
 fn may_come_back(error: &Error) -> bool {
     let is_locked = matches!(error.connector(), Some(bessemer_connectors::Error::Locked { .. }));
     is_locked || error.kind() == ErrorKind::Unavailable
+}
+
+fn is_damaged(error: &Error) -> bool {
+    matches!(error.connector(), Some(bessemer_connectors::Error::Damaged { .. }))
 }
 
 /// A run, for people.

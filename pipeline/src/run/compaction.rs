@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use super::epoch::Naming;
-use super::{Run, interrupted, set};
+use super::{Run, interrupted, set, unless_cancelled};
 use crate::error::{Error, Result};
 use crate::load::{Loaded, error_chain};
 
@@ -33,13 +33,15 @@ use crate::load::{Loaded, error_chain};
 const FIRST_ATTEMPT: u32 = 1_000;
 /// Pause after a step that failed, in microseconds: what ails it is rarely gone at once, and epochs go on meanwhile.
 const REST_MICROS: i64 = 60_000_000;
+/// Steps at the end of a run that ends: someone waits for it, and what is left is due in the next one.
+const STEPS_AT_END: usize = 4;
 /// Share of the memory for operators that the files of a merge may fill while they are read.
 const MEMORY_SHARE: u64 = 4;
 
 /// What one step merges, each with the set's number in the plan.
 type Step = Vec<(usize, Merge)>;
 
-/// What compaction knows in a run that goes on for ever.
+/// What compaction knows in a run: of one that ends, at its end.
 #[derive(Debug)]
 pub(super) struct Compaction {
     /// Small files by the set's number in the plan.
@@ -155,11 +157,38 @@ impl Run<'_> {
     /// Only where no epoch could be committed either; other trouble is said, and the files stay as they are for a while.
     async fn end_step(&mut self) -> Result<bool> {
         let Some(compaction) = &mut self.compaction else { return Ok(false) };
-        let Some(UnderWay { started_at, task, .. }) = compaction.under_way.take_if(|step| step.task.is_finished())
-        else {
-            return Ok(false);
-        };
+        match compaction.under_way.take_if(|step| step.task.is_finished()) {
+            Some(step) => self.commit_step(step).await,
+            None => Ok(false),
+        }
+    }
+
+    /// At the end of a run: merges what is due, unless the user has stopped it.
+    pub(super) async fn compact_at_end(&mut self) -> Result<()> {
+        if self.cancel.is_cancelled() || self.pause.is_cancelled() {
+            return Ok(());
+        }
+        let cancel = self.cancel;
+        unless_cancelled(cancel, self.begin_compacting()).await?;
+        for _ in 0..STEPS_AT_END {
+            self.begin_step();
+            let Some(step) = self.compaction.as_mut().and_then(|compaction| compaction.under_way.take()) else { break };
+            self.progress.phase("compacting");
+            if !self.commit_step(step).await? {
+                break;
+            }
+            self.publish().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the files of a step, and commits them; see [`Run::end_step`].
+    async fn commit_step(&mut self, UnderWay { started_at, task, .. }: UnderWay) -> Result<bool> {
         let done = task.await.map_err(|error| Error::Internal { message: format!("a merge ended early: {error}") })?;
+        if self.cancel.is_cancelled() {
+            take_back(&self.loaded, &done.merged).await;
+            return Ok(false);
+        }
         self.leave_out(done.unlike);
         let is_some = !done.merged.is_empty();
         if is_some && let Err(error) = self.commit_merged(done.merged, started_at).await {

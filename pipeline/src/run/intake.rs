@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::epoch::{Naming, Scanned, abandon, join};
 use super::unless_cancelled;
-use crate::error::{Error, Result};
+use crate::error::{Error, Forgotten, Result};
 use crate::load::Loaded;
 use crate::progress::Progress;
 
@@ -50,6 +50,8 @@ pub(super) struct Intake {
     scanned: Scanned,
     /// Counts of the objects that were read to their end, by source and number of the object in the epoch.
     done: HashMap<Key, Done>,
+    /// What the first scan of a range of offsets that came to its end found there.
+    found: HashMap<Key, SourceLedger>,
     /// Rejects received of each object: a second scan of it gives the same ones first.
     received: HashMap<Key, u64>,
     writers: BTreeMap<String, QuarantineWriter>,
@@ -82,8 +84,8 @@ impl Intake {
     /// Nothing reported yet.
     pub(super) fn new(loaded: Arc<Loaded>, naming: Naming, progress: Progress, scanned: Scanned) -> Self {
         let files_left = scanned.0.iter().map(|(_, input)| input.len() as u64).sum();
-        let (done, received, writers, bad_records) = Default::default();
-        Self { loaded, naming, progress, scanned, done, received, writers, bad_records, files_left }
+        let (done, found, received, writers, bad_records) = Default::default();
+        Self { loaded, naming, progress, scanned, done, found, received, writers, bad_records, files_left }
     }
 
     /// Takes reports until the last scan of the epoch is gone; where it cannot, it takes back what it wrote.
@@ -124,7 +126,9 @@ impl Intake {
                 ScanReport::BadRecords { source, records } => {
                     self.bad_records.insert((source, records.topic.clone(), records.partition), records);
                 }
+                ScanReport::ReadAgain { source, object, ledger } => self.compare(&(source, object), ledger)?,
                 ScanReport::ObjectDone { source, object, covered, ledger } => {
+                    self.compare(&(Arc::clone(&source), object), ledger)?;
                     self.files_left = self.files_left.saturating_sub(ledger.objects);
                     let done = self.done.entry((source, object)).or_default();
                     done.ledger.add(&ledger);
@@ -135,6 +139,20 @@ impl Intake {
         Ok(())
     }
 
+    /// Every scan of a range of offsets must find what the first one found: were records deleted in between, one set
+    /// would hold rows that another never saw, and the ledger could be true of one of them only.
+    fn compare(&mut self, key: &Key, ledger: SourceLedger) -> Result<()> {
+        let Some(ScanInput::Offsets(ranges)) = self.scanned.of(&key.0) else { return Ok(()) };
+        let first = *self.found.entry(key.clone()).or_insert(ledger);
+        if (first.records, first.lost) == (ledger.records, ledger.lost) {
+            return Ok(());
+        }
+        let range = ranges.get(key.1 as usize).map(|offsets| offsets.range.clone());
+        let range = range.ok_or_else(|| unknown_part(&key.0, key.1))?;
+        let records = (first.records, ledger.records);
+        Err(Error::Forgotten(Box::new(Forgotten { name: key.0.to_string(), range, records })))
+    }
+
     /// Writes the rejects of one object after the first `skip`.
     async fn quarantine(&mut self, key: Key, batch: &RecordBatch, skip: usize) -> Result<()> {
         let fresh = batch.slice(skip, batch.num_rows() - skip);
@@ -143,9 +161,8 @@ impl Intake {
         }
         *self.received.entry(key.clone()).or_default() += fresh.num_rows() as u64;
         let (source, object) = key;
-        let unknown = || Error::Internal { message: format!("a report of unknown part {object} of `{source}`") };
         let origin = self.scanned.of(&source).and_then(|input| RejectOrigin::of(input, object as usize));
-        let origin = origin.ok_or_else(unknown)?;
+        let origin = origin.ok_or_else(|| unknown_part(&source, object))?;
         let writer = match self.writers.entry(source.to_string()) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -265,6 +282,10 @@ async fn read_all(sources: impl Iterator<Item = &Source>, session: &SessionState
         }
     }
     Ok(())
+}
+
+fn unknown_part(source: &str, object: u32) -> Error {
+    Error::Internal { message: format!("a report of unknown part {object} of `{source}`") }
 }
 
 async fn abort_all(writers: BTreeMap<String, QuarantineWriter>) {

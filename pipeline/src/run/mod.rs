@@ -5,7 +5,7 @@
 //! discover  list every log once, take every table's version             (discovery.rs)
 //! append    slice ─► epoch ─► commit, until the listings are empty      (epoch.rs, set.rs, intake.rs)
 //! snapshot  one more epoch for the sets that are computed over everything
-//! compact   merge small files beside the epochs, in a run for ever      (compaction.rs)
+//! compact   merge small files: at the end, or beside the epochs         (compaction.rs)
 //! replay    the same for records of the quarantine                    (replay.rs)
 //! close     publish what is committed, remove everything else           (recover.rs)
 //! ```
@@ -101,7 +101,7 @@ struct Run<'a> {
     given_up: Option<Epoch>,
     /// Whether something may be on disk that no manifest names.
     is_untidy: bool,
-    /// Compaction in the background, in a run for ever.
+    /// Compaction: in a run for ever, in the background.
     compaction: Option<Compaction>,
     /// Merges so far, in the background or not.
     merges: u32,
@@ -235,7 +235,8 @@ impl Run<'_> {
         unless_cancelled(cancel, self.recover()).await?;
         self.progress.phase("listing");
         let discovered = self.discover().await?;
-        self.drain(discovered).await
+        self.drain(discovered).await?;
+        self.compact_at_end().await
     }
 
     /// The same until it is asked to pause; any other end is an error, and being stopped is one.

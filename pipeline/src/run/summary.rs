@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_schemas::{Manifest, RunRecord, SetLedger, SourceLedger};
+use bessemer_schemas::{Manifest, ManifestKind, RunRecord, SetLedger, SourceLedger};
 use futures::TryStreamExt;
 use serde::Serialize;
 
@@ -74,8 +74,11 @@ impl Tally {
         record.quarantined = of_sources(|ledger| ledger.quarantined) + of_sets(|ledger| ledger.quarantined);
     }
 
-    /// Adds a committed epoch.
+    /// Adds a committed epoch; a compaction reads nothing and makes no row.
     pub(super) fn add(&mut self, manifest: &Manifest) {
+        if manifest.kind == ManifestKind::Compaction {
+            return;
+        }
         self.epochs += 1;
         for (name, ledger) in &manifest.sources {
             self.sources.entry(name.clone()).or_default().add(ledger);

@@ -334,6 +334,27 @@ async fn sixty_small_files_become_one_between_two_epochs() {
 }
 
 #[tokio::test]
+async fn a_run_that_ends_merges_what_is_due_unless_it_was_stopped() {
+    for is_stopped in [true, false] {
+        let world = World::new(FIRST);
+        let mut run = compacting(&world, 130).await;
+        let before = live(&run).await;
+        assert!(before.len() > 60, "{} files", before.len());
+        if is_stopped {
+            world.cancel.cancel();
+        }
+        run.compact_at_end().await.unwrap();
+        let after = live(&run).await;
+        if is_stopped {
+            assert_eq!(after, before);
+        } else {
+            assert!(after.len() < before.len() - 50, "{} files, then {}", before.len(), after.len());
+        }
+        assert_eq!(world.files(), after, "what was replaced is gone");
+    }
+}
+
+#[tokio::test]
 async fn a_merge_under_way_is_given_up_where_an_attempt_fails_and_where_the_run_ends() {
     let world = World::new(FIRST);
     let mut run = compacting(&world, 130).await;

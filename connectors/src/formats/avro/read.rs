@@ -8,18 +8,14 @@ use bessemer_schemas::RejectReason;
 
 use super::resolve::{Read, Resolver, Step, Steps};
 use super::schema::{AvroSchema, AvroType, TypeId};
-use crate::formats::rows::{BYTES_PER_VALUE, Contradiction, RowBuilder};
+use crate::formats::growth::Growth;
+use crate::formats::rows::{Contradiction, RowBuilder};
 use crate::formats::text::column::{Column, Values, push_offset};
 use crate::formats::text::fault::Fault;
 use crate::formats::text::{FileFault, RecordFault, TimestampFormat};
 
 /// Values within one another, at most; as in JSON.
 const DEPTH_MAX: usize = 127;
-
-/// Values of a record for each of its bytes, and beyond them: ten bytes can promise any number of items that take none,
-/// and a schema can double itself with each of its types.
-const VALUES_PER_BYTE: usize = 16;
-const VALUES_MORE: usize = 1 << 16;
 
 /// Reads records that were written with one schema.
 #[derive(Debug)]
@@ -47,10 +43,9 @@ impl AvroReader {
     /// Appends one record to `rows`, or says why it is none.
     pub fn read(&self, number: u64, datum: &[u8], rows: &mut RowBuilder) -> Result<Result<(), RecordFault>, FileFault> {
         rows.append(number, datum.len(), |columns| {
-            let values_left = datum.len().saturating_mul(VALUES_PER_BYTE).saturating_add(VALUES_MORE);
-            let mut bytes = Datum { schema: &self.schema, bytes: datum, at: 0, values_left, grown: 0 };
+            let mut bytes = Datum { schema: &self.schema, bytes: datum, at: 0, growth: Growth::of(datum.len()) };
             bytes.record(&self.steps, columns, 0)?;
-            if bytes.at == datum.len() { Ok(bytes.grown) } else { Err(INVALID.into()) }
+            if bytes.at == datum.len() { Ok(bytes.growth.bytes()) } else { Err(INVALID.into()) }
         })
     }
 }
@@ -62,10 +57,7 @@ struct Datum<'a> {
     schema: &'a AvroSchema,
     bytes: &'a [u8],
     at: usize,
-    /// Values that may still come.
-    values_left: usize,
-    /// Bytes that were appended beyond those of the record.
-    grown: usize,
+    growth: Growth,
 }
 
 impl<'a> Datum<'a> {
@@ -82,11 +74,7 @@ impl<'a> Datum<'a> {
         for column in &steps.missing {
             if let Some(column) = columns.get_mut(*column) {
                 let bytes = column.push_missing()?;
-                self.grown += bytes;
-                // Columns are missing once a record, and may have a default of any size; fields, once an item.
-                if depth > 0 {
-                    self.count(bytes / BYTES_PER_VALUE)?;
-                }
+                self.growth.add(bytes).map_err(|reason| column.fault(reason))?;
             }
         }
         Ok(())
@@ -95,13 +83,12 @@ impl<'a> Datum<'a> {
     fn value(&mut self, read: &Read, column: &mut Column, depth: usize) -> Result<(), Fault> {
         self.enter(depth)?;
         if !matches!(read, Read::Null | Read::Union(_)) {
-            self.grown += column.width();
+            self.growth.add(column.width()).map_err(|reason| column.fault(reason))?;
         }
         let pushed = match read {
             Read::Null => {
                 let bytes = column.push_null()?;
-                self.grown += bytes;
-                return Ok(self.count(bytes / BYTES_PER_VALUE)?);
+                self.growth.add(bytes)
             }
             Read::Union(branches) => {
                 let branch = branches.get(self.index()?).ok_or(INVALID)?;
@@ -122,8 +109,7 @@ impl<'a> Datum<'a> {
             Read::Fixed(size) => column.push_plain(self.take(*size)?),
             Read::Uuid => {
                 let text = hyphenated(self.array()?);
-                self.grown += text.len();
-                column.push_plain(text.as_bytes())
+                self.growth.add(text.len()).and_then(|()| column.push_plain(text.as_bytes()))
             }
             Read::Decimal { scale, size } => {
                 let digits = match size {
@@ -137,8 +123,7 @@ impl<'a> Datum<'a> {
             Read::Time { digits } | Read::Timestamp { digits } => column.push_time(i128::from(self.long()?), *digits),
             Read::Enum(symbols) => {
                 let symbol = symbols.get(self.index()?).ok_or(INVALID)?;
-                self.grown += symbol.len();
-                column.push_plain(symbol.as_bytes())
+                self.growth.add(symbol.len()).and_then(|()| column.push_plain(symbol.as_bytes()))
             }
         };
         pushed.map_err(|reason| column.fault(reason))
@@ -245,13 +230,8 @@ impl<'a> Datum<'a> {
     }
 
     fn enter(&mut self, depth: usize) -> Result<(), RejectReason> {
-        self.count(1)?;
+        self.growth.add_value()?;
         if depth > DEPTH_MAX { Err(INVALID) } else { Ok(()) }
-    }
-
-    fn count(&mut self, values: usize) -> Result<(), RejectReason> {
-        self.values_left = self.values_left.checked_sub(values).ok_or(RejectReason::RecordTooLong)?;
-        Ok(())
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], RejectReason> {

@@ -268,7 +268,7 @@ fn few_bytes_do_not_become_many_values() {
     let nulls = of(r#"{"name": "a", "type": {"type": "array", "items": "null"}}"#);
     let promise = record(&[&long(1 << 40), &long(0)]);
     for columns in [one(list), columns(vec![Field::new("b", DataType::Int32, true)])] {
-        assert_eq!(reasons(&nulls, &columns, std::slice::from_ref(&promise)), ["record_too_long"]);
+        assert_eq!(reasons(&nulls, &columns, std::slice::from_ref(&promise)), ["decoded_too_large"]);
     }
     // Each type has two of the next.
     let types: Vec<_> = (0..40)
@@ -285,7 +285,7 @@ fn few_bytes_do_not_become_many_values() {
     let columns = one(DataType::Int32);
     let reader = AvroReader::new(schema, &columns, &[], &TimestampFormat::iso()).unwrap();
     let outcome = reader.read(0, &[], &mut rows_of(&columns, &[0])).unwrap();
-    assert_eq!(outcome.unwrap_err().reason, RejectReason::RecordTooLong);
+    assert_eq!(outcome.unwrap_err().reason, RejectReason::DecodedTooLarge);
     // A type that is in itself without end.
     let endless = of(r#"{"name": "x", "type": "r"}"#);
     assert_eq!(reasons(&endless, &columns, &[Vec::new()]), ["invalid_avro"]);
@@ -317,8 +317,8 @@ fn batches_are_bounded_where_records_say_much_in_few_bytes() {
         assert!(batch.get_array_memory_size() < 3 * BYTES);
     }
     assert_eq!(batches, 2);
-    let outcome = reader.read(0, &nulls(10_000), &mut rows).unwrap();
-    assert_eq!(outcome.unwrap_err().reason, RejectReason::RecordTooLong);
+    let outcome = reader.read(0, &nulls(100_000), &mut rows).unwrap();
+    assert_eq!(outcome.unwrap_err().reason, RejectReason::DecodedTooLarge);
 }
 
 #[test]

@@ -12,17 +12,14 @@ use prost_reflect::MessageDescriptor;
 use super::resolve::{Absent, ColumnRead, Message, Noted, Read, Value, message};
 use super::schema::zigzag;
 use super::wire::{Raw, Wire, WireType};
-use crate::formats::rows::{BYTES_PER_VALUE, Contradiction, RowBuilder};
+use crate::formats::growth::Growth;
+use crate::formats::rows::{Contradiction, RowBuilder};
 use crate::formats::text::column::{Column, Values, push_offset};
 use crate::formats::text::fault::Fault;
 use crate::formats::text::{FileFault, RecordFault, TimestampFormat};
 
 /// Messages within one another, at most, as Protobuf's own libraries have it.
 const DEPTH_MAX: usize = 100;
-
-/// Values of a record for each of its bytes, and beyond them: a message of two bytes can have any number of columns.
-const VALUES_PER_BYTE: usize = 16;
-const VALUES_MORE: usize = 1 << 16;
 
 const INVALID: RejectReason = RejectReason::InvalidProtobuf;
 
@@ -72,10 +69,9 @@ impl ProtobufReader {
         let Self { message, found } = self;
         found.clear();
         rows.append(number, data.len(), |columns| {
-            let values_left = data.len().saturating_mul(VALUES_PER_BYTE).saturating_add(VALUES_MORE);
-            let mut record = Record { bytes: data, found, values_left, grown: 0 };
+            let mut record = Record { bytes: data, found, growth: Growth::of(data.len()) };
             record.message(message, &Parts::Whole, columns, 0)?;
-            Ok(record.grown)
+            Ok(record.growth.bytes())
         })
     }
 }
@@ -92,10 +88,7 @@ struct Record<'a> {
     bytes: &'a [u8],
     /// What was found of the message at hand, behind what was found of those that it is in.
     found: &'a mut Vec<Found>,
-    /// Values that may still come.
-    values_left: usize,
-    /// Bytes that were appended beyond those of the record.
-    grown: usize,
+    growth: Growth,
 }
 
 impl Record<'_> {
@@ -193,31 +186,26 @@ impl Record<'_> {
     }
 
     fn column(&mut self, read: &ColumnRead, mark: usize, column: &mut Column, depth: usize) -> Result<(), Fault> {
-        self.count(1)?;
+        self.growth.add_value()?;
         let ColumnRead::Field { noted, read, absent } = read else {
-            return self.missing(column, depth);
+            return self.missing(column);
         };
         let found = self.of(*noted, mark);
         if !found.is_empty() || matches!(read, Read::List(_) | Read::Map { .. }) {
-            self.grown += column.width();
+            self.growth.add(column.width()).map_err(|reason| column.fault(reason))?;
             return self.value(read, found, column, depth);
         }
         // An empty text stands for no date.
         if *absent == Absent::Missing || matches!(read, Read::Value(Value::Parsed)) {
-            return self.missing(column, depth);
+            return self.missing(column);
         }
-        self.grown += column.width();
+        self.growth.add(column.width()).map_err(|reason| column.fault(reason))?;
         self.zero(read, column, depth)
     }
 
-    fn missing(&mut self, column: &mut Column, depth: usize) -> Result<(), Fault> {
+    fn missing(&mut self, column: &mut Column) -> Result<(), Fault> {
         let bytes = column.push_missing()?;
-        self.grown += bytes;
-        // Columns are missing once a record, and may have a default of any size; fields, once an item.
-        if depth > 0 {
-            self.count(bytes / BYTES_PER_VALUE)?;
-        }
-        Ok(())
+        self.growth.add(bytes).map_err(|reason| column.fault(reason))
     }
 
     fn zero(&mut self, read: &Read, column: &mut Column, depth: usize) -> Result<(), Fault> {
@@ -282,8 +270,7 @@ impl Record<'_> {
                 let number = low_half(number).cast_signed();
                 let named = names.get_value(number);
                 let text = named.as_ref().map_or_else(|| Cow::from(number.to_string()), |named| named.name().into());
-                self.grown += text.len();
-                column.push_plain(text.as_bytes())
+                self.growth.add(text.len()).and_then(|()| column.push_plain(text.as_bytes()))
             }
             (value, raw) => match value.whole(raw) {
                 Some(whole) => column.push_integer(whole),
@@ -326,16 +313,16 @@ impl Record<'_> {
                 (Read::Value(value), Raw::Bytes { start, end }) if value.wire_type() != WireType::Bytes => {
                     let mut packed = Wire::new(self.bytes, start, end);
                     while !packed.is_at_end() {
-                        self.count(1)?;
-                        self.grown += child.width();
+                        self.growth.add_value()?;
+                        self.growth.add(child.width()).map_err(|reason| child.fault(reason))?;
                         let raw = packed.packed(value.wire_type())?;
                         self.plain(value, raw, child)?;
                         count += 1;
                     }
                 }
                 _ => {
-                    self.count(1)?;
-                    self.grown += child.width();
+                    self.growth.add_value()?;
+                    self.growth.add(child.width()).map_err(|reason| child.fault(reason))?;
                     self.value(item, at..at + 1, child, depth + 1)?;
                     count += 1;
                 }
@@ -378,7 +365,7 @@ impl Record<'_> {
             }
             if last.get(&text) == Some(&at) {
                 keys.push_plain(&text).map_err(|reason| keys.fault(reason))?;
-                self.grown += text.len() + keys.width();
+                self.growth.add(text.len() + keys.width()).map_err(|reason| keys.fault(reason))?;
                 kept += 1;
             } else {
                 values.truncate(kept);
@@ -394,7 +381,7 @@ impl Record<'_> {
 
     /// Notes the fields of an entry of a map, and says its key as text.
     fn entry_key(&mut self, key: &Value, entry: &Message, at: usize, keys: &Column) -> Result<Cow<'_, [u8]>, Fault> {
-        self.count(1)?;
+        self.growth.add_value()?;
         let mark = self.found.len();
         self.note(&entry.fields, &Parts::Found(at..at + 1), &[])?;
         self.sort(mark);
@@ -423,11 +410,6 @@ impl Record<'_> {
 
     fn slice(&self, start: usize, end: usize) -> Result<&[u8], RejectReason> {
         self.bytes.get(start..end).ok_or(INVALID)
-    }
-
-    fn count(&mut self, values: usize) -> Result<(), RejectReason> {
-        self.values_left = self.values_left.checked_sub(values).ok_or(RejectReason::RecordTooLong)?;
-        Ok(())
     }
 }
 

@@ -283,7 +283,7 @@ fn few_bytes_do_not_become_many_values() {
     let inner: Vec<_> = names.iter().map(|name| Field::new(name, DataType::Int32, true)).collect();
     let columns = one(list(DataType::Struct(inner.into())));
     let many = bytes(1, "").repeat(10_000);
-    assert_eq!(reasons(&body, &columns, &[many, bytes(1, "")]), ["record_too_long", "row"]);
+    assert_eq!(reasons(&body, &columns, &[many, bytes(1, "")]), ["decoded_too_large", "row"]);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(in crate::formats) struct Column {
     /// Whether it takes dates and times as numbers beside texts, as Debezium writes them.
     is_change: bool,
     nulls: NullBufferBuilder,
+    /// Bytes that a null takes: one of a struct is one of all that is in it.
+    null_bytes: usize,
     pub(in crate::formats) values: Values,
     default: Option<ArrayRef>,
 }
@@ -62,6 +64,20 @@ pub(in crate::formats) enum Values {
     List { offsets: Vec<i32>, field: FieldRef, child: Box<Column> },
     Struct { fields: Fields, names: Names, children: Vec<Column>, rows: usize },
     Map { offsets: Vec<i32>, entries: FieldRef, is_sorted: bool, key: Box<Column>, value: Box<Column> },
+}
+
+impl Values {
+    fn width(&self) -> usize {
+        if matches!(self, Self::Decimal { .. }) { 16 } else { 8 }
+    }
+
+    fn null_bytes(&self) -> usize {
+        let inner = match self {
+            Self::Struct { children, .. } => children.iter().map(|child| child.null_bytes).sum(),
+            _ => 0,
+        };
+        self.width() + inner
+    }
 }
 
 /// What the bytes are, and which array they become.
@@ -114,41 +130,39 @@ impl Column {
         Fault::from(reason).at(self.number)
     }
 
-    /// Bytes that a value of it takes beside those of its text or of what it holds, about.
+    /// Bytes that a value of it takes beside those of its text or of what it holds, about, where it is built.
+    #[cfg(feature = "kafka")]
     #[inline]
     pub(in crate::formats) fn width(&self) -> usize {
-        match &self.values {
-            _ if !self.is_built => 0,
-            Values::Decimal { .. } => 16,
-            _ => 8,
-        }
+        self.values.width()
     }
 
-    /// Appends what a missing field means; also says how many bytes that took.
+    /// Appends what a missing field means; also says how many bytes that takes where the column is built.
     pub(in crate::formats) fn push_missing(&mut self) -> Result<usize, Fault> {
         let Some(default) = self.default.clone().filter(|default| default.is_valid(0)) else {
             return self.push_null();
         };
-        if !self.is_built {
-            return Ok(0);
+        if self.is_built {
+            self.push_default(&default).map_err(|reason| self.fault(reason))?;
         }
-        self.push_default(&default).map_err(|reason| self.fault(reason))?;
         Ok(default.get_buffer_memory_size())
     }
 
-    /// Appends null, if the column may be null; also says how many bytes that took, as a null of a struct is one of all
-    /// that is in it.
+    /// Appends null, if the column may be null; also says how many bytes that takes where the column is built.
     #[inline]
     pub(in crate::formats) fn push_null(&mut self) -> Result<usize, Fault> {
-        if self.nullable { Ok(self.push_nothing()) } else { Err(self.fault(RejectReason::NullInNotNull)) }
+        if !self.nullable {
+            return Err(self.fault(RejectReason::NullInNotNull));
+        }
+        self.push_nothing();
+        Ok(self.null_bytes)
     }
 
-    /// Appends null, whether the column may be null or not: its parent is null. Says how many bytes that took.
-    fn push_nothing(&mut self) -> usize {
+    /// Appends null, whether the column may be null or not: its parent is null.
+    fn push_nothing(&mut self) {
         if !self.is_built {
-            return 0;
+            return;
         }
-        let mut bytes = self.width();
         self.nulls.append_null();
         match &mut self.values {
             Values::Bool(values) => values.append(false),
@@ -167,11 +181,10 @@ impl Column {
                 offsets.push(offsets.last().copied().unwrap_or(0));
             }
             Values::Struct { children, rows, .. } => {
-                bytes += children.iter_mut().map(Self::push_nothing).sum::<usize>();
+                children.iter_mut().for_each(Self::push_nothing);
                 *rows += 1;
             }
         }
-        bytes
     }
 
     /// The time that was appended last, in the column's unit (days for a date); `None` if it is null.

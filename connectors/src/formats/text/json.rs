@@ -13,6 +13,7 @@ use super::column::{Column, Values, push_offset};
 use super::fault::Fault;
 use super::options::OnExtra;
 use super::scan::{Cursor, DEPTH_MAX, Keys};
+use crate::formats::growth::Growth;
 
 /// Reads records into columns.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub(super) struct JsonRecords {
 struct Scratch {
     text: Vec<u8>,
     keys: Keys,
-    /// Bytes that defaults added to the record.
-    default_bytes: usize,
+    /// What nulls and defaults added to the record.
+    growth: Growth,
 }
 
 impl JsonRecords {
@@ -35,22 +36,22 @@ impl JsonRecords {
         Self { names: Names::new(fields, on_extra), scratch: Scratch::default() }
     }
 
-    /// Appends one record to `columns`; says how many bytes its defaults took. After a fault the columns hold a part of
-    /// the record: the caller cuts them back.
+    /// Appends one record to `columns`; says how many bytes its nulls and defaults took. After a fault the columns hold a
+    /// part of the record: the caller cuts them back.
     pub(super) fn decode(&mut self, record: &[u8], columns: &mut [Column]) -> Result<usize, Fault> {
-        self.scratch.default_bytes = 0;
+        self.scratch.growth = Growth::of(record.len());
         let mut cursor = Cursor::new(record);
         let decoded = read_record(&mut cursor, &mut self.names, columns, &mut self.scratch);
         decoded.map_err(|fault| self.better_reason(record).map_or(fault, Fault::from))?;
-        Ok(self.scratch.default_bytes)
+        Ok(self.scratch.growth.bytes())
     }
 
     /// Appends the row of a change ([`Change`]); what happened and when are the last two of `columns`.
     pub(super) fn decode_change(&mut self, record: &[u8], columns: &mut [Column]) -> Result<usize, Fault> {
-        self.scratch.default_bytes = 0;
+        self.scratch.growth = Growth::of(record.len());
         let decoded = read_change(record, &mut self.names, columns, &mut self.scratch);
         decoded.map_err(|fault| self.better_reason(record).map_or(fault, Fault::from))?;
-        Ok(self.scratch.default_bytes)
+        Ok(self.scratch.growth.bytes())
     }
 
     /// Whether a record at fault is no JSON at all, or has a key twice: then that is the reason, wherever it stands.
@@ -132,7 +133,8 @@ fn read_object(
     }
     names.for_each_missing(|column| {
         if let Some(column) = columns.get_mut(column) {
-            scratch.default_bytes += column.push_missing()?;
+            let bytes = column.push_missing()?;
+            scratch.growth.add(bytes).map_err(|reason| column.fault(reason))?;
         }
         Ok(())
     })
@@ -160,8 +162,8 @@ fn read_value(cursor: &mut Cursor<'_>, column: &mut Column, scratch: &mut Scratc
             column.push_number(number)
         }
         b'n' if cursor.eat_all(b"null") => {
-            scratch.default_bytes += column.push_null()?;
-            return Ok(());
+            let bytes = column.push_null()?;
+            scratch.growth.add(bytes)
         }
         b't' if cursor.eat_all(b"true") => column.push_bool(true),
         b'f' if cursor.eat_all(b"false") => column.push_bool(false),

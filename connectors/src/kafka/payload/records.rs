@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use bessemer_schemas::RejectReason;
+use tokio_util::sync::CancellationToken;
 
 use super::super::source::KafkaSource;
 use super::internal;
@@ -24,6 +25,8 @@ pub(in super::super) struct WrittenRecords {
     schemas: Arc<WrittenSchemas>,
     rows: RowBuilder,
     known: HashMap<SchemaId, OfSchema>,
+    /// Whoever took the rows.
+    gone: CancellationToken,
 }
 
 /// How records of one schema are read.
@@ -47,8 +50,13 @@ struct OfMessage {
 const OF_FILE: SchemaId = SchemaId(0);
 
 impl WrittenRecords {
-    /// Rows of `columns` of the source's.
-    pub(super) fn new(source: &Arc<KafkaSource>, columns: &[usize], limits: DecodeLimits) -> Result<Self> {
+    /// Rows of `columns` of the source's, until whoever takes them is `gone`.
+    pub(super) fn new(
+        source: &Arc<KafkaSource>,
+        columns: &[usize],
+        limits: DecodeLimits,
+        gone: CancellationToken,
+    ) -> Result<Self> {
         let missing = || source.internal("the schemas of its records were not opened");
         let schemas = Arc::clone(source.written().ok_or_else(missing)?);
         schemas.keep_columns()?;
@@ -60,7 +68,7 @@ impl WrittenRecords {
             limits,
             format: schemas.format.language.name(),
         })?;
-        Ok(Self { source: Arc::clone(source), schemas, rows, known: HashMap::new() })
+        Ok(Self { source: Arc::clone(source), schemas, rows, known: HashMap::new(), gone })
     }
 
     /// Takes one value: a row more, or the reason why not. Blocks where its schema is not known yet.
@@ -69,11 +77,11 @@ impl WrittenRecords {
             return Ok(Err(RecordFault { reason: RejectReason::InvalidFraming, column: None }));
         };
         let fault = |reason| Ok(Err(RecordFault { reason, column: None }));
-        let Self { source, schemas, rows, known } = self;
+        let Self { source, schemas, rows, known, gone } = self;
         let OfSchema { schema, readers } = match known.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
-                let Some(schema) = schemas.schema(id)? else { return fault(RejectReason::UnknownSchemaId) };
+                let Some(schema) = schemas.schema(id, gone)? else { return fault(RejectReason::UnknownSchemaId) };
                 unknown.insert(OfSchema { schema, readers: Vec::new() })
             }
         };

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use arrow::array::ArrayRef;
 use arrow_schema::SchemaRef;
 use prost_reflect::MessageDescriptor;
+use tokio_util::sync::CancellationToken;
 
 use super::written::{Origin, WrittenFormat};
 use crate::formats::avro::{self, AvroReader, AvroSchema};
@@ -134,11 +135,12 @@ impl WrittenSchemas {
         }
     }
 
-    /// The schema of a number; `None` where the registry has none. Blocks where the registry has to be asked.
-    pub(super) fn schema(&self, id: SchemaId) -> Result<Option<WrittenSchema>> {
+    /// The schema of a number; `None` where the registry has none. Blocks where the registry has to be asked, until
+    /// whoever wants to know is `gone`.
+    pub(super) fn schema(&self, id: SchemaId, gone: &CancellationToken) -> Result<Option<WrittenSchema>> {
         Ok(match &self.store {
             Store::File { schema, path } => Some(WrittenSchema { schema: Ok(schema.clone()), name: path.clone() }),
-            Store::Registry(registry) => registry.schema(id)?.map(|registered| WrittenSchema {
+            Store::Registry(registry) => registry.schema(id, gone)?.map(|registered| WrittenSchema {
                 schema: Schema::parse(self.format.language, &registered),
                 name: format!("schema {} of {}", id.0, registry.url()),
             }),

@@ -1,6 +1,7 @@
 //! Records that say with which schema they were written.
 
 use bessemer_schemas::{Digest, RejectReason};
+use tokio_util::sync::CancellationToken;
 
 use super::payload::PayloadDecoder;
 use super::*;
@@ -40,7 +41,8 @@ async fn damaged_records_take_nothing_from_good_ones() {
     let other = r#"{"schemaType": "XML", "schema": "<a/>"}"#;
     let source = source(folder.path(), &[(1, flight), (2, other)]).await;
     let decode = move || {
-        let mut decoder = PayloadDecoder::new(&source, &[0], DecodeLimits::default()).unwrap();
+        let mut decoder =
+            PayloadDecoder::new(&source, &[0], DecodeLimits::default(), &CancellationToken::new()).unwrap();
         let mut push = |record: Vec<u8>| decoder.push(0, &record).unwrap().map_err(|fault| fault.reason);
         // Every index that is no message of the schema, in two bytes.
         for index in 64_u16..4_096 {

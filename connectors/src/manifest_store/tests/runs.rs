@@ -94,7 +94,7 @@ async fn what_a_newer_version_wrote_is_refused_and_not_guessed_at() {
     let store = ManifestStore::new(Location::local(&state).unwrap(), "flights");
     std::fs::create_dir_all(&state).unwrap();
     let newer = r#"{"format_version":99,"wish":"dance"}"#;
-    for (text, word) in [(newer, "newer version"), ("{", "EOF")] {
+    for (text, word) in [(newer, "newer version"), ("{", "EOF"), ("", "`bessemer resume` removes it")] {
         std::fs::write(state.join("control.json"), text).unwrap();
         let error = store.control().await.unwrap_err();
         assert!(error.to_string().contains(word), "{error}");

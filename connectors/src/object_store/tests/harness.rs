@@ -286,7 +286,7 @@ pub(super) async fn scan_objects(
                 ScanReport::Rejects { batch, .. } => scanned.rejects.push(batch),
                 ScanReport::ObjectDone { ledger, .. } => scanned.ledger.add(&ledger),
                 // Dropped where the queue is full; the plan's own metric says what was read.
-                ScanReport::BadRecords { .. } | ScanReport::Progress { .. } => {}
+                ScanReport::ReadAgain { .. } | ScanReport::BadRecords { .. } | ScanReport::Progress { .. } => {}
             }
         }
         scanned

@@ -227,6 +227,32 @@ fn a_crash_at_every_request_in_turn_changes_nothing() {
 }
 
 #[test]
+fn records_that_vanish_at_any_request_are_lost_to_every_set_or_to_none() {
+    let stages = [1, 2].map(Stage::plan_twice);
+    let play = async |world: &Arc<World>, stage: &Stage, event| {
+        world.settle().await;
+        let process = Process::new(world, 'A', Fate { event, laps: u64::MAX, ..Fate::default() });
+        stage.run(&process, Mode::Drain).await.expect("what is left can be read");
+        (process.requests(), world.check_twice().await)
+    };
+    let (mut lives, mut retries, mut losses) = (0, 0, 0);
+    for (seed, stage) in (0..6).flat_map(|seed| stages.iter().map(move |stage| (seed, stage))) {
+        let mut undisturbed = 0;
+        perform(seed, async |world| undisturbed = play(world, stage, None).await.0);
+        for request in 0..undisturbed {
+            perform(seed, async |world| {
+                let (requests, lost) = play(world, stage, Some((request, Event::RecordsVanish))).await;
+                lives += 1;
+                retries += u64::from(requests > undisturbed);
+                losses += u64::from(lost > 0);
+            });
+        }
+    }
+    println!("{lives} lives: {losses} with losses, {retries} with an epoch that was tried again");
+    assert!(retries > 10 && losses > retries && losses < lives);
+}
+
+#[test]
 fn a_seed_is_one_order_of_events() {
     let theatre = Theatre::new(2);
     for seed in 0..10 {

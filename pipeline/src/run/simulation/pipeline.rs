@@ -22,6 +22,7 @@ pub(super) const FILES: &str = "files";
 pub(super) const NUMBERS_SEEN: &str = "numbers_seen";
 pub(super) const FILES_SEEN: &str = "files_seen";
 pub(super) const TOTALS: &str = "totals";
+pub(super) const NUMBERS_AGAIN: &str = "numbers_again";
 
 /// The source `numbers` is replaced by the script.
 const TEXT: &str = "
@@ -34,6 +35,14 @@ WITH (path = 'features/numbers_seen') AS SELECT number, kind FROM numbers;
 CREATE FEATURE SET files_seen WITH (path = 'features/files_seen') AS SELECT number FROM files;
 CREATE FEATURE SET totals WITH (path = 'features/totals')
 AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;";
+
+/// Two sets of the same rows.
+const TWICE: &str = "
+CREATE PIPELINE simulated;
+SET epoch_rows = 9; SET epoch_age_max = '1s';
+CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL) WITH (path = 'in/', format = 'json');
+CREATE FEATURE SET numbers_seen WITH (path = 'features/numbers_seen') AS SELECT number, kind FROM numbers;
+CREATE FEATURE SET numbers_again WITH (path = 'features/numbers_again') AS SELECT number, kind FROM numbers;";
 
 /// Limits so small that everything that happens after hundreds of epochs happens after a few.
 pub(super) fn small_limits() -> ManifestLimits {
@@ -63,9 +72,18 @@ pub(super) enum Mode {
 impl Stage {
     /// Plans the pipeline for a number of partitions.
     pub(super) fn plan(partitions: u32) -> Self {
+        Self::plan_text(TEXT, partitions)
+    }
+
+    /// The same for a pipeline whose two sets hold the same rows.
+    pub(super) fn plan_twice(partitions: u32) -> Self {
+        Self::plan_text(TWICE, partitions)
+    }
+
+    fn plan_text(text: &str, partitions: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipeline.sql");
-        std::fs::write(&path, TEXT).unwrap();
+        std::fs::write(&path, text).unwrap();
         let mut parsed = load::parse(&[path]).unwrap();
 
         let slot = Slot::default();

@@ -50,6 +50,8 @@ pub(super) enum Event {
     IsInterrupted,
     /// The user asks it to begin no more epochs.
     IsPaused,
+    /// The log deletes records.
+    RecordsVanish,
 }
 
 /// What is to happen to a process.
@@ -126,6 +128,7 @@ impl Process {
         match event {
             Some(Event::IsInterrupted) => self.cancel.cancel(),
             Some(Event::IsPaused) => self.pause.cancel(),
+            Some(Event::RecordsVanish) => self.world.script.lock().unwrap().forget(),
             _ => {}
         }
         self.world.pass(Duration::from_millis(1));

@@ -50,6 +50,8 @@ pub(super) struct Script {
     partitions: Vec<Vec<Entry>>,
     /// The end of each partition that is there; the others are still to come.
     ends: Vec<usize>,
+    /// In every partition the offsets before it were deleted.
+    low: usize,
 }
 
 impl Script {
@@ -59,7 +61,7 @@ impl Script {
                 (0..random.random_range(0..18)).map(|offset| entry(100 * partition + offset, random)).collect()
             })
             .collect();
-        let mut script = Self { partitions, ends: vec![0] };
+        let mut script = Self { partitions, ends: vec![0], low: 0 };
         script.grow(random);
         script
     }
@@ -76,6 +78,17 @@ impl Script {
     /// Lets all of it be there.
     pub(super) fn grow_up(&mut self) {
         self.ends = self.partitions.iter().map(Vec::len).collect();
+    }
+
+    /// Deletes the first half of the longest partition, and as much of the others.
+    pub(super) fn forget(&mut self) {
+        self.low = self.ends.iter().max().map_or(0, |end| end.div_ceil(2));
+    }
+
+    /// What is not deleted of `range`.
+    fn kept(&self, range: &OffsetRange) -> OffsetRange {
+        let start = range.start.max(i64::try_from(self.low).unwrap()).min(range.end);
+        OffsetRange { start, ..range.clone() }
     }
 
     /// All offsets of every partition.
@@ -258,21 +271,28 @@ impl Leaf {
     async fn read(&self, at: usize) -> Result<RecordBatch, Error> {
         ask(&self.process, "read").await?;
         let ScanOffsets { range, is_new } = &self.ranges[at];
-        let entries = self.process.world.script.lock().unwrap().entries(range).to_vec();
+        let (kept, entries) = {
+            let script = self.process.world.script.lock().unwrap();
+            let kept = script.kept(range);
+            (kept.clone(), script.entries(&kept).to_vec())
+        };
+        let lost = range.offsets() - kept.offsets();
         let (source, object): (Arc<str>, _) = (Arc::from(NUMBERS), u32::try_from(at).unwrap());
         let damaged: Vec<_> =
-            (range.start..).zip(&entries).filter(|(_, entry)| matches!(entry, Entry::Damaged(_))).collect();
+            (kept.start..).zip(&entries).filter(|(_, entry)| matches!(entry, Entry::Damaged(_))).collect();
         if *is_new && !damaged.is_empty() {
             let batch = rejects(&damaged);
             self.reporter.send(ScanReport::Rejects { source: Arc::clone(&source), object, batch }).await;
         }
-        let ledger = ledger_of(&entries);
-        self.reporter.send(ScanReport::ObjectDone { source, object, covered: range.offsets(), ledger }).await;
-        Ok(self.rows(at, &entries)?)
+        let found = ledger_of(&entries);
+        let ledger = SourceLedger { offsets: range.offsets(), lost, ..found };
+        self.reporter.send(self.reporter.range_done(source, object, ledger)).await;
+        Ok(self.rows(at, lost, &entries)?)
     }
 
-    fn rows(&self, at: usize, entries: &[Entry]) -> Result<RecordBatch, ArrowError> {
-        let rows: Vec<(u64, i64)> = (0..)
+    /// The rows of entries that are in a range from number `first` on.
+    fn rows(&self, at: usize, first: u64, entries: &[Entry]) -> Result<RecordBatch, ArrowError> {
+        let rows: Vec<(u64, i64)> = (first..)
             .zip(entries)
             .filter_map(|(row, entry)| if let Entry::Row(number) = entry { Some((row, *number)) } else { None })
             .collect();

@@ -21,7 +21,7 @@ use object_store::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::pipeline::{FILES, FILES_SEEN, NUMBERS_SEEN, PIPELINE, TOTALS, set_folder, small_limits};
+use super::pipeline::{FILES, FILES_SEEN, NUMBERS_AGAIN, NUMBERS_SEEN, PIPELINE, TOTALS, set_folder, small_limits};
 use super::script::{Entry, NUMBERS, Script, kind, ledger_of};
 
 /// Requests of the trace that a failure shows.
@@ -244,6 +244,21 @@ impl World {
         self.check_numbers(&history, &FileOwner::Set(FILES_SEEN.to_owned()), &rows(&entries)).await;
         self.check_numbers(&history, &FileOwner::SourceQuarantine(FILES.to_owned()), &damaged(&entries)).await;
         history
+    }
+
+    /// Checks that two sets of the same rows hold what the ledger says was read of them, though records were deleted;
+    /// how many were.
+    pub(super) async fn check_twice(&self) -> u64 {
+        let history = self.manifests().history().await.unwrap();
+        let ledger = history.source_totals().get(NUMBERS).copied().unwrap_or_default();
+        let mut found = [NUMBERS_SEEN, NUMBERS_AGAIN].map(|set| (set, Vec::new()));
+        for (set, rows) in &mut found {
+            *rows = self.rows_of(&history, &FileOwner::Set((*set).to_owned())).await;
+            rows.sort();
+            assert_eq!(rows.len() as u64, ledger.admitted, "rows of {set}: {rows:?}");
+        }
+        assert_eq!(found[0].1, found[1].1, "rows of the two sets");
+        ledger.lost
     }
 
     /// Claims follow one another: who was fenced commits nothing any more.

@@ -34,9 +34,9 @@ impl ColumnMaker {
         let number = ColumnNumber(u32::try_from(self.paths.len()).unwrap_or(u32::MAX));
         self.paths.push(path.clone());
         let values = self.values(field, &path, is_built)?;
-        let nulls = NullBufferBuilder::new(0);
+        let (nulls, null_bytes) = (NullBufferBuilder::new(0), values.null_bytes());
         let (nullable, is_change) = (field.is_nullable(), self.is_change);
-        Ok(Column { number, nullable, is_built, is_change, nulls, values, default: None })
+        Ok(Column { number, nullable, is_built, is_change, nulls, null_bytes, values, default: None })
     }
 
     fn values(&mut self, field: &Field, path: &str, is_built: bool) -> Result<Values> {

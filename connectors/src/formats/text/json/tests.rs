@@ -322,6 +322,32 @@ fn columns_that_are_not_read_are_checked_all_the_same() {
     }
 }
 
+#[test]
+fn few_bytes_do_not_become_many_values() {
+    let wide = |inner: DataType| {
+        DataType::Struct((0..500).map(|at| Field::new(format!("f{at}"), inner.clone(), true)).collect::<Fields>())
+    };
+    let items = |item: &str| format!("{{\"a\":[{}{item}]}}\n", format!("{item},").repeat(40_000));
+    // Objects without their fields, nulls of all that is in one, and both of what is in another one.
+    let numbers = list(wide(DataType::Int64));
+    let nested = list(wide(wide(DataType::Boolean)));
+    for (data_type, item) in [(&numbers, "{}"), (&numbers, "null"), (&nested, "{}"), (&nested, "{\"f7\":{}}")] {
+        let fields = columns(std::slice::from_ref(data_type));
+        // Whether the query reads the column changes nothing.
+        for projection in [None, Some(vec![])] {
+            let made = TextDecoderOptions { projection, ..options(json(), fields.clone()) };
+            let text = format!("{{}}\n{}{{}}\n", items(item));
+            let found = outcome(made, text.as_bytes()).unwrap();
+            assert!(found[1].starts_with("!decoded_too_large a.item"), "{item}: {}", found[1]);
+            assert_eq!((found.len(), &found[0], &found[2]), (3, &found[2], &found[0]));
+        }
+    }
+    // What is written may be as much as it likes.
+    let text = items("1");
+    let found = outcome(options(json(), columns(&[list(DataType::Decimal128(38, 0))])), text.as_bytes()).unwrap();
+    assert_eq!(found[0].matches('1').count(), 40_001);
+}
+
 proptest! {
     #[test]
     fn a_long_line_costs_one_record(length in 1..200_usize, max in 1..100_usize) {
