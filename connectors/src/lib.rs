@@ -12,6 +12,8 @@
 
 mod default_value;
 mod error;
+#[cfg(feature = "kafka")]
+mod http;
 mod location;
 mod source;
 #[cfg(test)]

@@ -103,6 +103,7 @@ fn unknown_connector(name: &str, owner: &str, span: Span) -> Diagnostic {
 impl Source {
     /// Opens a source. Touches the world only where columns have to be inferred. What a schema registry says is kept below
     /// `state`, the pipeline's.
+    #[cfg_attr(not(feature = "kafka"), expect(unused_variables, reason = "only topics have schemas to keep"))]
     pub async fn open(definition: &SourceDefinition, options: SourceOptions, state: Option<&Location>) -> Result<Self> {
         Ok(match options {
             SourceOptions::Objects(options) => Self::Objects(ObjectSource::open(definition, *options).await?),

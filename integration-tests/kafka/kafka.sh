@@ -7,10 +7,14 @@
 #   kafka.sh stop DIR                 stop them
 #   kafka.sh serve PORT [NODES]       start, stop at the end of standard input, and leave nothing behind; lines of it are
 #                                     obeyed: `kill N`, `start N`, `freeze N` and `thaw N` for node N
-#   kafka.sh serve-secure PORT CERTS  the same with one node that listens with SASL_SSL on PORT + 2 and with
-#                                     SASL_PLAINTEXT on PORT + 3, for the users `reader` and `stranger` (password: the name
-#                                     and `-secret`) and for tokens of anybody; who comes by PORT may do everything, others
-#                                     what access lists allow. CERTS gets `ca.pem`, and `other-ca.pem` that signed nothing
+#   kafka.sh serve-secure PORT CERTS  the same with one node that also listens
+#                                     - with SASL_SSL on PORT + 2 and SASL_PLAINTEXT on PORT + 3, for the users `reader` and
+#                                       `stranger` (password: the name and `-secret`) and for tokens of anybody
+#                                     - with SSL on PORT + 4, for whoever shows a certificate of `ca.pem`
+#                                     - with SSL on PORT + 5, with a certificate for `elsewhere.invalid`
+#                                     Who comes by PORT may do everything, others what access lists allow. CERTS gets
+#                                     `ca.pem`, `other-ca.pem` that signed nothing, and `reader.pem` with `reader.key`
+#                                     (password: `key-secret`)
 #
 # `start` does not wait until they answer. Exit code 69: something that it needs is not on this machine.
 set -euo pipefail
@@ -77,13 +81,18 @@ END
 secure_settings() {
     local port="$1" certs="$2" module=org.apache.kafka.common.security listener
     cat <<END
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1)),SASL_SSL://127.0.0.1:$((port + 2)),SASL_PLAINTEXT://127.0.0.1:$((port + 3))
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$((port + 1)),SASL_SSL://127.0.0.1:$((port + 2)),SASL_PLAINTEXT://127.0.0.1:$((port + 3)),MUTUAL://127.0.0.1:$((port + 4)),ELSEWHERE://127.0.0.1:$((port + 5))
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,MUTUAL:SSL,ELSEWHERE:SSL
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
 ssl.keystore.type=PEM
 ssl.keystore.location=$certs/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$certs/ca.pem
+ssl.principal.mapping.rules=RULE:^CN=(.*)$/\$1/
+listener.name.mutual.ssl.client.auth=required
+listener.name.elsewhere.ssl.keystore.location=$certs/elsewhere.pem
 END
     for listener in sasl_ssl sasl_plaintext; do
         cat <<END
@@ -95,18 +104,28 @@ END
     done
 }
 
-# Two authorities of a day, and a certificate of the first for 127.0.0.1, in CERTS.
+# Two authorities of a day, and certificates of the first: for brokers, and for the user `reader`, in CERTS.
 certify() {
-    local certs="$1" key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes)
+    local certs="$1" key=(-newkey ec -pkeyopt ec_paramgen_curve:prime256v1)
     command -v openssl >/dev/null || unavailable "there is no openssl"
+    # NAME SUBJECT_ALT_NAME [OPTION...]: makes NAME.key and NAME.pem; the options are for the key.
+    sign() {
+        local name="$1" names="$2"
+        shift 2
+        openssl req "${key[@]}" "$@" -subj "/CN=$name" -keyout "$name.key" -out "$name.csr"
+        printf 'subjectAltName=%s\n' "$names" >"$name.ext"
+        openssl x509 -req -in "$name.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile "$name.ext" -out "$name.pem"
+    }
     (
         cd "$certs"
-        openssl req -x509 "${key[@]}" -days 1 -subj /CN=authority -keyout ca.key -out ca.pem
-        openssl req -x509 "${key[@]}" -days 1 -subj /CN=other -keyout other-ca.key -out other-ca.pem
-        openssl req "${key[@]}" -subj /CN=broker -keyout broker.key -out broker.csr
-        printf 'subjectAltName=IP:127.0.0.1,DNS:127.0.0.1,DNS:localhost\n' >broker.ext
-        openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile broker.ext -out chain.pem
-        cat chain.pem broker.key >broker.pem
+        openssl req -x509 "${key[@]}" -nodes -days 1 -subj /CN=authority -keyout ca.key -out ca.pem
+        openssl req -x509 "${key[@]}" -nodes -days 1 -subj /CN=other -keyout other-ca.key -out other-ca.pem
+        sign broker IP:127.0.0.1,DNS:localhost -nodes
+        sign elsewhere DNS:elsewhere.invalid -nodes
+        sign reader DNS:reader -passout pass:key-secret
+        # A broker has both in one file.
+        cat broker.key >>broker.pem
+        cat elsewhere.key >>elsewhere.pem
     ) 2>/dev/null || unavailable "openssl makes no certificates"
 }
 

@@ -41,6 +41,19 @@ pub enum NodeCommand {
     Thaw,
 }
 
+/// How a broker asks who comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecureListener {
+    /// By SASL, over TLS.
+    SaslTls,
+    /// By SASL, without TLS.
+    SaslPlaintext,
+    /// By a certificate, over TLS.
+    ClientCertificate,
+    /// Not at all, over TLS; it shows the certificate of another host.
+    Elsewhere,
+}
+
 /// Brokers in processes of their own. They end with this value, or with the process that holds it.
 pub struct RealKafka {
     /// Stops the brokers when its standard input ends.
@@ -58,10 +71,9 @@ impl RealKafka {
         Self::serve(nodes, port, &["serve", &port.to_string(), &nodes.to_string()])
     }
 
-    /// Starts one broker that also asks who comes, at [`Self::sasl_servers`], as
-    /// `kafka.sh serve-secure` says.
+    /// Starts one broker that also asks who comes, at [`Self::secure_servers`], as `kafka.sh serve-secure` says.
     pub fn start_secure(certificates: &Path) -> Result<Option<Self>> {
-        let port = free_ports(4)?;
+        let port = free_ports(6)?;
         Self::serve(1, port, &["serve-secure", &port.to_string(), &certificates.display().to_string()])
     }
 
@@ -124,9 +136,15 @@ impl RealKafka {
         })
     }
 
-    /// Where a broker asks who comes.
-    pub fn sasl_servers(&self) -> String {
-        bootstrap_servers(self.port + 3, 1)
+    /// Where a broker asks who comes, in one of its ways.
+    pub fn secure_servers(&self, listener: SecureListener) -> String {
+        let after = match listener {
+            SecureListener::SaslTls => 2,
+            SecureListener::SaslPlaintext => 3,
+            SecureListener::ClientCertificate => 4,
+            SecureListener::Elsewhere => 5,
+        };
+        bootstrap_servers(self.port + after, 1)
     }
 
     /// Lets a user do something.

@@ -39,7 +39,8 @@ impl Progress {
         Self { bar, plain: !is_terminal && !quiet, name: None, observer: None }
     }
 
-    /// Plain lines on stderr, each beginning with `name`: what a daemon says of one of its pipelines.
+    /// Plain lines on stderr, each beginning with `name`: what a demonstration says of its pipeline.
+    #[cfg(feature = "kafka")]
     pub(crate) fn lines(name: &str) -> Self {
         Self { bar: ProgressBar::hidden(), plain: true, name: Some(Arc::from(name)), observer: None }
     }

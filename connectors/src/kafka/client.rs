@@ -1,14 +1,17 @@
 //! Clients of the brokers: how they are set up, and what their errors mean.
 
+use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
+use chrono::{TimeDelta, Utc};
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::options::{Isolation, KafkaSourceOptions};
+use super::token::{NoToken, TokenEndpoint};
 use crate::{Error, Result};
 
 /// Bytes that one consumer keeps ahead of its reader, over all its partitions.
@@ -34,9 +37,18 @@ const HEARING: Duration = Duration::from_millis(1);
 /// How long it is heard after one that was not answered.
 const HEARING_FAILED: Duration = Duration::from_millis(20);
 
-/// Takes what the client says by itself: logs, and errors that belong to no request.
+/// What the client's log calls the end of a connection.
+const CONNECTION_ENDED: &str = "FAIL";
+/// What may be wrong with a certificate: OpenSSL says only that something is.
+const CERTIFICATE: &str = "a broker's certificate must be signed by an authority in `properties.ssl.ca.location`, and be \
+                           for the host that `bootstrap_servers`, or another broker, names";
+/// What may be wrong where brokers take a connection and end it.
+const PROTOCOL: &str = "where they want TLS or SASL, say so in `properties.security.protocol`";
+
+/// Takes what the client says by itself: logs, and errors that belong to no request. Gives it tokens.
 #[derive(Debug)]
 pub(super) struct Context {
+    tokens: Option<TokenEndpoint>,
     /// Whether the user has named the group; else nothing depends on what brokers say about it.
     has_group: bool,
     heard: Mutex<Heard>,
@@ -45,6 +57,10 @@ pub(super) struct Context {
 /// The last errors that belong to no request.
 #[derive(Debug, Default, Clone)]
 struct Heard {
+    /// Until when the last token lives, or why there is none.
+    token: Option<std::result::Result<Instant, NoToken>>,
+    /// How the last connection ended: the client calls that no error where a broker ended it.
+    ended: Option<String>,
     /// Why nothing arrives.
     trouble: Option<Trouble>,
     /// Why the group cannot be used: this is told once.
@@ -58,11 +74,34 @@ struct Trouble {
 }
 
 impl Heard {
-    /// What brokers will not grant.
-    fn refusal(&self) -> Option<&str> {
+    /// What brokers, or a token endpoint, will not grant.
+    fn refusal(&self) -> Option<String> {
+        // Without a token, what brokers say is the echo of that.
+        if let Some(no_token) = self.no_token() {
+            return no_token.is_refusal.then(|| no_token.reason.clone());
+        }
         let refused = |trouble: &&Trouble| trouble.code.is_some_and(is_refusal);
-        let trouble = self.trouble.as_ref().filter(refused).or(self.group.as_ref());
-        trouble.map(|trouble| trouble.reason.as_str())
+        let trouble = self.trouble.as_ref().filter(refused).or(self.group.as_ref())?;
+        Some(match trouble.code {
+            Some(RDKafkaErrorCode::SSL) => format!("{}; {CERTIFICATE}", trouble.reason),
+            _ => trouble.reason.clone(),
+        })
+    }
+
+    /// Why nothing arrives.
+    fn reason(&self) -> Option<String> {
+        if let Some(no_token) = self.no_token() {
+            return Some(no_token.reason.clone());
+        }
+        let trouble = self.trouble.as_ref()?;
+        Some(match (trouble.code, &self.ended) {
+            (Some(RDKafkaErrorCode::AllBrokersDown), Some(ended)) => format!("{ended}; {PROTOCOL}"),
+            _ => trouble.reason.clone(),
+        })
+    }
+
+    fn no_token(&self) -> Option<&NoToken> {
+        self.token.as_ref()?.as_ref().err()
     }
 }
 
@@ -75,11 +114,27 @@ impl Context {
     pub(super) fn recovered(&self) {
         self.heard().trouble = None;
     }
+
+    /// Whether its token has ended: brokers may have refused it meanwhile, which says nothing about the next one.
+    pub(super) fn is_outlived(&self) -> bool {
+        match &self.heard().token {
+            None => false,
+            Some(Ok(end)) => *end <= Instant::now(),
+            Some(Err(_)) => true,
+        }
+    }
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters of it comes as an error, too; a broker that is away fills a log with the rest.
+        // The thread that says it comes before it.
+        if facility == CONNECTION_ENDED {
+            let ended = message.split_once("]: ").map_or(message, |(_, ended)| ended);
+            self.heard().ended = Some(ended.to_owned());
+        }
+        // What else matters of it comes as an error, too; a broker that is away fills a log with the rest.
         tracing::debug!(?level, facility, message, "kafka client");
     }
 
@@ -92,6 +147,18 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::AllBrokersDown) if self.heard().trouble.is_some() => {}
             _ => self.heard().trouble = trouble,
         }
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> std::result::Result<OAuthToken, Box<dyn StdError>> {
+        let Some(tokens) = &self.tokens else { return Err("no token endpoint".into()) };
+        let asked = Instant::now();
+        let token = tokens.ask();
+        let end = |life| asked.checked_add(life).unwrap_or(asked);
+        self.heard().token = Some(token.as_ref().map(|token| end(token.life)).map_err(Clone::clone));
+        let token = token.map_err(|error| error.reason)?;
+        let life = TimeDelta::from_std(token.life)?;
+        let end = Utc::now().checked_add_signed(life).ok_or("a token lives too long")?;
+        Ok(OAuthToken { token: token.text, principal_name: token.client_id, lifetime_ms: end.timestamp_millis() })
     }
 }
 
@@ -129,7 +196,7 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
         .set("allow.auto.create.topics", "false")
         .set("isolation.level", isolation);
     let has_group = options.group_id.is_some();
-    let context = Context { has_group, heard: Mutex::default() };
+    let context = Context { tokens: options.tokens.clone(), has_group, heard: Mutex::default() };
     match config.create_with_context(context) {
         Ok(client) => Ok(Arc::new(client)),
         // Nobody was asked yet: it is about the settings, such as a file that is not there.
@@ -140,8 +207,8 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
     }
 }
 
-/// Asks brokers what `ask` asks within a time, for as long as `broker_timeout` allows, but no longer than until they
-/// refuse it.
+/// Asks brokers what `ask` asks within a time, for as long as `broker_timeout` allows, but no longer than until they,
+/// or a token endpoint, refuse it.
 pub(super) fn patiently<T>(
     options: &KafkaSourceOptions,
     client: &Consumer,
@@ -195,10 +262,9 @@ pub(super) fn failed(
         return Error::BrokerDenied { brokers, action, reason: code.to_string() };
     }
     if let Some(refusal) = heard.refusal() {
-        return Error::BrokerDenied { brokers, action, reason: refusal.to_owned() };
+        return Error::BrokerDenied { brokers, action, reason: refusal };
     }
-    let reason = heard.trouble.map(|trouble| trouble.reason);
-    let reason = reason.unwrap_or_else(|| own.map_or_else(|| error.to_string(), |code| code.to_string()));
+    let reason = heard.reason().unwrap_or_else(|| own.map_or_else(|| error.to_string(), |code| code.to_string()));
     Error::Broker { brokers, action, reason }
 }
 

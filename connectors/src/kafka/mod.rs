@@ -31,6 +31,7 @@ mod rows;
 mod scan;
 mod security;
 mod source;
+mod token;
 mod topic_id;
 
 pub use demo::{DemoCluster, DemoProducer};

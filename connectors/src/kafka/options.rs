@@ -11,7 +11,8 @@ use rdkafka::ClientConfig;
 use regex::Regex;
 
 use super::payload::PayloadFormat;
-use super::security;
+use super::security::{self, revealed};
+use super::token::TokenEndpoint;
 use crate::formats::text::DecodeLimits;
 
 /// Event times further beyond a record's timestamp are quarantined.
@@ -76,6 +77,7 @@ pub struct KafkaSourceOptions {
     pub(super) on_data_loss: OnDataLoss,
     pub(super) group_id: Option<String>,
     pub(super) properties: Vec<(String, Secret)>,
+    pub(super) tokens: Option<TokenEndpoint>,
     pub(super) limits: DecodeLimits,
     pub(super) max_ahead: Duration,
     pub(super) bad_records: BadRecordLimit,
@@ -95,6 +97,7 @@ const DENIED: &[(&str, &str)] = &[
     ("group.instance.id", "leave it out: partitions are assigned, not shared in a group"),
     ("partition.assignment.strategy", "leave it out: partitions are assigned, not shared in a group"),
     ("check.crcs", "leave it out: checksums are always checked"),
+    ("enable.sasl.oauthbearer.unsecure.jwt", "leave it out: tokens come from `sasl.oauthbearer.token.endpoint.url`"),
 ];
 
 impl KafkaSourceOptions {
@@ -130,7 +133,7 @@ impl KafkaSourceOptions {
         let limits = DecodeLimits::take(options);
         let max_ahead = options.take_duration("max_ahead").unwrap_or(MAX_AHEAD);
         let bad_records = take_bad_records(options);
-        let properties = take_properties(options);
+        let (properties, tokens) = take_properties(options, timeout);
         let mut parsed = Self {
             bootstrap_servers: bootstrap_servers?,
             topics: topics?,
@@ -140,6 +143,7 @@ impl KafkaSourceOptions {
             on_data_loss: on_data_loss.unwrap_or(OnDataLoss::Fail),
             group_id,
             properties,
+            tokens,
             limits,
             max_ahead,
             bad_records,
@@ -327,29 +331,26 @@ fn offsets(text: &str) -> Option<Vec<(i32, i64)>> {
     text.split(',').map(pair).collect()
 }
 
-/// `properties.*`: settings of the client by its own names.
-fn take_properties(options: &mut OptionMap) -> Vec<(String, Secret)> {
+/// `properties.*`: settings of the client by its own names, and where its tokens come from.
+fn take_properties(options: &mut OptionMap, timeout: Duration) -> (Vec<(String, Secret)>, Option<TokenEndpoint>) {
     let entries = options.take_prefix("properties.");
     let mut properties = Vec::new();
     let mut is_sound = true;
     for entry in &entries {
         let key = entry.key.trim_start_matches("properties.");
-        let value = match &entry.value {
-            OptionValue::Secret(secret) => secret.clone(),
-            value => Secret::new(value.to_string()),
-        };
+        let value = revealed(entry);
         match property_problem(key, &value, entry) {
             Some(problem) => {
                 is_sound = false;
                 options.report(problem);
             }
+            None if TokenEndpoint::has_option(&entry.key) => {}
             None => properties.push((key.to_owned(), value)),
         }
     }
-    if is_sound {
-        security::check_connection(options, &entries);
-    }
-    properties
+    let needs_tokens = is_sound && security::check_connection(options, &entries);
+    let tokens = if needs_tokens { TokenEndpoint::take(options, &entries, timeout) } else { None };
+    (properties, tokens)
 }
 
 fn property_problem(key: &str, value: &Secret, entry: &OptionEntry) -> Option<Diagnostic> {
@@ -358,7 +359,7 @@ fn property_problem(key: &str, value: &Secret, entry: &OptionEntry) -> Option<Di
         return Some(Diagnostic::error(message, entry.key_span).with_help(*help));
     }
     let problem = security::problem(key, value, entry);
-    if problem.is_some() {
+    if problem.is_some() || TokenEndpoint::has_option(&entry.key) {
         return problem;
     }
     // The client itself knows its settings, and what their values can be; no connection is made.

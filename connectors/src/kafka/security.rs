@@ -1,20 +1,24 @@
 //! TLS and SASL: which settings of the client make a connection, and what this build lacks for them.
 //!
-//! librdkafka takes TLS and SCRAM from OpenSSL, which feature `kafka-tls` builds. PLAIN needs none of it.
+//! librdkafka takes TLS, SCRAM and OAUTHBEARER from OpenSSL, which feature `kafka-tls` links. PLAIN needs none of it.
 
 use bessemer_schemas::{Diagnostic, OptionEntry, OptionMap, OptionValue, Secret};
+
+use super::token::TokenEndpoint;
 
 /// Whether OpenSSL is built in.
 const HAS_TLS: bool = cfg!(feature = "kafka-tls");
 
 /// How to come by a build that has it.
-const BUILD: &str = "build it with `cargo build --release --features kafka-tls`, which needs perl";
+const BUILD: &str = "build it with `cargo build --release --features kafka-tls` (docs/kafka.md, \"Security\")";
 
 /// The mechanisms of SASL, and whether OpenSSL is needed for them.
-const MECHANISMS: [(&str, bool); 3] = [("PLAIN", false), ("SCRAM-SHA-256", true), ("SCRAM-SHA-512", true)];
+const MECHANISMS: [(&str, bool); 4] =
+    [("PLAIN", false), ("SCRAM-SHA-256", true), ("SCRAM-SHA-512", true), ("OAUTHBEARER", true)];
 
 /// The other half of what a user asks for who writes one of them.
-const MECHANISM_HELP: &str = "add `properties.sasl.mechanism` = `'PLAIN'`, `'SCRAM-SHA-256'` or `'SCRAM-SHA-512'`";
+const MECHANISM_HELP: &str =
+    "add `properties.sasl.mechanism` = `'PLAIN'`, `'SCRAM-SHA-256'`, `'SCRAM-SHA-512'` or `'OAUTHBEARER'`";
 
 /// What is wrong with one setting before the client is asked about it: this build cannot do it, or no build.
 pub(super) fn problem(key: &str, value: &Secret, entry: &OptionEntry) -> Option<Diagnostic> {
@@ -28,12 +32,16 @@ fn problem_with(has_tls: bool, key: &str, value: &Secret, entry: &OptionEntry) -
             let known = MECHANISMS.iter().find(|(name, _)| *name == value.reveal());
             let Some((_, needs_tls)) = known else {
                 let message = format!("option `{}` cannot be `{}`", entry.key, entry.value);
-                let help = "the choices are `PLAIN`, `SCRAM-SHA-256` and `SCRAM-SHA-512`";
+                let help = "the choices are `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` and `OAUTHBEARER`";
                 return Some(Diagnostic::error(message, entry.value_span).with_help(help));
             };
             *needs_tls
         }
-        _ => key.starts_with("ssl.") || key == "enable.ssl.certificate.verification",
+        _ => {
+            key.starts_with("ssl.")
+                || key == "enable.ssl.certificate.verification"
+                || TokenEndpoint::has_option(&entry.key)
+        }
     };
     if has_tls || !needs_tls {
         return None;
@@ -44,30 +52,44 @@ fn problem_with(has_tls: bool, key: &str, value: &Secret, entry: &OptionEntry) -
     Some(Diagnostic::error(message, entry.key_span).with_help(BUILD))
 }
 
-/// What of the settings is missing for the connection that they ask for, where each by itself is right.
-pub(super) fn check_connection(options: &mut OptionMap, entries: &[OptionEntry]) {
+/// What an entry says, also where it is a secret.
+pub(super) fn revealed(entry: &OptionEntry) -> Secret {
+    match &entry.value {
+        OptionValue::Secret(secret) => secret.clone(),
+        value => Secret::new(value.to_string()),
+    }
+}
+
+/// What of the settings is missing for the connection that they ask for, where each by itself is right. Whether it needs
+/// tokens, whose endpoint sees to its own.
+pub(super) fn check_connection(options: &mut OptionMap, entries: &[OptionEntry]) -> bool {
     let find = |keys: &[&str]| {
         entries.iter().find(|entry| keys.iter().any(|key| entry.key.strip_prefix("properties.") == Some(*key)))
     };
-    let text = |entry: &OptionEntry| match &entry.value {
-        OptionValue::Secret(secret) => secret.reveal().to_ascii_uppercase(),
-        value => value.to_string().to_ascii_uppercase(),
-    };
+    let text = |entry: &OptionEntry| revealed(entry).reveal().to_ascii_uppercase();
     let protocol = find(&["security.protocol"]);
     let is_sasl = protocol.is_some_and(|protocol| text(protocol).starts_with("SASL_"));
     let mechanism = find(&["sasl.mechanism", "sasl.mechanisms"]);
-    let problem = match (protocol, mechanism) {
-        (Some(protocol), None) if is_sasl => {
+    let of_token = entries.iter().find(|entry| TokenEndpoint::has_option(&entry.key));
+    let is_of_tokens = mechanism.is_some_and(|mechanism| text(mechanism) == "OAUTHBEARER");
+    let problem = match (protocol, mechanism, of_token) {
+        (Some(protocol), None, _) if is_sasl => {
             let message = format!("`{} = '{}'` needs a mechanism", protocol.key, protocol.value);
             Some(Diagnostic::error(message, protocol.key_span).with_help(MECHANISM_HELP))
         }
-        (_, Some(mechanism)) if !is_sasl => {
+        (_, Some(mechanism), _) if !is_sasl => {
             let message = format!("`{}` says nothing without a protocol that has SASL", mechanism.key);
             let help =
                 "add `properties.security.protocol = 'SASL_SSL'`, or `'SASL_PLAINTEXT'` on a network of your own";
             Some(Diagnostic::error(message, mechanism.key_span).with_help(help))
         }
-        (_, Some(mechanism)) if find(&["sasl.username"]).is_none() || find(&["sasl.password"]).is_none() => {
+        _ if is_of_tokens => None,
+        (_, _, Some(entry)) => {
+            let message = format!("`{}` says nothing without tokens", entry.key);
+            let help = "add `properties.sasl.mechanism = 'OAUTHBEARER'`, or leave it out";
+            Some(Diagnostic::error(message, entry.key_span).with_help(help))
+        }
+        (_, Some(mechanism), _) if find(&["sasl.username"]).is_none() || find(&["sasl.password"]).is_none() => {
             let message = format!("mechanism `{}` needs a name and a password", mechanism.value);
             let help = "write `properties.sasl.username = 'name'` and `properties.sasl.password = secret('NAME')`";
             Some(Diagnostic::error(message, mechanism.key_span).with_help(help))
@@ -77,6 +99,7 @@ pub(super) fn check_connection(options: &mut OptionMap, entries: &[OptionEntry])
     if let Some(problem) = problem {
         options.report(problem);
     }
+    is_of_tokens
 }
 
 #[cfg(test)]
@@ -93,7 +116,10 @@ mod tests {
             ("security.protocol", "SASL_PLAINTEXT", None),
             ("sasl.mechanism", "PLAIN", None),
             ("sasl.mechanisms", "SCRAM-SHA-256", Some("properties.sasl.mechanisms = 'SCRAM-SHA-256'")),
+            ("sasl.mechanism", "OAUTHBEARER", Some("properties.sasl.mechanism = 'OAUTHBEARER'")),
             ("sasl.password", "x", None),
+            ("sasl.oauthbearer.client.secret", "swordfish", Some("properties.sasl.oauthbearer.client.secret")),
+            ("https.ca.location", "ca.pem", Some("properties.https.ca.location")),
             ("ssl.key.password", "swordfish", Some("properties.ssl.key.password")),
         ] {
             let (key_span, value_span) = (Span::default(), Span::default());

@@ -151,8 +151,8 @@ impl KafkaSource {
         let poisoned = |_| self.internal("a question to the brokers panicked");
         let held = self.asker.lock().map_err(poisoned)?.take();
         let client = match held {
-            Some(client) => client,
-            None => consumer(&self.options, 1)?,
+            Some(client) if !client.context().is_outlived() => client,
+            _ => consumer(&self.options, 1)?,
         };
         let answer = ask(&client)?;
         *self.asker.lock().map_err(poisoned)? = Some(client);

@@ -1,8 +1,11 @@
 //! What the module `location` promises, tested.
 
+#[cfg(feature = "cloud")]
 use std::time::Duration;
 
-use bessemer_schemas::{ErrorKind, OptionEntry, OptionMap, OptionValue, Span};
+use bessemer_schemas::ErrorKind;
+#[cfg(feature = "cloud")]
+use bessemer_schemas::{OptionEntry, OptionMap, OptionValue, Span};
 
 use super::*;
 

@@ -10,5 +10,7 @@ pub(crate) use admit::{Admission, Latest, Refusal};
 pub(crate) use emit::{Emitter, stream_of};
 pub use epoch::{EpochScans, Reporter, ScanInput, ScanObject, ScanOffsets, ScanReport};
 pub(crate) use leaf::{PartRead, ScanExec, ScanLeaf, engine_error, epoch_scans};
+#[cfg(feature = "kafka")]
+pub(crate) use replay::column;
 pub use replay::{MENDED_COLUMN, ReplayOrigin, ReplayPart};
-pub(crate) use replay::{Refused, ReplayReader, Replayed, column, record_numbers, replay_plan};
+pub(crate) use replay::{Refused, ReplayReader, Replayed, record_numbers, replay_plan};

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::options::{Credentials, SchemaRegistryOptions};
 use super::{ReferredSchema, RegisteredSchema, SchemaId, SchemaLanguage};
+use crate::http::{body, told};
 use crate::{Error, Result};
 
 /// Bytes of an answer, at most.
@@ -121,15 +122,12 @@ impl RegistryClient {
             Some(Credentials::Basic { username, password }) => request.basic_auth(username, Some(password.reveal())),
             Some(Credentials::Bearer(token)) => request.bearer_auth(token.reveal()),
         };
-        let mut response = request.send().await.map_err(|error| self.unavailable(action, told(&error)))?;
+        let response = request.send().await.map_err(|error| self.unavailable(action, told(&error)))?;
         let status = response.status();
-        let mut body = Vec::new();
-        while let Some(part) = response.chunk().await.map_err(|error| self.unavailable(action, told(&error)))? {
-            body.extend_from_slice(&part);
-            if body.len() > ANSWER_BYTES_MAX {
-                return Err(self.unexpected(action, &format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")));
-            }
-        }
+        let body = body(response, ANSWER_BYTES_MAX).await.map_err(|error| self.unavailable(action, told(&error)))?;
+        let Some(body) = body else {
+            return Err(self.unexpected(action, &format!("its answer is longer than {ANSWER_BYTES_MAX} bytes")));
+        };
         match status.as_u16() {
             200..=299 => match serde_json::from_slice(&body) {
                 Ok(answer) => Ok(Some(answer)),
@@ -154,16 +152,4 @@ impl RegistryClient {
             message: format!("cannot {action} at schema registry `{}`: {reason}; check `schema_registry`", self.url()),
         }
     }
-}
-
-/// An error of the client with its causes, without the address, which is named once.
-fn told(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "it did not answer in time".to_owned();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

@@ -25,6 +25,7 @@ mod upload;
 
 pub use file_sequence::WriterNaming;
 pub use options::{BloomFilter, FeatureSetOptions, SetFormat, check_distinct_paths};
+#[cfg(feature = "kafka")]
 pub(crate) use partition::escape;
 pub use quarantine::{
     Origins, PartOrigin, QuarantineOwner, QuarantineWriter, as_quarantined, message_schema, quarantine_location,

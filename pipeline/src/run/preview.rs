@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bessemer_connectors::Source;
-use bessemer_connectors::scan::{EpochScans, ScanInput, ScanObject, ScanOffsets};
+#[cfg(feature = "kafka")]
+use bessemer_connectors::scan::ScanOffsets;
+use bessemer_connectors::scan::{EpochScans, ScanInput, ScanObject};
 use bessemer_schemas::{ObjectVersion, SliceLimits, SourceKind};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;

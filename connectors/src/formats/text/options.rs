@@ -211,6 +211,7 @@ impl TimestampFormat {
     }
 
     /// Whether timestamps are numbers.
+    #[cfg(feature = "kafka")]
     pub(crate) fn is_epoch(&self) -> bool {
         matches!(self.0, TimestampText::Epoch(_))
     }
