@@ -425,8 +425,7 @@ fn a_scheduled_run_that_takes_too_long_is_stopped_and_loses_nothing() -> Result<
         let runs = bessemer.json(["log", &path, "--runs", "--json"])?;
         Ok(runs[0]["outcome"] == "timed_out")
     })?;
-    let said = stop(daemon)?;
-    assert!(said.contains("took longer than its `timeout`"), "{said}");
+    stop(daemon)?;
 
     cluster.mock.broker_round_trip_time(1, Duration::ZERO)?;
     bessemer.call(["run", &path])?.expect_code(0)?;
