@@ -9,7 +9,6 @@
 //! This crate plans and computes. It reads no file, knows no connector, writes nothing: sources come as
 //! `TableProvider`s, and what a scan reads in an epoch comes to it as an extension of the session.
 
-mod aggregate;
 mod error;
 mod exchange;
 mod memory;

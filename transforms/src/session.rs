@@ -8,10 +8,8 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::prelude::SessionConfig;
 
-use crate::aggregate::order_free;
 use crate::exchange::InOrder;
 use crate::memory::{Both, ProcessMemory};
 use crate::{Error, Result};
@@ -43,16 +41,12 @@ pub struct SessionOptions {
 /// that would otherwise have had to fail; what cannot spill (a join's build side) takes from the whole.
 pub fn session(options: &SessionOptions) -> Result<SessionState> {
     let runtime = runtime(options).map_err(|source| Error::from_engine("the session", source))?;
-    let mut state = SessionStateBuilder::new()
+    Ok(SessionStateBuilder::new()
         .with_config(config(options))
         .with_runtime_env(Arc::new(runtime))
         .with_default_features()
         .with_physical_optimizer_rule(Arc::new(InOrder))
-        .build();
-    for function in order_free() {
-        state.register_udaf(function).map_err(|source| Error::from_engine("the session", source))?;
-    }
-    Ok(state)
+        .build())
 }
 
 /// The same session with `extension` where scans look for it: one epoch's slice.
