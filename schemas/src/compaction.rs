@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! rewrites 0 ──60 files, or 1 minute──► 1 ──60 files, or 1 hour──► 2 ──60 files, or 60 hours──► 3
-//!      └───────────────── as large as a file should be: it stays as it is ──────────────────────┘
+//!      └─────────────── a quarter of what a file should be: it stays as it is ──────────────────┘
 //! ```
 //!
+//! A merge of a few files that are large already would cost much and make little fewer: those wait for one on demand.
 //! As many epochs as these times have seconds will do, too: what a process has seen of time is gone with it.
 //!
 //! A merge takes the oldest files of one tier of one partition, so that the files of a tier are always older than those
@@ -22,13 +23,15 @@ const FAN_IN_ON_DEMAND: usize = 256;
 const TIERS: u8 = 3;
 /// How long files of the first tier wait for others, in seconds or in epochs; of each further tier, sixty times longer.
 const WAIT_SECONDS: u64 = 60;
+/// A file that has this part of `file_bytes` stays as it is in the background: five of them are one, at best.
+const LARGE_PART: u64 = 4;
 /// Files and bytes that one step of compaction merges, at most (a merge is never cut): an epoch waits for its commit.
 const STEP: (usize, u64) = (512, 1 << 30);
 
 /// What files of a set should be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MergeLimits {
-    /// A file of this size stays as it is.
+    /// What a file should have: one of this size is never merged, and one of a quarter of it on demand only.
     pub file_bytes: ByteSize,
     /// Rows of a row group: so much of each file is in memory while it is merged.
     pub row_group_rows: u64,
@@ -88,7 +91,8 @@ impl Tiers {
 
     /// Takes in a file that is in force.
     pub fn add(&mut self, file: &DataFile, now: i64) {
-        let Some(name) = name(file).filter(|_| file.bytes < self.limits.file_bytes.0) else { return };
+        let large = self.limits.file_bytes.0 / LARGE_PART;
+        let Some(name) = name(file).filter(|_| file.bytes < large) else { return };
         let tiers = self.partitions.entry(directory(&file.path).to_owned()).or_default();
         if let Some(tier) = tiers.get_mut(usize::from(file.rewrites)) {
             let at = tier.partition_point(|waiting| waiting.name < name);

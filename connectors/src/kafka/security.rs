@@ -69,6 +69,9 @@ pub(super) fn check_connection(options: &mut OptionMap, entries: &[OptionEntry])
     let text = |entry: &OptionEntry| revealed(entry).reveal().to_ascii_uppercase();
     let protocol = find(&["security.protocol"]);
     let is_sasl = protocol.is_some_and(|protocol| text(protocol).starts_with("SASL_"));
+    let is_tls = protocol.is_some_and(|protocol| text(protocol).ends_with("SSL"));
+    let of_tls = entries.iter().find(|entry| entry.key.starts_with("properties.ssl."));
+    let has_password = find(&["sasl.username"]).is_some() && find(&["sasl.password"]).is_some();
     let mechanism = find(&["sasl.mechanism", "sasl.mechanisms"]);
     let of_token = entries.iter().find(|entry| TokenEndpoint::has_option(&entry.key));
     let is_of_tokens = mechanism.is_some_and(|mechanism| text(mechanism) == "OAUTHBEARER");
@@ -83,18 +86,21 @@ pub(super) fn check_connection(options: &mut OptionMap, entries: &[OptionEntry])
                 "add `properties.security.protocol = 'SASL_SSL'`, or `'SASL_PLAINTEXT'` on a network of your own";
             Some(Diagnostic::error(message, mechanism.key_span).with_help(help))
         }
-        _ if is_of_tokens => None,
-        (_, _, Some(entry)) => {
+        (_, _, Some(entry)) if !is_of_tokens => {
             let message = format!("`{}` says nothing without tokens", entry.key);
             let help = "add `properties.sasl.mechanism = 'OAUTHBEARER'`, or leave it out";
             Some(Diagnostic::error(message, entry.key_span).with_help(help))
         }
-        (_, Some(mechanism), _) if find(&["sasl.username"]).is_none() || find(&["sasl.password"]).is_none() => {
+        (_, Some(mechanism), _) if !is_of_tokens && !has_password => {
             let message = format!("mechanism `{}` needs a name and a password", mechanism.value);
             let help = "write `properties.sasl.username = 'name'` and `properties.sasl.password = secret('NAME')`";
             Some(Diagnostic::error(message, mechanism.key_span).with_help(help))
         }
-        _ => None,
+        _ => of_tls.filter(|_| !is_tls).map(|entry| {
+            let message = format!("`{}` says nothing without a protocol that has TLS", entry.key);
+            let help = "add `properties.security.protocol = 'SSL'`, or `'SASL_SSL'`";
+            Diagnostic::error(message, entry.key_span).with_help(help)
+        }),
     };
     if let Some(problem) = problem {
         options.report(problem);
@@ -130,6 +136,31 @@ mod tests {
             assert_eq!(problem.as_ref().map(|problem| &problem.message), expected.as_ref());
             assert!(problem.is_none_or(|problem| problem.help.is_some_and(|help| help.contains("kafka-tls"))));
             assert!(problem_with(true, key, &Secret::new(value.to_owned()), &entry).is_none());
+        }
+    }
+
+    #[test]
+    fn settings_that_say_nothing_alone_are_told() {
+        for (written, expected) in [
+            (
+                &[("ssl.ca.location", "ca.pem")][..],
+                Some("`properties.ssl.ca.location` says nothing without a protocol"),
+            ),
+            (&[("https.ca.location", "ca.pem")], Some("`properties.https.ca.location` says nothing without tokens")),
+            (&[("ssl.ca.location", "ca.pem"), ("security.protocol", "ssl")], None),
+        ] {
+            let (key_span, value_span) = (Span::default(), Span::default());
+            let entry = |(key, value): &(&str, &str)| {
+                let value = OptionValue::Text((*value).to_owned());
+                OptionEntry { key: format!("properties.{key}"), key_span, value, value_span }
+            };
+            let entries: Vec<_> = written.iter().map(entry).collect();
+            let mut options = OptionMap::new("source `flights`", Span::default(), Vec::new());
+            check_connection(&mut options, &entries);
+            let diagnostics = options.finish("connector `kafka`");
+            assert_eq!(diagnostics.len(), usize::from(expected.is_some()));
+            let is_told = |(problem, expected): (&Diagnostic, &str)| problem.message.starts_with(expected);
+            assert!(diagnostics.iter().zip(expected).all(is_told), "{diagnostics:?}");
         }
     }
 }

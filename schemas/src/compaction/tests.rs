@@ -53,7 +53,7 @@ fn as_many_epochs_are_as_good_as_the_time() {
 
 #[test]
 fn what_is_large_or_was_rewritten_often_stays_as_it_is() {
-    let large = (1..100).map(|epoch| file("", epoch, 10_000, 0));
+    let large = (1..100).map(|epoch| file("", epoch, 2_500, 0));
     let old = (1..100).map(|epoch| file("", epoch, 10, TIERS));
     let foreign = (1..100).map(|epoch| DataFile { path: format!("{epoch}.parquet"), ..file("", epoch, 10, 0) });
     let mut all = tiers(large.chain(old).chain(foreign));
@@ -95,7 +95,7 @@ fn no_more_is_open_than_fits_into_memory() {
 #[test]
 fn on_demand_all_small_files_are_merged_older_rows_first_until_one_is_left() {
     let files =
-        [file("", 3, 10, 0), file("", 9, 10, 1), file("", 4, 10, 0), file("", 8, 10, 2), file("", 1, 10_000, 0)];
+        [file("", 3, 10, 0), file("", 9, 10, 1), file("", 4, 9_999, 0), file("", 8, 10, 2), file("", 1, 10_000, 0)];
     let merges = limits().on_demand(&files);
     assert_eq!(epochs(&merges[0]), [8, 9, 3, 4]);
     assert_eq!((merges.len(), merges[0].rewrites), (1, 3));
