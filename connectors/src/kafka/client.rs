@@ -19,7 +19,7 @@ const PREFETCH_BYTES: u64 = 64 << 20;
 /// The least of them for each partition.
 const PREFETCH_PARTITION_BYTES: u64 = 1 << 20;
 /// Records that it keeps ahead: each costs the client some 400 bytes beside its own, which it does not count.
-const PREFETCH_RECORDS: u64 = 128 << 10;
+const PREFETCH_RECORDS: u64 = 64 << 10;
 /// The least of them for each partition.
 const PREFETCH_PARTITION_RECORDS: u64 = 1 << 10;
 /// How long a partition of which enough is kept ahead is left alone. The client's own choice is a second, in which a
