@@ -9,8 +9,10 @@
 //! This crate plans and computes. It reads no file, knows no connector, writes nothing: sources come as
 //! `TableProvider`s, and what a scan reads in an epoch comes to it as an extension of the session.
 
+mod duration;
 mod error;
 mod exchange;
+mod functions;
 mod memory;
 mod session;
 mod type_name;

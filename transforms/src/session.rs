@@ -7,10 +7,12 @@ use std::sync::Arc;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
+use crate::duration::ExactSeconds;
 use crate::exchange::InOrder;
+use crate::functions;
 use crate::memory::{Both, ProcessMemory};
 use crate::{Error, Result};
 
@@ -41,12 +43,15 @@ pub struct SessionOptions {
 /// that would otherwise have had to fail; what cannot spill (a join's build side) takes from the whole.
 pub fn session(options: &SessionOptions) -> Result<SessionState> {
     let runtime = runtime(options).map_err(|source| Error::from_engine("the session", source))?;
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config(options))
         .with_runtime_env(Arc::new(runtime))
         .with_default_features()
         .with_physical_optimizer_rule(Arc::new(InOrder))
-        .build())
+        .build();
+    let added = state.register_function_rewrite(Arc::new(ExactSeconds)).and_then(|()| functions::register(&mut state));
+    added.map_err(|source| Error::from_engine("the session", source))?;
+    Ok(state)
 }
 
 /// The same session with `extension` where scans look for it: one epoch's slice.
