@@ -128,7 +128,7 @@ def compute(db, name, of, target):
     counts |= dict(db.execute(f"select {fate}, count(*) from {name} group by 1").fetchall())
     described = db.execute(f"describe {name}").fetchall()
     columns = ", ".join(
-        f"epoch_us({column})" if kind(data_type) == "timestamp" else column for column, data_type, *_ in described
+        f'epoch_us("{column}")' if kind(data_type) == "timestamp" else f'"{column}"' for column, data_type, *_ in described
     )
     header = ",".join(f"{column}:{kind(data_type)}" for column, data_type, *_ in described) + "\n"
     rows = db.execute(

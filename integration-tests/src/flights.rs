@@ -55,9 +55,14 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The example over `data`, which may also be a URL; `edit` may change its text.
+    /// The example of flights over `data`, which may also be a URL; `edit` may change its text.
     pub fn flights(data: &str, edit: impl FnOnce(String) -> String) -> Result<Self> {
-        let text = fs::read_to_string(repository().join("examples/flights/pipeline.sql"))?;
+        Self::example("flights", data, edit)
+    }
+
+    /// An example over `data`, which may also be a URL; `edit` may change its text.
+    pub fn example(name: &str, data: &str, edit: impl FnOnce(String) -> String) -> Result<Self> {
+        let text = fs::read_to_string(repository().join("examples").join(name).join("pipeline.sql"))?;
         ensure!(text.contains("'data/"), "the example reads no file below `data/`");
         Self::new(&edit(text.replace("'data/", &format!("'{data}/"))))
     }

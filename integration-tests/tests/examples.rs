@@ -1,11 +1,12 @@
-//! The example, from its files to committed rows, against what `DuckDB` computed from the same files.
+//! The examples, from their files to committed rows, against what `DuckDB` computed from the same files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::Result;
-use bessemer_integration_tests::{Bessemer, Flights, Pipeline, SETS, parquet_files};
+use bessemer_integration_tests::{Bessemer, Flights, Pinned, Pipeline, SETS, parquet_files, repository};
 
 /// Runs the example over `flights` and compares rows, fates and ledger.
 fn check_run(bessemer: &Bessemer, pipeline: &Pipeline, flights: &Flights) -> Result<()> {
@@ -61,7 +62,7 @@ fn a_new_file_is_all_that_the_next_run_reads_and_every_set_is_right_afterwards()
     // A file in the middle of the others arrives last: its name decides nothing.
     let late = files.iter().position(|path| path.ends_with("flights-2013-01-22.csv.gz")).unwrap();
     let late = files.remove(late);
-    let copy = |path: &std::path::Path| fs::copy(path, data.path().join(path.file_name().unwrap()));
+    let copy = |path: &Path| fs::copy(path, data.path().join(path.file_name().unwrap()));
     for file in &files {
         copy(file)?;
     }
@@ -77,6 +78,49 @@ fn a_new_file_is_all_that_the_next_run_reads_and_every_set_is_right_afterwards()
     }
     let new = parquet_files(&pipeline.features.join("plane_history"))?;
     assert!(old.iter().all(|file| new.contains(file)), "an append set keeps its files");
+    Ok(())
+}
+
+/// Sessions, rolling features and interval joins of the examples, whose events come out of order, twice and broken.
+#[test]
+fn streams_equal_what_duckdb_computes_in_whatever_order_their_files_come() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    for (example, sets) in
+        [("clickstream", ["sessions", "activity", "attribution"]), ("fraud", ["velocity", "bursts", "guesses"])]
+    {
+        let pinned = Pinned::open(&repository().join("integration-tests/oracle/expected").join(example))?;
+        let is_table = |path: &Path| path.ends_with("cards.csv.gz");
+        let mut files: Vec<_> = fs::read_dir(repository().join("examples").join(example).join("data"))?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
+        // The last events first; and a table, which is whole from the beginning.
+        files.sort_by(|left, right| (is_table(right), right).cmp(&(is_table(left), left)));
+        let (first, rest) = files.split_at(files.len() / 2);
+        let data = tempfile::tempdir()?;
+        let pipeline = Pipeline::example(example, &data.path().display().to_string(), |text| text)?;
+        for path in first {
+            fs::copy(path, data.path().join(path.file_name().unwrap()))?;
+        }
+        bessemer.json(["run", &pipeline.path(), "--json"])?;
+        let is_right = |set| Ok::<_, anyhow::Error>(pinned.compare(set, &pipeline.rows(set)?).is_ok());
+        assert!(!is_right(sets[2])?, "half of the files are enough");
+
+        for path in rest {
+            fs::copy(path, data.path().join(path.file_name().unwrap()))?;
+        }
+        bessemer.json(["run", &pipeline.path(), "--json"])?;
+        let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+        assert_eq!(ledger["balanced"], true);
+        for set in sets {
+            pinned.compare(set, &pipeline.rows(set)?)?;
+        }
+        for (source, counts) in pinned.counts["sources"].as_object().unwrap() {
+            let said = ledger["sources"].as_array().unwrap().iter().find(|said| said["source"] == source.as_str());
+            for count in ["records", "undecodable"] {
+                assert_eq!(said.unwrap()[count], counts[count], "{example}: {source}: {count}: {ledger}");
+            }
+        }
+    }
     Ok(())
 }
 
