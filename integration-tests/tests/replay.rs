@@ -1,10 +1,11 @@
-//! Quarantined records, replayed after a fix: each becomes a row once, or is in quarantine once.
+//! Quarantined records, replayed after a fix: each becomes a row once, or is in quarantine once. And epochs, run once more
+//! to compare.
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bessemer_integration_tests::{Bessemer, KafkaCluster, Outcome, Pipeline, pause};
+use bessemer_integration_tests::{Bessemer, Flights, KafkaCluster, Outcome, Pipeline, SETS, parquet_files, pause};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -331,4 +332,118 @@ fn what_cannot_be_replayed_is_refused_with_the_reason() -> Result<()> {
     rewrite(&plain, &file_text("INT", ", format = 'json'", totals))?;
     let outcome = bessemer.call(["run", &plain.path()])?;
     says(&outcome, 2, &["feature set `totals` is computed over everything", "some of its records were replayed"])
+}
+
+/// What `replay --verify` says: exit code, and what of each set of an epoch.
+fn verify(bessemer: &Bessemer, pipeline: &Pipeline, more: &[&str]) -> Result<(i32, Vec<Value>)> {
+    let path = pipeline.path();
+    let arguments = ["replay", "--verify", &path, "--json"];
+    let outcome = bessemer.call(arguments.into_iter().chain(more.iter().copied()))?;
+    let verified = serde_json::from_str(&outcome.stdout).context(outcome.stderr.clone())?;
+    Ok((outcome.code.context("no exit code")?, verified))
+}
+
+#[test]
+fn epochs_of_files_are_what_they_were_until_a_byte_is_changed() -> Result<()> {
+    let (flights, bessemer) = (Flights::example()?, Bessemer::find()?);
+    let pipeline =
+        Pipeline::flights(&flights.data.display().to_string(), |text| format!("SET partitions = 3;\n{text}"))?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    let before = parquet_files(&pipeline.features)?;
+    let (code, verified) = verify(&bessemer, &pipeline, &[])?;
+    assert_eq!(code, 0, "{verified:#?}");
+    assert!(verified.iter().all(|set| set["verdict"] == "same"), "{verified:#?}");
+    assert_eq!(verified.len(), SETS.len(), "{verified:#?}");
+    assert!(verified.iter().all(|set| set["files"] == set["files_compared"]), "{verified:#?}");
+    assert_eq!(parquet_files(&pipeline.features)?, before, "it wrote something");
+
+    let file = parquet_files(&pipeline.features.join("carrier_punctuality"))?.remove(1);
+    let file = pipeline.features.join("carrier_punctuality").join(file);
+    let mut bytes = std::fs::read(&file)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes)?;
+    let (code, verified) = verify(&bessemer, &pipeline, &[])?;
+    let differing: Vec<_> = verified.iter().filter(|set| set["verdict"] == "differs").collect();
+    assert_eq!((code, differing.len()), (4, 1), "{verified:#?}");
+    assert!(differing[0]["what"].as_str().is_some_and(|what| what.ends_with("has other bytes")), "{verified:#?}");
+    let epoch = differing[0]["epoch"].as_u64().context("no epoch")?;
+    assert_eq!(verify(&bessemer, &pipeline, &["--epochs", &format!("..{}", epoch - 1)])?.0, 0);
+    assert_eq!(verify(&bessemer, &pipeline, &["--epochs", &epoch.to_string()])?.0, 4);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_run_again_is_told() -> Result<()> {
+    let (folder, bessemer) = (tempfile::tempdir()?, Bessemer::find()?);
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
+    let data = folder.path().display();
+    let definition = |rule: &str| {
+        format!(
+            "CREATE SOURCE trips (id BIGINT, rider VARCHAR) WITH (path = '{data}/trips*.csv', format = 'csv');
+             CREATE TABLE riders (rider VARCHAR, town VARCHAR) WITH (path = '{data}/riders.csv', format = 'csv');
+             CREATE FEATURE SET towns WITH (path = 'features/towns')
+             AS SELECT id, town FROM trips JOIN riders USING (rider) WHERE {rule};
+             CREATE FEATURE SET counts WITH (path = 'features/counts')
+             AS SELECT rider, count(*) AS trips FROM trips GROUP BY rider;"
+        )
+    };
+    write("riders.csv", "rider,town\nada,Graz\nbob,Linz\n")?;
+    write("trips1.csv", "id,rider\n1,ada\n2,bob\n")?;
+    let pipeline = Pipeline::new(&definition("id > 0"))?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    write("trips2.csv", "id,rider\n3,ada\n")?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    let what = |verified: &[Value]| -> Vec<String> {
+        verified.iter().map(|set| set["what"].as_str().unwrap_or("").to_owned()).collect()
+    };
+    let (code, verified) = verify(&bessemer, &pipeline, &[])?;
+    assert_eq!(code, 0, "{verified:#?}");
+    // The first counts are out of force.
+    assert_eq!(what(&verified), ["", "a later epoch has replaced it", "", ""]);
+
+    write("riders.csv", "rider,town\nada,Wien\nbob,Linz\n")?;
+    let (code, verified) = verify(&bessemer, &pipeline, &[])?;
+    assert_eq!(code, 0, "{verified:#?}");
+    let changed = "table `riders` has changed since";
+    assert_eq!(what(&verified), [changed, "a later epoch has replaced it", changed, ""]);
+
+    std::fs::remove_file(folder.path().join("trips1.csv"))?;
+    let (_, verified) = verify(&bessemer, &pipeline, &[])?;
+    let gone = what(&verified).pop().unwrap_or_default();
+    assert!(gone.contains("trips1.csv") && gone.contains("disappeared"), "{gone}");
+
+    std::fs::write(pipeline.folder().join("pipeline.sql"), definition("id > 1"))?;
+    let (_, verified) = verify(&bessemer, &pipeline, &["--epochs", "2..3"])?;
+    assert!(what(&verified).contains(&"it was made under another definition".to_owned()), "{verified:#?}");
+    let refused = bessemer.call(["replay", "--verify", &pipeline.path(), "--epochs", "90.."])?;
+    refused.expect_code(2)?;
+    assert!(refused.stderr.contains("there is no epoch 90"), "{}", refused.stderr);
+    Ok(())
+}
+
+#[test]
+fn epochs_of_topics_are_what_they_were() -> Result<()> {
+    let world = World::new("SET epoch_rows = 20;")?;
+    world.send((0..100).map(|number| number.to_string()).chain(["3000000000".to_owned()]))?;
+    world.run()?.expect_code(0)?;
+    let (code, verified) = verify(&world.bessemer, &world.pipeline, &[])?;
+    assert_eq!(code, 0, "{verified:#?}");
+    assert!(verified.len() > 3 && verified.iter().all(|set| set["verdict"] == "same"), "{verified:#?}");
+
+    // Merged files cannot be compared byte for byte, their rows and sizes can.
+    world.bessemer.json(["compact", &world.pipeline.path(), "--json"])?;
+    let (code, verified) = verify(&world.bessemer, &world.pipeline, &[])?;
+    assert_eq!(code, 0, "{verified:#?}");
+    assert!(verified.iter().all(|set| set["verdict"] == "same"), "{verified:#?}");
+    assert!(verified.iter().any(|set| set["files"] != set["files_compared"]), "{verified:#?}");
+
+    // What was in quarantine cannot be made again of the topic.
+    world.redefine("BIGINT", "SET epoch_rows = 20;")?;
+    world.replay(&["--from", "now"])?.expect_code(0)?;
+    let (code, verified) = verify(&world.bessemer, &world.pipeline, &[])?;
+    assert_eq!(code, 0, "{verified:#?}");
+    let replayed = verified.last().context("no epoch")?;
+    assert_eq!(replayed["what"], "it is made of records that were in quarantine", "{verified:#?}");
+    Ok(())
 }

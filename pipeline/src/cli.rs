@@ -1,5 +1,6 @@
 //! The command line: what can be asked, with an example for each.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -128,6 +129,12 @@ pub(crate) enum Command {
         after_help = "Example:\n  bessemer quarantine examples/flights\n  bessemer quarantine examples/flights flights --limit 5\n  bessemer quarantine examples/flights plane_history --json\n  bessemer quarantine replay examples/flights --source flights"
     )]
     Quarantine(QuarantineArgs),
+    /// Run committed epochs once more over what they read, and compare their rows with what is committed, byte for byte.
+    /// Changes nothing; a daemon may go on meanwhile.
+    #[command(
+        after_help = "Example:\n  bessemer replay --verify examples/flights\n  bessemer replay --verify examples/flights --epochs 2..7"
+    )]
+    Replay(VerifyArgs),
     /// Show the manifest of an epoch (the newest, if none is named) as JSON.
     #[command(after_help = "Example:\n  bessemer inspect examples/flights 3")]
     Inspect(InspectArgs),
@@ -315,6 +322,35 @@ pub(crate) struct ReplayArgs {
 fn reason(text: &str) -> Result<RejectReason, String> {
     let code = StrDeserializer::<serde::de::value::Error>::new(text);
     RejectReason::deserialize(code).map_err(|error| error.to_string())
+}
+
+/// `replay --verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A `.sql` file or a folder of them.
+    #[arg(default_value = ".")]
+    pub(crate) path: PathBuf,
+    /// Compare with what is committed, and commit nothing.
+    #[arg(long, required = true)]
+    pub(crate) verify: bool,
+    /// The epochs, both ends among them: `2..7`, `2..`, `..7` or `5`; all, if none are named.
+    #[arg(long, value_name = "A..B", value_parser = epochs)]
+    pub(crate) epochs: Option<RangeInclusive<u64>>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The epochs that `A..B` means, both ends among them.
+fn epochs(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let number = |text: &str, without: u64| {
+        if text.is_empty() { Ok(without) } else { text.parse::<u64>().map_err(|_| format!("`{text}` is no epoch")) }
+    };
+    let (first, last) = match text.split_once("..") {
+        Some((first, last)) => (number(first, 1)?, number(last, u64::MAX)?),
+        None => text.parse().map(|epoch| (epoch, epoch)).map_err(|_| "write `2..7`, `2..`, `..7` or `5`".to_owned())?,
+    };
+    if first > last { Err(format!("{first} comes after {last}: write `{last}..{first}`")) } else { Ok(first..=last) }
 }
 
 /// `inspect`.

@@ -128,6 +128,13 @@ pub(crate) enum Error {
         pipeline: String,
     },
 
+    /// Committed rows are not those that their slices make.
+    #[error("{what} not what the same epoch makes of its slice now: see above")]
+    Differs {
+        /// How many sets of epochs.
+        what: String,
+    },
+
     /// The user stopped it.
     #[error("interrupted: {what}")]
     Interrupted {
@@ -227,7 +234,7 @@ impl Error {
             | Self::ReplayRefused { .. }
             | Self::Unknown { .. }
             | Self::NoEpoch { .. } => ErrorKind::Invalid,
-            Self::Failed { .. } | Self::ReadBefore { .. } => ErrorKind::Data,
+            Self::Failed { .. } | Self::ReadBefore { .. } | Self::Differs { .. } => ErrorKind::Data,
             Self::Unresolved { .. } | Self::Forgotten(_) => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Connector(error) => error.kind(),

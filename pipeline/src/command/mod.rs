@@ -10,6 +10,7 @@ mod files;
 mod ledger;
 mod preview;
 mod quarantine;
+mod replay;
 mod run;
 mod runs;
 
@@ -44,6 +45,7 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
         Command::Inspect(args) => epochs::inspect(&args).await,
         Command::Ledger(args) => ledger(&args).await,
         Command::Quarantine(args) => quarantine(&args).await,
+        Command::Replay(args) => replay::replay(&args).await,
         Command::Files(args) => files::files(&args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

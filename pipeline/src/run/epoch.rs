@@ -12,6 +12,7 @@ use bessemer_schemas::{
 };
 use bessemer_transforms::{LedgerShape, PlannedSet, SetKind};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
 use super::Run;
@@ -19,6 +20,8 @@ use super::intake::{Intake, Taken};
 use super::replay::TakenRecords;
 use super::set::{self, Attempt, SetOutcome};
 use crate::error::{Error, Result};
+use crate::load::Loaded;
+use crate::progress::Progress;
 
 /// What one epoch is to do.
 #[derive(Debug, Default)]
@@ -92,8 +95,17 @@ impl Naming {
     }
 }
 
+/// What an attempt at an epoch is run with, whether it will be committed or not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Engine<'a> {
+    pub(super) loaded: &'a Arc<Loaded>,
+    pub(super) history: &'a History,
+    pub(super) progress: &'a Progress,
+    pub(super) cancel: &'a CancellationToken,
+}
+
 /// What running the sets of an epoch came to.
-enum Ran<T> {
+pub(super) enum Ran<T> {
     /// All of it is written.
     Whole(T),
     /// An expectation with `FAIL` does not hold.
@@ -105,7 +117,7 @@ impl Run<'_> {
     pub(super) async fn try_epoch(&mut self, assignment: &Assignment, attempt: u32, started_at: i64) -> Result<()> {
         let naming = Naming { epoch: self.writer.next_epoch(), claim: self.writer.claim(), attempt };
         self.progress.begin(naming.epoch.0, assignment.bytes);
-        let (taken, outcomes) = match self.execute(assignment, naming).await? {
+        let (taken, outcomes) = match self.engine().execute(assignment, naming).await? {
             Ran::Whole(whole) => whole,
             Ran::Violated(failure) => return self.fail(failure, started_at).await,
         };
@@ -140,69 +152,10 @@ impl Run<'_> {
         }
     }
 
-    /// Runs every set of the assignment, then reads what no set has read to its end. Whatever it returns, the tasks that
-    /// it began have ended.
-    async fn execute(&self, assignment: &Assignment, naming: Naming) -> Result<Ran<(Taken, Vec<(usize, SetOutcome)>)>> {
-        let scanned = Scanned::new(&assignment.scans);
-        let (scans, reports) = scanned.epoch_scans(self.writer.history());
-        let session = bessemer_transforms::with_extension(&self.loaded.session, Arc::clone(&scans));
-        let intake = Intake::new(Arc::clone(&self.loaded), naming, self.progress.clone(), scanned.clone());
-        let intake = tokio::spawn(intake.collect(reports).in_current_span());
-
-        let (loaded, cancel) = (&self.loaded, self.cancel);
-        let attempt = Attempt { loaded, session: &session, naming, scanned: &scanned, cancel };
-        let ran = self.run_sets(assignment, &attempt).await;
-        // The reports end when the last sender is gone.
-        drop((session, scans));
-        let intake = join(intake).await?;
-        match ran {
-            Ok(Ran::Whole(outcomes)) => {
-                let drained = intake?.drain_rest(self.writer.history(), cancel).await;
-                let intake = drained.map_err(|error| self.read_before(error, assignment, &assignment.sets))?;
-                Ok(Ran::Whole((intake.finish().await?, outcomes)))
-            }
-            Ok(Ran::Violated(failure)) => {
-                abandon(intake).await;
-                Ok(Ran::Violated(failure))
-            }
-            Err(error) => {
-                abandon(intake).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Runs one set after another; a violated `FAIL` ends it.
-    async fn run_sets(&self, assignment: &Assignment, attempt: &Attempt<'_>) -> Result<Ran<Vec<(usize, SetOutcome)>>> {
-        let mut outcomes = Vec::with_capacity(assignment.sets.len());
-        for at in &assignment.sets {
-            let span = info_span!("set", set = %self.loaded.plan.sets[*at].name);
-            let ran = set::run(attempt, *at).instrument(span).await;
-            let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
-            if let Some(failure) = outcome.report.failed.take() {
-                return Ok(Ran::Violated(failure));
-            }
-            outcomes.push((*at, outcome));
-        }
-        Ok(Ran::Whole(outcomes))
-    }
-
-    /// An object that has just been listed may come back by waiting; one that an earlier epoch has read does not, and
-    /// every later run would need it, too.
-    fn read_before(&self, error: Error, assignment: &Assignment, sets: &[usize]) -> Error {
-        let Some(bessemer_connectors::Error::Unstable { name, path, what }) = error.connector() else { return error };
-        let scanned = match assignment.scans.get(name) {
-            Some(ScanInput::Objects(objects)) => objects.iter().find(|object| object.version.path == *path),
-            _ => None,
-        };
-        let mut planned = sets.iter().map(|at| &self.loaded.plan.sets[*at]);
-        match (scanned, planned.find(|set| set.sources.contains_key(name))) {
-            (Some(object), Some(set)) if !object.is_new => {
-                let (name, path, what, set) = (name.clone(), path.clone(), *what, set.name.clone());
-                Error::ReadBefore { name, path, what, set }
-            }
-            _ => error,
-        }
+    /// What its epochs are run with.
+    fn engine(&self) -> Engine<'_> {
+        let history = self.writer.history();
+        Engine { loaded: &self.loaded, history, progress: self.progress, cancel: self.cancel }
     }
 
     /// Everything that the epoch did, in one object.
@@ -273,6 +226,77 @@ impl Run<'_> {
             files.push((quarantine_location(state, QuarantineOwner::Source(name)), paths(changes)));
         }
         Ok(files)
+    }
+}
+
+impl Engine<'_> {
+    /// Runs every set of the assignment, then reads what no set has read to its end. Whatever it returns, the tasks that
+    /// it began have ended.
+    pub(super) async fn execute(
+        &self,
+        assignment: &Assignment,
+        naming: Naming,
+    ) -> Result<Ran<(Taken, Vec<(usize, SetOutcome)>)>> {
+        let scanned = Scanned::new(&assignment.scans);
+        let (scans, reports) = scanned.epoch_scans(self.history);
+        let session = bessemer_transforms::with_extension(&self.loaded.session, Arc::clone(&scans));
+        let intake = Intake::new(Arc::clone(self.loaded), naming, self.progress.clone(), scanned.clone());
+        let intake = tokio::spawn(intake.collect(reports).in_current_span());
+
+        let (loaded, cancel) = (self.loaded, self.cancel);
+        let attempt = Attempt { loaded, session: &session, naming, scanned: &scanned, cancel };
+        let ran = self.run_sets(assignment, &attempt).await;
+        // The reports end when the last sender is gone.
+        drop((session, scans));
+        let intake = join(intake).await?;
+        match ran {
+            Ok(Ran::Whole(outcomes)) => {
+                let drained = intake?.drain_rest(self.history, cancel).await;
+                let intake = drained.map_err(|error| self.read_before(error, assignment, &assignment.sets))?;
+                Ok(Ran::Whole((intake.finish().await?, outcomes)))
+            }
+            Ok(Ran::Violated(failure)) => {
+                abandon(intake).await;
+                Ok(Ran::Violated(failure))
+            }
+            Err(error) => {
+                abandon(intake).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs one set after another; a violated `FAIL` ends it.
+    async fn run_sets(&self, assignment: &Assignment, attempt: &Attempt<'_>) -> Result<Ran<Vec<(usize, SetOutcome)>>> {
+        let mut outcomes = Vec::with_capacity(assignment.sets.len());
+        for at in &assignment.sets {
+            let span = info_span!("set", set = %self.loaded.plan.sets[*at].name);
+            let ran = set::run(attempt, *at).instrument(span).await;
+            let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
+            if let Some(failure) = outcome.report.failed.take() {
+                return Ok(Ran::Violated(failure));
+            }
+            outcomes.push((*at, outcome));
+        }
+        Ok(Ran::Whole(outcomes))
+    }
+
+    /// An object that has just been listed may come back by waiting; one that an earlier epoch has read does not, and
+    /// every later run would need it, too.
+    fn read_before(&self, error: Error, assignment: &Assignment, sets: &[usize]) -> Error {
+        let Some(bessemer_connectors::Error::Unstable { name, path, what }) = error.connector() else { return error };
+        let scanned = match assignment.scans.get(name) {
+            Some(ScanInput::Objects(objects)) => objects.iter().find(|object| object.version.path == *path),
+            _ => None,
+        };
+        let mut planned = sets.iter().map(|at| &self.loaded.plan.sets[*at]);
+        match (scanned, planned.find(|set| set.sources.contains_key(name))) {
+            (Some(object), Some(set)) if !object.is_new => {
+                let (name, path, what, set) = (name.clone(), path.clone(), *what, set.name.clone());
+                Error::ReadBefore { name, path, what, set }
+            }
+            _ => error,
+        }
     }
 }
 

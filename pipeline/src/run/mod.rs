@@ -7,6 +7,7 @@
 //! snapshot  one more epoch for the sets that are computed over everything
 //! compact   merge small files: at the end, or beside the epochs         (compaction.rs)
 //! replay    the same for records of the quarantine                    (replay.rs)
+//! verify    the same over a committed slice, to compare            (verify.rs)
 //! close     publish what is committed, remove everything else           (recover.rs)
 //! ```
 //!
@@ -31,6 +32,7 @@ mod simulation;
 mod summary;
 #[cfg(test)]
 mod tests;
+pub(crate) mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
