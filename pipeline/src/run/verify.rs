@@ -300,7 +300,6 @@ impl Verifier<'_> {
         made: &[DataFile],
         files_compared: &mut u64,
     ) -> Result<Option<String>> {
-        let name = &self.loaded.plan.sets[of.at()].name;
         let what = of.what();
         let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
         if rows(committed) != rows(made) || committed.len() != made.len() {
@@ -312,13 +311,6 @@ impl Verifier<'_> {
                 plural(rows(committed), "row")
             )));
         }
-        let live: BTreeSet<String> = match of {
-            FilesOf::Set(_) => self.history.live_files(name),
-            FilesOf::Quarantine(_) => self.history.quarantine_files(&format!("set:{name}")),
-        }
-        .map_ok(|file| file.path)
-        .try_collect()
-        .await?;
         let original = self.place(of, &self.state, &self.committed[of.at()]);
         let (parsed, at) = (&self.loaded.parsed, of.at());
         let again = self.place(of, &parsed.settings.state, &parsed.sets[at].location);
@@ -337,12 +329,28 @@ impl Verifier<'_> {
             match same_bytes(&original, &again, path).await? {
                 Some(true) => *files_compared += 1,
                 Some(false) => return Ok(Some(format!("{what}: `{path}` has other bytes"))),
-                None if live.contains(path) => return Ok(Some(format!("{what}: `{path}` is gone"))),
+                None if self.is_live(of, path).await? => return Ok(Some(format!("{what}: `{path}` is gone"))),
                 // It was merged with others.
                 None => {}
             }
         }
         Ok(None)
+    }
+
+    /// Whether a file is in force now: a daemon that goes on meanwhile merges files, and deletes what it has merged.
+    async fn is_live(&self, of: FilesOf, path: &str) -> Result<bool> {
+        let name = &self.loaded.plan.sets[of.at()].name;
+        let history = self.store.history().await?;
+        let mut live = match of {
+            FilesOf::Set(_) => history.live_files(name),
+            FilesOf::Quarantine(_) => history.quarantine_files(&format!("set:{name}")),
+        };
+        while let Some(file) = live.try_next().await? {
+            if file.path == path {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where files are, of two places for the state and for a set.

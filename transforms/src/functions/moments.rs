@@ -217,11 +217,10 @@ impl Accumulator for Sliding {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::prelude::SessionContext;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tests::state;
+    use crate::functions::tests::text_of;
 
     /// As `DuckDB` has them of 1, 2, 3, 4, 100.
     const SHAPES: [(Shape, f64); 3] = [
@@ -266,18 +265,13 @@ mod tests {
 
     #[tokio::test]
     async fn groups_and_frames_have_their_shape() {
-        let context = SessionContext::new_with_state(state(3));
         let rows = "(VALUES (1, 'a', 1), (2, 'a', 2), (3, 'b', 7), (4, 'a', 3), (5, 'a', 9), (6, 'a', NULL)) AS t (id, kind, size)";
-        let text = async |query: &str| {
-            let rows = context.sql(query).await.unwrap().collect().await.unwrap();
-            arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string()
-        };
-        let grouped = text(&format!(
+        let grouped = text_of(&format!(
             "SELECT kind, round(skewness(size), 6) AS skewness, round(kurtosis(size), 6) AS kurtosis
              FROM {rows} GROUP BY kind ORDER BY kind"
         ))
         .await;
-        let rolling = text(&format!(
+        let rolling = text_of(&format!(
             "SELECT id, round(skewness(size) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW), 6) AS skewness
              FROM {rows} ORDER BY id"
         ))

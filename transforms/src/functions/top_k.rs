@@ -1,0 +1,188 @@
+//! `top_k(value, k)`: the values that are there most often, with how often, exactly.
+
+use std::collections::HashMap;
+use std::mem::size_of;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
+
+/// The function. Its result is a list of (value, count), the most frequent first, of equally frequent ones the smaller.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct TopK {
+    signature: Signature,
+}
+
+impl Default for TopK {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+fn entry(value: &DataType) -> Fields {
+    Fields::from(vec![Field::new("value", value.clone(), false), Field::new("count", DataType::Int64, false)])
+}
+
+fn entries(value: &DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Struct(entry(value)), true)))
+}
+
+impl AggregateUDFImpl for TopK {
+    fn name(&self) -> &'static str {
+        "top_k"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        match arguments {
+            [value, k] if k.is_integer() && !value.is_nested() => Ok(vec![value.clone(), DataType::Int64]),
+            [value, k] if k.is_integer() => {
+                plan_err!("top_k compares no values of type {value}: take one of their fields")
+            }
+            _ => plan_err!("top_k takes a value and how many: write `top_k(value, 3)`"),
+        }
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        Ok(entries(&arguments[0]))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        let counts =
+            Field::new(format_state_name(args.name, "counts"), entries(args.input_fields[0].data_type()), true);
+        let k = Field::new(format_state_name(args.name, "k"), DataType::Int64, true);
+        Ok(vec![Arc::new(counts), Arc::new(k)])
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Tally::new(args.expr_fields[0].data_type().clone())?))
+    }
+}
+
+/// How often each value is there.
+#[derive(Debug)]
+struct Tally {
+    value: DataType,
+    converter: RowConverter,
+    counts: HashMap<OwnedRow, i64>,
+    /// Bytes of the rows.
+    row_bytes: usize,
+    k: Option<i64>,
+}
+
+impl Tally {
+    fn new(value: DataType) -> Result<Self> {
+        let converter = RowConverter::new(vec![SortField::new(value.clone())])?;
+        Ok(Self { value, converter, counts: HashMap::new(), row_bytes: 0, k: None })
+    }
+
+    /// Adds `more` of each of `values`, or takes them away; nulls are no values.
+    fn add(&mut self, values: &ArrayRef, more: impl Fn(usize) -> i64) -> Result<()> {
+        let rows = self.converter.convert_columns(std::slice::from_ref(values))?;
+        for at in (0..values.len()).filter(|at| values.is_valid(*at)) {
+            let row = rows.row(at).owned();
+            let bytes = row.as_ref().len();
+            match self.counts.entry(row) {
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    entry.insert(more(at));
+                    self.row_bytes += bytes;
+                }
+                std::collections::hash_map::Entry::Occupied(mut entry) => {
+                    *entry.get_mut() += more(at);
+                    if *entry.get() == 0 {
+                        entry.remove();
+                        self.row_bytes -= bytes;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_k(&mut self, k: &ArrayRef) -> Result<()> {
+        let asked = k.as_primitive::<Int64Type>().iter().flatten().next();
+        if asked.is_some_and(|k| k < 1) {
+            return exec_err!("top_k of {} values: ask for one at least", asked.unwrap_or(0));
+        }
+        self.k = self.k.or(asked);
+        Ok(())
+    }
+
+    /// The first `limit` values, most frequent first.
+    fn list(&self, limit: usize) -> Result<ListArray> {
+        let mut found: Vec<_> = self.counts.iter().collect();
+        found.sort_unstable_by(|(left, lefts), (right, rights)| rights.cmp(lefts).then_with(|| left.cmp(right)));
+        found.truncate(limit);
+        let counts: Int64Array = found.iter().map(|(_, count)| **count).collect();
+        let values = self.converter.convert_rows(found.iter().map(|(row, _)| row.row()))?.swap_remove(0);
+        let entries = StructArray::try_new(entry(&self.value), vec![values, Arc::new(counts)], None)?;
+        let item = Arc::new(Field::new_list_field(DataType::Struct(entry(&self.value)), true));
+        Ok(ListArray::try_new(item, OffsetBuffer::from_lengths([entries.len()]), Arc::new(entries), None)?)
+    }
+}
+
+impl Accumulator for Tally {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.take_k(&values[1])?;
+        self.add(&values[0], |_| 1)
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.add(&values[0], |_| -1)
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.take_k(&states[1])?;
+        for entries in states[0].as_list::<i32>().iter().flatten() {
+            let entries = entries.as_struct();
+            let counts = entries.column(1).as_primitive::<Int64Type>();
+            self.add(entries.column(0), |at| counts.value(at))?;
+        }
+        Ok(())
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        Ok(vec![ScalarValue::List(Arc::new(self.list(usize::MAX)?)), ScalarValue::Int64(self.k)])
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let limit = self.k.and_then(|k| usize::try_from(k).ok()).unwrap_or(0);
+        Ok(ScalarValue::List(Arc::new(self.list(limit)?)))
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.row_bytes + self.counts.capacity() * size_of::<(OwnedRow, i64)>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::functions::tests::text_of;
+
+    #[tokio::test]
+    async fn the_most_frequent_come_first_in_groups_and_frames() {
+        let rows = "(VALUES (1, 'a', 'x'), (2, 'a', 'y'), (3, 'b', 'z'), (4, 'a', 'y'), (5, 'a', NULL), (6, 'b', NULL),
+                            (7, 'a', 'w')) AS t (id, kind, page)";
+        let grouped =
+            text_of(&format!("SELECT kind, top_k(page, 2) AS pages FROM {rows} GROUP BY kind ORDER BY kind")).await;
+        let rolling = text_of(&format!(
+            "SELECT id, top_k(page, 1) OVER (ORDER BY id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS pages
+             FROM {rows} ORDER BY id"
+        ))
+        .await;
+        insta::assert_snapshot!(format!("{grouped}\n{rolling}"));
+    }
+}
