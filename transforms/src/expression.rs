@@ -354,6 +354,9 @@ pub(crate) fn plain_words(error: &DataFusionError) -> String {
         root => root.strip_backtrace(),
     };
     let line = text.lines().next().unwrap_or_default().trim().trim_end_matches(['.', ':']);
+    // A function that says itself what it takes.
+    let line =
+        line.rsplit_once("user-defined coercion failed with: Error during planning: ").map_or(line, |(_, why)| why);
     let line = line.replace('\'', "`");
     let mut letters = line.chars();
     match letters.next() {

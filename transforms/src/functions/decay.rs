@@ -54,12 +54,10 @@ impl AggregateUDFImpl for Decayed {
                 let half_life = DataType::Interval(IntervalUnit::MonthDayNano);
                 Ok(value.iter().map(|_| DataType::Float64).chain([time, half_life]).collect())
             }
-            _ if self.has_value => plan_err!(
-                "decayed_sum takes a number, a timestamp and a half-life: write `decayed_sum(price, at, INTERVAL '1 hour')`"
-            ),
-            _ => plan_err!(
-                "decayed_count takes a timestamp and a half-life: write `decayed_count(at, INTERVAL '1 hour')`"
-            ),
+            _ if self.has_value => {
+                plan_err!("write `decayed_sum(number, time, half_life)`, where the half-life is an interval")
+            }
+            _ => plan_err!("write `decayed_count(time, half_life)`, where the half-life is an interval"),
         }
     }
 
@@ -278,8 +276,8 @@ mod tests {
         for (call, expected) in [
             ("decayed_count(at, INTERVAL '1 month')", "a half-life of months has no fixed length: write days"),
             ("decayed_count(at, INTERVAL '0 hours')", "a half-life must be positive"),
-            ("decayed_sum(kind, at, INTERVAL '1 hour')", "write `decayed_sum(price, at, INTERVAL '1 hour')`"),
-            ("decayed_count(price, INTERVAL '1 hour')", "write `decayed_count(at, INTERVAL '1 hour')`"),
+            ("decayed_sum(kind, at, INTERVAL '1 hour')", "write `decayed_sum(number, time, half_life)`"),
+            ("decayed_count(price, INTERVAL '1 hour')", "write `decayed_count(time, half_life)`"),
         ] {
             let error = error_of(&format!("SELECT {call} FROM {ROWS}")).await;
             assert!(error.contains(expected), "{call}: {error}");

@@ -46,9 +46,9 @@ impl AggregateUDFImpl for TopK {
         match arguments {
             [value, k] if k.is_integer() && !value.is_nested() => Ok(vec![value.clone(), DataType::Int64]),
             [value, k] if k.is_integer() => {
-                plan_err!("top_k compares no values of type {value}: take one of their fields")
+                plan_err!("values of type {value} are not compared: take one of their fields")
             }
-            _ => plan_err!("top_k takes a value and how many: write `top_k(value, 3)`"),
+            _ => plan_err!("write `top_k(value, 3)`: a value, and how many of the most frequent ones"),
         }
     }
 
