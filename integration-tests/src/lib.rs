@@ -1,5 +1,5 @@
-//! What the tests and benchmarks of the whole system share: the program as a process, the example's data, committed rows
-//! as text, and an S3 server, Kafka brokers, a schema registry and a token endpoint that can be told to misbehave.
+//! What the tests and benchmarks of the whole system share: the program as a process, the example's data, the
+//! events of Nexmark, committed rows as text, and an S3 server, Kafka brokers, a schema registry and a token endpoint that can be told to misbehave.
 //!
 //! Nothing here knows the inside of Bessemer: it is driven by its command line and judged by what it leaves on disk.
 
@@ -8,6 +8,7 @@ mod bessemer;
 mod flights;
 mod kafka;
 mod listening;
+mod nexmark_events;
 mod numbers;
 mod pinned;
 mod real_kafka;
@@ -22,6 +23,7 @@ pub use bessemer::{Bessemer, Outcome};
 pub use flights::{Flights, Pipeline, SETS, repository};
 pub use kafka::KafkaCluster;
 pub use listening::{Listening, listened, percent_encoded};
+pub use nexmark_events::{NEXMARK_STREAMS, nexmark_events, write_nexmark, write_side_input};
 pub use numbers::{
     PARTITIONS, check_every_number, number_partition, number_record, numbers_on_disk, numbers_on_s3, send_numbers,
 };

@@ -3,6 +3,7 @@
 //! ```text
 //! generate orders ROWS FILES FOLDER      Parquet, ZSTD 1
 //! generate events ROWS FILES FOLDER      JSON lines of about 110 bytes
+//! generate nexmark ROWS FILES FOLDER     events of Nexmark, as `integration-tests/nexmark/files.sql` reads them
 //! ```
 
 use std::fs::{self, File};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use bessemer_integration_tests::write_nexmark;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -31,16 +33,19 @@ const KINDS: [&str; 5] = ["view", "click", "cart", "order", "leave"];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, rows, files, folder] = &arguments[..] else { bail!("generate orders|events ROWS FILES FOLDER") };
+    let [what, rows, files, folder] = &arguments[..] else { bail!("generate orders|events|nexmark ROWS FILES FOLDER") };
     let (rows, files) = (rows.parse::<u64>()?, files.parse::<u64>()?);
     let folder = PathBuf::from(folder);
+    if what == "nexmark" {
+        return write_nexmark(&folder, rows, files);
+    }
     fs::create_dir_all(&folder)?;
     for file in 0..files {
         let range = rows * file / files..rows * (file + 1) / files;
         match what.as_str() {
             "orders" => write_orders(&folder.join(format!("orders-{file:04}.parquet")), range),
             "events" => write_events(&folder.join(format!("events-{file:04}.json")), range),
-            other => bail!("`{other}` is neither `orders` nor `events`"),
+            other => bail!("`{other}` is neither `orders` nor `events` nor `nexmark`"),
         }?;
     }
     Ok(())
