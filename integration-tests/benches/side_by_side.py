@@ -177,7 +177,7 @@ class Bench:
             return python(DUCKDB, f"COPY ({query}) TO '{out}/answer.parquet' ({options})")
 
         def bare():
-            return [self.bare, data, f"{self.fresh('bare')}/", GROUP_BY.format(table="orders")]
+            return [self.bare, f"{self.fresh('bare')}/", GROUP_BY.format(table="orders"), f"orders={data}"]
 
         contenders = [
             ("bessemer run", None, lambda: self.run_bessemer(self.orders_sql(rows, GROUP_BY))),
