@@ -8,7 +8,6 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 use crate::cursor::Cursor;
 use crate::dialect::PipelineDialect;
 use crate::lexer::is_unquoted;
-use crate::reads::NO_ASOF_JOIN;
 use crate::spelling;
 
 /// How deep the parser may recurse; brackets are bounded before, this is for `NOT NOT …` and `CASE` in `CASE`.
@@ -102,6 +101,9 @@ impl Failure<'_> {
         if let Some((expected, found)) = expected.and_then(|expected| expected.split_once(", found: ")) {
             return self.expected(expected, self.found_at(found, at));
         }
+        if let Some(diagnostic) = self.asof_after_left() {
+            return diagnostic;
+        }
         let message = format!("this {} cannot be read: {}", self.what, lower_first(text));
         Diagnostic::error(message, self.span(at)).with_help(self.help("", at))
     }
@@ -133,6 +135,16 @@ impl Failure<'_> {
         })
     }
 
+    /// `LEFT ASOF JOIN`, as some dialects have it.
+    fn asof_after_left(&self) -> Option<Diagnostic> {
+        let at = self
+            .tokens
+            .windows(2)
+            .position(|pair| is_unquoted(&pair[0].token, &["LEFT"]) && is_unquoted(&pair[1].token, &["ASOF"]))?;
+        let diagnostic = Diagnostic::error("`LEFT` stands before `ASOF`", self.span(at));
+        Some(diagnostic.with_help("write `ASOF LEFT JOIN`"))
+    }
+
     fn join_without_table(&self) -> Option<Diagnostic> {
         let at = self
             .tokens
@@ -151,7 +163,8 @@ impl Failure<'_> {
             .with_help("remove this comma");
         }
         if expected == "JOIN" && self.token(at.checked_sub(1)).is_some_and(|token| is_unquoted(token, &["ASOF"])) {
-            return Diagnostic::error(NO_ASOF_JOIN.0, self.span(at)).with_help(NO_ASOF_JOIN.1);
+            return Diagnostic::error("an `ASOF JOIN` keeps rows of its left side only", self.span(at))
+                .with_help("write `ASOF JOIN`, or `ASOF LEFT JOIN` for rows without a match too");
         }
         let wanted = quoted(expected);
         let message = match (at < self.tokens.len(), expected) {
@@ -252,6 +265,7 @@ impl Failure<'_> {
                 "write the list in parentheses: `IN ('a', 'b')`".to_owned()
             }
             "" => format!("a comma, an operator or a keyword is missing before {found}"),
+            "MATCH_CONDITION" => "write `ASOF JOIN r MATCH_CONDITION (l.at >= r.at) ON l.key = r.key`".to_owned(),
             "joined table" | "ON, or USING after JOIN" => "write `JOIN table ON condition`".to_owned(),
             _ if expected.starts_with("SELECT") => "write a query: `SELECT … FROM …`".to_owned(),
             _ => format!("write {} {}", quoted(expected), if at < self.tokens.len() { "here" } else { "at the end" }),

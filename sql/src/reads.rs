@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 
 use bessemer_schemas::{Diagnostic, FileId, Name, Span};
 use sqlparser::ast::{
-    Expr, Function, JoinOperator, ObjectName, Query, Select, SetExpr, Spanned, TableFactor, ValueWithSpan, Visit,
-    Visitor,
+    Expr, Function, ObjectName, Query, Select, SetExpr, Spanned, TableFactor, ValueWithSpan, Visit, Visitor,
 };
 
 use crate::expr_check;
@@ -19,12 +18,6 @@ pub(crate) fn reads(file: FileId, query: &Query) -> (Vec<Name>, Vec<Diagnostic>)
     let ControlFlow::Continue(()) = query.visit(&mut walk);
     (walk.relations, walk.problems)
 }
-
-/// What is said where `ASOF JOIN` is written, and what to write instead.
-pub(crate) const NO_ASOF_JOIN: (&str, &str) = (
-    "`ASOF JOIN` is not available in this version",
-    "join on the keys and `left.time >= right.time`, and keep the newest match with `row_number()`",
-);
 
 struct Walk {
     file: FileId,
@@ -161,11 +154,6 @@ impl Visitor for Walk {
         if select.top.is_some() {
             let help = "write `LIMIT n` at the end of the query";
             self.report("`SELECT TOP` is not PostgreSQL", select.select_token.0.span, help);
-        }
-        for join in select.from.iter().flat_map(|from| &from.joins) {
-            if matches!(join.join_operator, JoinOperator::AsOf { .. }) {
-                self.report(NO_ASOF_JOIN.0, join.relation.span(), NO_ASOF_JOIN.1);
-            }
         }
         ControlFlow::Continue(())
     }

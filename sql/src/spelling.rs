@@ -3,16 +3,21 @@
 //! ```text
 //! TABLE(TUMBLE(TABLE t, DESCRIPTOR(at), …))   TUMBLE(t, DESCRIPTOR(at), …)
 //! SESSION(t PARTITION BY k, at, …)            SESSION(t, "partition by" => k, at, …)
+//! a ASOF LEFT JOIN b MATCH_CONDITION (…)      a GLOBAL ASOF JOIN b MATCH_CONDITION (…)
 //! ```
 //!
-//! That is done to tokens. In the tree, what a window function reads then becomes a query, so that nothing else must
-//! know that its first argument is a relation.
+//! That is done to tokens; `GLOBAL`, which means nothing to the engine, remembers the `LEFT`. In the tree, what a
+//! window function reads then becomes a query, so that nothing else must know that its first argument is a relation,
+//! and what stands up to an `ASOF JOIN` a relation of its own, since the engine asks for plans of relations only.
 
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use bessemer_schemas::{PARTITION_BY, WINDOW_FUNCTIONS};
-use sqlparser::ast::{Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, TableFactor, VisitMut, VisitorMut};
+use sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, Ident, JoinOperator, ObjectName, Query, Select, TableFactor, TableWithJoins,
+    VisitMut, VisitorMut,
+};
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
@@ -56,10 +61,34 @@ pub(crate) fn readable(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
                 readable.extend([Token::Comma, name, Token::RArrow].map(|inserted| placed(inserted, token.span)));
                 at += 1;
             }
+            word if is_unquoted(word, &["ASOF"]) => {
+                let join = AsofJoin::of(&tokens[at..]);
+                if join.is_left {
+                    readable.push(placed(Token::make_keyword("GLOBAL"), token.span));
+                }
+                readable.push(token.clone());
+                at += join.words;
+            }
             _ => readable.push(token.clone()),
         }
     }
     readable
+}
+
+/// What stands between `ASOF` and `JOIN`.
+#[derive(Default)]
+struct AsofJoin {
+    is_left: bool,
+    words: usize,
+}
+
+impl AsofJoin {
+    fn of(after: &[TokenWithSpan]) -> Self {
+        let is = |at: usize, word: &str| after.get(at).is_some_and(|token| is_unquoted(&token.token, &[word]));
+        let is_left = is(0, "LEFT");
+        let words = if is_left { 1 + usize::from(is(1, "OUTER")) } else { usize::from(is(0, "INNER")) };
+        if is(words, "JOIN") { Self { is_left, words } } else { Self::default() }
+    }
 }
 
 fn is_window(token: &Token) -> bool {
@@ -90,7 +119,7 @@ pub(crate) fn names_window(name: &ObjectName) -> bool {
         if part.as_ident().is_some_and(|ident| ident.quote_style.is_none() && is_window_name(&ident.value)))
 }
 
-/// Makes a query of what each window function reads, where it is a name.
+/// Makes a query of what each window function reads, where it is a name, and a relation of what each `ASOF JOIN` joins.
 pub(crate) fn make_relations(query: &mut Query) {
     let ControlFlow::Continue(()) = query.visit(&mut Relations);
 }
@@ -99,6 +128,19 @@ struct Relations;
 
 impl VisitorMut for Relations {
     type Break = Infallible;
+
+    // What is inside has been visited by then, so that a new relation is not visited again.
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Self::Break> {
+        select.from.iter_mut().for_each(nest_asof_joins);
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
+        if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            nest_asof_joins(table_with_joins);
+        }
+        ControlFlow::Continue(())
+    }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
         if let TableFactor::Table { name, args: Some(args), .. } = factor
@@ -110,6 +152,18 @@ impl VisitorMut for Relations {
             *data = Expr::Subquery(query);
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `a JOIN b ASOF JOIN c JOIN d` becomes `(a JOIN b ASOF JOIN c) JOIN d`.
+fn nest_asof_joins(from: &mut TableWithJoins) {
+    for join in std::mem::take(&mut from.joins) {
+        let is_asof = matches!(join.join_operator, JoinOperator::AsOf { .. });
+        from.joins.push(join);
+        if is_asof {
+            let inner = TableWithJoins { relation: from.relation.clone(), joins: std::mem::take(&mut from.joins) };
+            from.relation = TableFactor::NestedJoin { table_with_joins: Box::new(inner), alias: None };
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! The planner stops at the first error. So a refused query is taken apart along its clauses: what it reads, then each
 //! item of `SELECT`, `WHERE`, `GROUP BY`, `HAVING` and `ORDER BY` alone, then the items together with the grouping.
 
+mod heard;
+mod join;
 mod part;
 mod window;
 
@@ -14,19 +16,15 @@ use bessemer_schemas::{Diagnostic, FileId, Span, nearest};
 use datafusion::common::{DFSchema, DFSchemaRef, DataFusionError, TableReference};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::planner::PlannerContext;
-use sqlparser::ast::{
-    self, Cte, Ident, JoinConstraint, JoinOperator, Query, Select, SelectItem, SetExpr, Spanned, TableFactor,
-    TableWithJoins,
-};
+use sqlparser::ast::{self, Cte, Query, Select, SelectItem, SetExpr, Spanned, TableFactor, TableWithJoins};
 
 use self::part::{alone, of_body, of_select, reading, skeleton};
+use crate::asof::{Written, as_relation};
 use crate::catalog::Catalog;
-use crate::comparison::is_mixed;
 use crate::expression::{Scope, list, plain_words, told};
 use crate::syntax::{
     Mentions, factor_name, group_by_exprs, ident_value, item_expr, item_name, object_value, order_by_exprs, place,
 };
-use crate::type_name::sql_type_name;
 use crate::window::Call;
 
 /// Adds to `found` what is wrong with `query`; at least one diagnostic, unless the fault lies in something that is
@@ -311,7 +309,8 @@ impl Blame<'_> {
             let mut part = from.clone();
             part.joins.truncate(last + 1);
             let Some(select) = skeleton() else { return };
-            if let Err(error) = self.plan(&reading(select, vec![part.clone()]), context) {
+            let planned = if Written::of(&part).is_some() { alone(as_relation(part.clone())) } else { part.clone() };
+            if let Err(error) = self.plan(&reading(select, vec![planned]), context) {
                 self.join(part, &error, context, found);
                 return;
             }
@@ -351,67 +350,6 @@ impl Blame<'_> {
             && let Err(error) = self.plan(&reading(select, vec![alone(factor.clone())]), context)
         {
             found.push(self.told_by_engine(&error, place(self.file, factor.span(), self.fallback)));
-        }
-    }
-
-    /// The last join of `from` fails: its condition is looked at over the columns of both sides.
-    fn join(
-        &self,
-        mut from: TableWithJoins,
-        error: &DataFusionError,
-        context: &PlannerContext,
-        found: &mut Vec<Diagnostic>,
-    ) {
-        let before = found.len();
-        let Some(join) = from.joins.pop() else { return };
-        let left = self.columns_of(std::slice::from_ref(&from), context);
-        let right = self.columns_of(&[alone(join.relation.clone())], context);
-        if let (Some(left), Some(right), Some(constraint)) = (left, right, constraint(&join.join_operator)) {
-            match constraint {
-                JoinConstraint::On(expr) => {
-                    if let Ok(schema) = left.join(&right) {
-                        check_all(std::iter::once(expr), self.scope(&schema, context), found);
-                    }
-                }
-                JoinConstraint::Using(names) => {
-                    for ident in names.iter().filter_map(|name| name.0.last().and_then(|part| part.as_ident())) {
-                        self.using(ident, [&left, &right], found);
-                    }
-                }
-                JoinConstraint::Natural | JoinConstraint::None => {}
-            }
-        }
-        if found.len() == before {
-            found.push(self.told_by_engine(error, place(self.file, join.relation.span(), self.fallback)));
-        }
-    }
-
-    fn using(&self, ident: &Ident, sides: [&DFSchemaRef; 2], found: &mut Vec<Diagnostic>) {
-        let name = ident_value(ident);
-        for (side, which) in sides.into_iter().zip(["left", "right"]) {
-            if side.fields_with_unqualified_name(&name).is_empty() {
-                let span = place(self.file, ident.span, self.fallback);
-                let columns: Vec<_> = side.fields().iter().map(|field| field.name().as_str()).collect();
-                let help = match nearest(&name, columns.iter().copied()) {
-                    Some(near) => format!("it has `{near}`; where the names differ, write `ON … = …`"),
-                    None => format!("its columns are {}", list(&columns)),
-                };
-                let message = format!("the {which} side of the join has no column `{name}`");
-                found.push(Diagnostic::error(message, span).with_help(help));
-            }
-        }
-        let type_in = |side: &DFSchemaRef| {
-            side.fields_with_unqualified_name(&name).first().map(|field| field.data_type().clone())
-        };
-        if let (Some(left), Some(right)) = (type_in(sides[0]), type_in(sides[1]))
-            && is_mixed(&left, &right)
-        {
-            let message =
-                format!("`{name}` is {} on the left, {} on the right", sql_type_name(&left), sql_type_name(&right));
-            found.push(
-                Diagnostic::error(message, place(self.file, ident.span, self.fallback))
-                    .with_help("join with `ON`, and write `CAST(… AS …)` around the text"),
-            );
         }
     }
 
@@ -457,23 +395,4 @@ fn check_all<'e>(exprs: impl Iterator<Item = &'e ast::Expr>, scope: Scope<'_>, f
 pub(crate) fn two_columns(name: &str, span: Span) -> Diagnostic {
     Diagnostic::error(format!("two columns are named `{name}`"), span)
         .with_help(format!("give one another name: `… AS other_{name}`"))
-}
-
-fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
-    match operator {
-        JoinOperator::Join(constraint)
-        | JoinOperator::Inner(constraint)
-        | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint)
-        | JoinOperator::Semi(constraint)
-        | JoinOperator::LeftSemi(constraint)
-        | JoinOperator::RightSemi(constraint)
-        | JoinOperator::Anti(constraint)
-        | JoinOperator::LeftAnti(constraint)
-        | JoinOperator::RightAnti(constraint) => Some(constraint),
-        _ => None,
-    }
 }

@@ -26,6 +26,7 @@ use datafusion::sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
 use sqlparser::ast::{self, Query, Statement};
 
+use crate::asof::AsofPlanner;
 use crate::comparison;
 use crate::window::{Logs, WindowPlanner};
 
@@ -56,7 +57,7 @@ pub(crate) struct Catalog<'s> {
     broken: BTreeSet<String>,
     /// Watermarks of the sources, for windows over them.
     logs: Logs,
-    planners: [Arc<dyn RelationPlanner>; 1],
+    planners: [Arc<dyn RelationPlanner>; 2],
 }
 
 /// A plan under a name, inlined wherever the name is read.
@@ -68,7 +69,7 @@ struct InlinedPlan {
 impl<'s> Catalog<'s> {
     pub(crate) fn new(state: &'s SessionState) -> Self {
         let logs = Logs::default();
-        let planners: [Arc<dyn RelationPlanner>; 1] = [Arc::new(WindowPlanner { logs: logs.clone() })];
+        let planners = planners(&logs);
         Self { state, sources: BTreeMap::new(), scanned: BTreeMap::new(), broken: BTreeSet::new(), logs, planners }
     }
 
@@ -91,7 +92,7 @@ impl<'s> Catalog<'s> {
     /// Tells the watermark of a log, as far as it has one; `name` can be read already.
     pub(crate) fn add_watermark(&mut self, name: &str, plan: LogicalPlan, watermark: Option<String>) {
         self.logs.add(name, plan, watermark);
-        self.planners = [Arc::new(WindowPlanner { logs: self.logs.clone() })];
+        self.planners = planners(&self.logs);
     }
 
     pub(crate) fn logs(&self) -> &Logs {
@@ -202,6 +203,11 @@ impl<'s> Catalog<'s> {
         names.sort_unstable();
         names
     }
+}
+
+/// What plans relations that the engine does not know.
+fn planners(logs: &Logs) -> [Arc<dyn RelationPlanner>; 2] {
+    [Arc::new(WindowPlanner { logs: logs.clone() }), Arc::new(AsofPlanner)]
 }
 
 /// How many argument lists a help shows.

@@ -10,6 +10,7 @@ use bessemer_schemas::SourceKind;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Distinct, Expr, Join, JoinType, LogicalPlan};
 
+use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
 use crate::window::is_session;
 
@@ -45,6 +46,7 @@ pub(crate) enum Construct {
     Distinct,
     Window,
     Session,
+    AsofJoin,
     Other,
 }
 
@@ -128,6 +130,7 @@ pub(crate) fn nature(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Nature {
         LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => found.orders_log = true,
         LogicalPlan::Union(_) => union(&flags, &logs, &mut found),
         LogicalPlan::Join(join) => self::join(join, &flags, &mut found),
+        LogicalPlan::Extension(_) if AsofJoin::of(plan).is_some() => asof_join(&flags, &mut found),
         LogicalPlan::Aggregate(_) => {
             found.because(Construct::GroupBy, format!("`GROUP BY` or an aggregate over source {logs}"));
         }
@@ -179,6 +182,15 @@ fn join(join: &Join, flags: &[(bool, String)], found: &mut Nature) {
         found.because(Construct::Other, reason);
     }
     found.can_expand |= matches!(join.join_type, JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full);
+}
+
+/// A row of the left side gives one row or none, so that a log on the left is looked up like a log in a join.
+fn asof_join(flags: &[(bool, String)], found: &mut Nature) {
+    let [_, (right_log, right)] = flags else { return };
+    if *right_log {
+        let reason = format!("an `ASOF JOIN` with source {right}, of which a nearer row may still come");
+        found.because(Construct::AsofJoin, reason);
+    }
 }
 
 /// Adds what the subqueries in a node's expressions read.

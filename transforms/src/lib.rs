@@ -24,6 +24,7 @@ mod syntax;
 mod blame;
 mod expression;
 
+mod asof;
 mod reader;
 mod window;
 

@@ -10,6 +10,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
+use crate::asof::QueryPlanner;
 use crate::duration::ExactSeconds;
 use crate::exchange::InOrder;
 use crate::functions;
@@ -47,6 +48,7 @@ pub fn session(options: &SessionOptions) -> Result<SessionState> {
         .with_config(config(options))
         .with_runtime_env(Arc::new(runtime))
         .with_default_features()
+        .with_query_planner(Arc::new(QueryPlanner))
         .with_physical_optimizer_rule(Arc::new(InOrder))
         .build();
     let added = state.register_function_rewrite(Arc::new(ExactSeconds)).and_then(|()| functions::register(&mut state));

@@ -341,6 +341,7 @@ fn reasons(definition: &Definition, set: &FeatureSetDefinition, nature: &Nature)
                 let calls = Mentions::of(select).table_calls;
                 calls.iter().filter_map(Call::of).find_map(|call| call.is_session().then(|| call.name.span()))
             }
+            Construct::AsofJoin => Mentions::of(select).asof_conditions.first().map(Spanned::span),
             Construct::Other => None,
         };
         let span = find(definition, set, &|query| Mentions::of(query).selects.iter().find_map(of_select));

@@ -9,6 +9,8 @@ use sqlparser::ast::{
 };
 use sqlparser::tokenizer::Span as TokenSpan;
 
+use crate::asof::Written;
+
 /// The place of a node in `file`, or `fallback` where the parser kept none.
 pub(crate) fn place(file: FileId, span: TokenSpan, fallback: Span) -> Span {
     if span == TokenSpan::empty() { fallback } else { Span::from_tokens(file, span) }
@@ -73,7 +75,8 @@ impl Visitor for Children {
     }
 }
 
-/// Every function call, query, relation name and call of a table function anywhere below a node.
+/// Every function call, query, relation name, call of a table function and condition of an `ASOF JOIN` anywhere below a
+/// node.
 #[derive(Default)]
 pub(crate) struct Mentions {
     pub(crate) calls: Vec<Function>,
@@ -81,6 +84,7 @@ pub(crate) struct Mentions {
     pub(crate) selects: Vec<Select>,
     pub(crate) relations: Vec<ObjectName>,
     pub(crate) table_calls: Vec<TableFactor>,
+    pub(crate) asof_conditions: Vec<Expr>,
 }
 
 impl Mentions {
@@ -122,6 +126,11 @@ impl Visitor for Mentions {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
         if let TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } = factor {
             self.table_calls.push(factor.clone());
+        }
+        if let TableFactor::NestedJoin { table_with_joins, .. } = factor
+            && let Some(written) = Written::of(table_with_joins)
+        {
+            self.asof_conditions.push(written.condition.clone());
         }
         ControlFlow::Continue(())
     }

@@ -1,14 +1,11 @@
 //! Faults of calls of window functions: first those of their data, then those of their arguments.
 
 use bessemer_schemas::Diagnostic;
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::sql::planner::PlannerContext;
-use sqlparser::ast;
 
 use super::Blame;
-use crate::reader::{Fault, Reader};
-use crate::syntax::place;
+use super::heard::Heard;
 use crate::window::Call;
 
 impl Blame<'_> {
@@ -23,26 +20,7 @@ impl Blame<'_> {
         }
         let data = data.map_or_else(|| LogicalPlanBuilder::empty(false).build(), |data| self.plan(data, context));
         if let Ok(data) = data {
-            call.window(&data, self.catalog.logs(), &mut Windows { blame: *self, context, found });
+            call.window(&data, self.catalog.logs(), &mut Heard { blame: *self, context, found });
         }
-    }
-}
-
-/// Hears what is wrong with the call of a window function.
-struct Windows<'a, 'f> {
-    blame: Blame<'a>,
-    context: &'f PlannerContext,
-    found: &'f mut Vec<Diagnostic>,
-}
-
-impl Reader for Windows<'_, '_> {
-    fn plan(&mut self, expr: &ast::Expr, schema: &DFSchema) -> Option<Expr> {
-        let planned = self.blame.scope(schema, self.context).check(expr);
-        planned.map(|(expr, _)| expr).map_err(|faults| self.found.extend(faults)).ok()
-    }
-
-    fn refuse(&mut self, Fault { span, message, help }: Fault) {
-        let span = place(self.blame.file, span, self.blame.fallback);
-        self.found.push(Diagnostic::error(message, span).with_help(help));
     }
 }

@@ -1,5 +1,6 @@
 //! Tests over whole definitions, from text to rows.
 
+mod asof_join;
 mod classification;
 mod errors;
 mod page;

@@ -1,4 +1,4 @@
-//! The examples of `docs/windows.md` give what stands below them.
+//! The examples of pages in `docs/` give what stands below them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,21 +6,21 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
 use arrow::util::pretty::pretty_format_batches;
+use bessemer_schemas::SourceDefinition;
 
 use super::{definition, plan_with, run, scan_schema, state};
 
-const PAGE: &str = include_str!("../../../docs/windows.md");
+const JOINS: &str = include_str!("../../../docs/joins.md");
+const WINDOWS: &str = include_str!("../../../docs/windows.md");
 
-/// The fenced blocks of the page, with their languages.
-fn blocks() -> Vec<(&'static str, &'static str)> {
-    let fenced = PAGE.split("```").skip(1).step_by(2);
+/// The fenced blocks of a page, with their languages.
+fn blocks(page: &str) -> Vec<(&str, &str)> {
+    let fenced = page.split("```").skip(1).step_by(2);
     fenced.map(|block| block.split_once('\n').unwrap()).collect()
 }
 
-/// The rows of a block of CSV as rows of the source of this name.
-fn events(sources: &str, name: &str, csv: &str) -> RecordBatch {
-    let definition = definition(&format!("{sources} CREATE FEATURE SET s WITH (path = 'x') AS SELECT 1 AS one;"));
-    let source = definition.sources.iter().find(|source| source.name.value == name).unwrap();
+/// The rows of a block of CSV as rows of `source`.
+fn rows(source: &SourceDefinition, csv: &str) -> RecordBatch {
     let schema = scan_schema(source);
     let columns: Vec<ArrayRef> = (0..schema.fields().len())
         .map(|at| {
@@ -44,14 +44,30 @@ async fn shown(sources: &str, query: &str, data: &BTreeMap<&str, Vec<RecordBatch
     pretty_format_batches(&[sorted]).unwrap().to_string()
 }
 
-#[tokio::test]
-async fn examples_give_what_stands_below_them() {
-    let blocks = blocks();
-    let [("sql", sources), ("csv", csv), examples @ ..] = blocks.as_slice() else { panic!("{blocks:#?}") };
-    let data = BTreeMap::from([("trips", vec![events(sources, "trips", csv)])]);
-    assert!(examples.len() >= 16);
-    for example in examples.chunks(2) {
+/// Runs the examples of a page that begins with sources, then their rows, each in a block of its own.
+async fn check(page: &str, examples: usize) {
+    let blocks = blocks(page);
+    let Some((("sql", sources), blocks)) = blocks.split_first() else { panic!("{blocks:#?}") };
+    let definition = definition(&format!("{sources} CREATE FEATURE SET s WITH (path = 'x') AS SELECT 1 AS one;"));
+    let (given, blocks) = blocks.split_at(definition.sources.len());
+    let data = definition.sources.iter().zip(given).map(|(source, (language, csv))| {
+        assert_eq!(*language, "csv");
+        (source.name.value.as_str(), vec![rows(source, csv)])
+    });
+    let data = data.collect();
+    assert_eq!(blocks.len(), 2 * examples);
+    for example in blocks.chunks(2) {
         let [("sql", query), ("text", expected)] = example else { panic!("{example:#?}") };
         assert_eq!(shown(sources, query, &data).await, expected.trim_end(), "{query}");
     }
+}
+
+#[tokio::test]
+async fn examples_of_joins_give_what_stands_below_them() {
+    check(JOINS, 6).await;
+}
+
+#[tokio::test]
+async fn examples_of_windows_give_what_stands_below_them() {
+    check(WINDOWS, 8).await;
 }

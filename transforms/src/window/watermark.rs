@@ -8,6 +8,7 @@ use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator};
 
 use super::bounds::WINDOW_BOUNDS;
+use crate::asof::AsofJoin;
 
 /// The sources of a definition and their watermarks.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +77,10 @@ impl Logs {
                     _ => self.follows(&join.right, &name),
                 }
             }
+            LogicalPlan::Extension(_) => match AsofJoin::of(plan) {
+                Some(join) if at < join.left.schema().fields().len() => self.column(&join.left, at),
+                _ => Err(NoWatermark::Computed),
+            },
             LogicalPlan::SubqueryAlias(alias) => self.column(&alias.input, at),
             LogicalPlan::Filter(filter) => self.column(&filter.input, at),
             LogicalPlan::Sort(sort) => self.column(&sort.input, at),

@@ -1,3 +1,0 @@
-CREATE SOURCE flights (id BIGINT, origin VARCHAR, delay DOUBLE, at TIMESTAMP) WITH (path = 'flights/');
-CREATE FEATURE SET f WITH (path = 'out') AS
-SELECT * FROM flights a ASOF LEFT JOIN flights b MATCH_CONDITION (a.at >= b.at) ON a.id = b.id;

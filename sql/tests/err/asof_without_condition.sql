@@ -1,0 +1,3 @@
+CREATE SOURCE flights (id BIGINT, at TIMESTAMP) WITH (path = 'flights/');
+CREATE FEATURE SET f WITH (path = 'out') AS
+SELECT * FROM flights a ASOF JOIN flights b ON a.id = b.id AND a.at >= b.at;
