@@ -15,9 +15,9 @@ use rand::{Rng, SeedableRng};
 
 const SEEDS: u64 = 8;
 
-/// A stateless set with a lookup, a grouped one, one with a window function, and windows of time; for the last, what
-/// plain DataFusion is asked instead.
-const SETS: [(&str, &str, Option<&str>); 6] = [
+/// A stateless set with a lookup, a grouped one, one with a window function, windows of time and a join in time; for the
+/// last two, what plain DataFusion is asked instead.
+const SETS: [(&str, &str, Option<&str>); 7] = [
     (
         "lines",
         "SELECT e.id, e.kind, e.value * 2 AS twice, k.name FROM events e LEFT JOIN kinds k ON e.kind = k.kind \
@@ -52,6 +52,16 @@ const SETS: [(&str, &str, Option<&str>); 6] = [
              JOIN (SELECT a.kind, a.at FROM events a WHERE NOT EXISTS (SELECT 1 FROM events b \
                WHERE b.kind = a.kind AND b.at > a.at AND b.at < a.at + INTERVAL '20 seconds')) l \
              ON l.kind = e.kind AND l.at >= e.at GROUP BY e.id, e.kind",
+        ),
+    ),
+    (
+        "previous",
+        "SELECT e.id, e.kind, p.id AS previous, p.value FROM events e \
+         ASOF LEFT JOIN events p MATCH_CONDITION (e.at > p.at) ON e.kind = p.kind",
+        Some(
+            "SELECT id, kind, previous, value FROM (SELECT e.id, e.kind, p.id AS previous, p.value, \
+               row_number() OVER (PARTITION BY e.id ORDER BY p.at DESC, p.id DESC) AS nth \
+             FROM events e LEFT JOIN events p ON e.kind = p.kind AND e.at > p.at) WHERE nth = 1",
         ),
     ),
 ];

@@ -13,7 +13,8 @@ use super::{definition, lines, plan_with, planned, run, scan_schema};
 use crate::{LedgerShape, SessionOptions, SetKind, session};
 
 const SOURCES: &str = "
-CREATE SOURCE trades (price BIGINT, id BIGINT NOT NULL, k VARCHAR, j BIGINT, at TIMESTAMP)
+CREATE SOURCE trades (price BIGINT, id BIGINT NOT NULL, k VARCHAR, j BIGINT, at TIMESTAMP,
+  WATERMARK FOR at AS at - INTERVAL '5 minutes')
 WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE SOURCE quotes (price BIGINT, id BIGINT NOT NULL, k VARCHAR, j BIGINT, at TIMESTAMP)
 WITH (connector = 'object_store', path = 'x', format = 'json');
@@ -44,10 +45,10 @@ fn batch(rows: &[Row]) -> RecordBatch {
     RecordBatch::try_new(scan_schema(&definition.sources[0]), columns.to_vec()).unwrap()
 }
 
-fn state(partitions: usize, batch_rows: usize) -> SessionState {
+fn state(partitions: usize, batch_rows: usize, memory_bytes: usize) -> SessionState {
     session(&SessionOptions {
         partitions: NonZeroUsize::new(partitions).unwrap(),
-        memory_bytes: 256 << 20,
+        memory_bytes,
         process_memory: None,
         spill_dir: std::env::temp_dir(),
         spill_bytes_max: 1 << 30,
@@ -69,19 +70,24 @@ struct Case {
 impl Case {
     /// The rows of a query over `trades` and `quotes`, sorted as texts.
     fn rows(&self, query: &str) -> Vec<String> {
-        let state = state(self.partitions, self.batch_rows);
+        let mut lines = self.lines(&set(query), 256 << 20);
+        lines.sort();
+        lines
+    }
+
+    fn lines(&self, text: &str, memory_bytes: usize) -> Vec<String> {
+        let state = state(self.partitions, self.batch_rows, memory_bytes);
         let batches = |rows: &[Row]| rows.chunks(self.cut).map(batch).collect::<Vec<_>>();
-        let data = BTreeMap::from([("trades", batches(&self.left)), ("quotes", batches(&self.right))]);
-        let (plan, found) = plan_with(&set(query), &data, &[], &state);
-        let plan = plan.unwrap_or_else(|| panic!("{query}: {found:#?}"));
+        let (left, right) = (batches(&self.left), batches(&self.right));
+        let data = BTreeMap::from([("trades", left), ("quotes", right.clone()), ("rates", right)]);
+        let (plan, found) = plan_with(text, &data, &[], &state);
+        let plan = plan.unwrap_or_else(|| panic!("{text}: {found:#?}"));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let batches = runtime.block_on(async {
             let physical = plan.set("s").unwrap().physical(&state).await.unwrap();
             run(physical, &state).await.concat()
         });
-        let mut lines = lines(&batches, ORIGIN_COLUMN);
-        lines.sort();
-        lines
+        lines(&batches, ORIGIN_COLUMN)
     }
 
     fn expected(&self, op: &str, is_left: bool, same: fn(&Row, &Row) -> bool) -> Vec<String> {
@@ -183,6 +189,45 @@ fn a_join_with_a_table_appends() {
     let plan = planned(&text);
     let planned = plan.set("s").unwrap();
     assert_eq!((planned.kind, planned.ledger), (SetKind::Append, LedgerShape::Stateless { can_expand: false }));
+}
+
+#[test]
+fn a_set_that_appends_is_sorted_by_event_time_and_row_identity() {
+    let row = |id, at| Row { price: Some(id * 10), id, k: Some(1), j: None, at: Some(at) };
+    let case = Case {
+        left: vec![row(1, 10), row(2, 9), row(3, 10), row(4, 1)],
+        right: vec![row(1, 5), row(2, 10), row(3, 10)],
+        cut: 1,
+        partitions: 3,
+        batch_rows: 2,
+    };
+    let text = format!(
+        "{SOURCES} CREATE FEATURE SET s EVENT TIME (at) WITH (path = 'x') AS
+         SELECT t.at, t.id, r.price FROM trades t ASOF LEFT JOIN rates r MATCH_CONDITION (t.at >= r.at) USING (k);"
+    );
+    let time = |second: i64| format!("1970-01-01T00:00:{second:02}");
+    let expected = [(1, 4, "∅"), (9, 2, "10"), (10, 1, "30"), (10, 3, "30")];
+    assert_eq!(case.lines(&text, 256 << 20), expected.map(|(at, id, price)| format!("{}|{id}|{price}", time(at))));
+}
+
+#[test]
+fn sides_beyond_the_memory_are_spilled() {
+    let rows = |step: i64| -> Vec<Row> {
+        let row =
+            |id: i64, at: i64| Row { price: None, id, k: u8::try_from(at % 9).ok(), j: None, at: Some(at * step) };
+        (0..60_000).map(|id| row(id, id * 7_919 % 100_003)).collect()
+    };
+    let case = Case { left: rows(2), right: rows(1), cut: 4_000, partitions: 3, batch_rows: 1_024 };
+    let query = "SELECT count(*) = count(*) FILTER (WHERE r.at <= l.at AND l.k = r.k)
+                 FROM trades l ASOF JOIN quotes r MATCH_CONDITION (l.at >= r.at) ON l.k = r.k";
+    assert_eq!(case.lines(&set(query), 4 << 20), ["true"]);
+}
+
+#[test]
+fn times_of_the_left_side_keep_their_watermark() {
+    planned(&set("SELECT id FROM TUMBLE((
+         SELECT t.id, t.at AS seen FROM trades t ASOF JOIN rates r MATCH_CONDITION (t.at >= r.at) USING (k)
+       ), seen, INTERVAL '1 hour')"));
 }
 
 #[test]
