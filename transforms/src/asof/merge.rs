@@ -89,8 +89,11 @@ impl Sorted {
         self.keys.as_ref().map(|keys| keys.row(row))
     }
 
+    /// Of a batch that is part of a larger one, that part counts.
     fn bytes(&self) -> usize {
-        self.batch.get_array_memory_size() + self.keys.as_ref().map_or(0, Rows::size) + self.times.size()
+        let columns = self.batch.columns().iter();
+        let batch: usize = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default()).sum();
+        batch + self.keys.as_ref().map_or(0, Rows::size) + self.times.size()
     }
 }
 
@@ -125,7 +128,7 @@ pub(super) struct Merge {
     /// The next one: where it begins decides which rows of the left side end in `current`.
     ahead: Option<Sorted>,
     schema: SchemaRef,
-    joined: BatchCoalescer,
+    coalescer: BatchCoalescer,
     memory: MemoryReservation,
 }
 
@@ -138,22 +141,22 @@ impl Merge {
         batch_rows: usize,
         memory: MemoryReservation,
     ) -> Self {
-        let joined = BatchCoalescer::new(Arc::clone(&schema), batch_rows);
+        let coalescer = BatchCoalescer::new(Arc::clone(&schema), batch_rows);
         let reach = Reach { or_at };
-        Self { left, right, join_type, reach, current: None, reached: 0, ahead: None, schema, joined, memory }
+        Self { left, right, join_type, reach, current: None, reached: 0, ahead: None, schema, coalescer, memory }
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<RecordBatch>> {
-        while !self.joined.has_completed_batch() {
+        while !self.coalescer.has_completed_batch() {
             match self.left.next().await? {
                 Some(left) => self.join(&left).await?,
                 None => {
-                    self.joined.finish_buffered_batch()?;
+                    self.coalescer.finish_buffered_batch()?;
                     break;
                 }
             }
         }
-        Ok(self.joined.next_completed_batch())
+        Ok(self.coalescer.next_completed_batch())
     }
 
     async fn join(&mut self, left: &Sorted) -> Result<()> {
@@ -167,7 +170,7 @@ impl Merge {
             let to = self.end_of_current(left, from);
             if from < to {
                 let joined = self.joined(left, from..to)?;
-                self.joined.push_batch(joined)?;
+                self.coalescer.push_batch(joined)?;
             }
             if to < left.rows() {
                 (self.current, self.reached) = (self.ahead.take(), 0);
