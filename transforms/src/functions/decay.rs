@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
-    TimestampMicrosecondType,
+    DataType, Field, FieldRef, Float64Type, Int64Type, IntervalUnit, TimeUnit, TimestampMicrosecondType,
 };
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
+
+use super::{all_rows, constant};
 
 const MICROS_PER_DAY: f64 = 86_400e6;
 
@@ -32,6 +33,21 @@ impl Decayed {
 
     pub(super) fn count() -> Self {
         Self { has_value: false, ..Self::sum() }
+    }
+
+    fn rows(&self, args: &AccumulatorArgs<'_>) -> Result<Rows> {
+        all_rows(args)?;
+        let ScalarValue::IntervalMonthDayNano(Some(interval)) = constant(args, "the half-life")? else {
+            return plan_err!("the half-life of `{}` is an interval", args.name);
+        };
+        if interval.months != 0 {
+            return plan_err!("a half-life of months has no fixed length: write days");
+        }
+        let half_life = f64::from(interval.days) * MICROS_PER_DAY + interval.nanoseconds as f64 / 1e3;
+        if half_life <= 0. {
+            return plan_err!("a half-life must be positive");
+        }
+        Ok(Rows { has_value: self.has_value, half_life })
     }
 }
 
@@ -67,20 +83,15 @@ impl AggregateUDFImpl for Decayed {
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let field = |part: &str, data_type| Arc::new(Field::new(format_state_name(args.name, part), data_type, true));
-        Ok(vec![
-            field("latest", DataType::Int64),
-            field("sum", DataType::Float64),
-            field("half_life", DataType::Float64),
-        ])
+        Ok(vec![field("latest", DataType::Int64), field("sum", DataType::Float64)])
     }
 
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Whole { rows: Rows { has_value: self.has_value, half_life: None }, decayed: None }))
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Whole { rows: self.rows(&args)?, decayed: None }))
     }
 
-    fn create_sliding_accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        let rows = Rows { has_value: self.has_value, half_life: None };
-        Ok(Box::new(Sliding { rows, frame: VecDeque::new() }))
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Sliding { rows: self.rows(&args)?, frame: VecDeque::new() }))
     }
 }
 
@@ -88,34 +99,21 @@ impl AggregateUDFImpl for Decayed {
 #[derive(Debug)]
 struct Rows {
     has_value: bool,
-    /// In microseconds, once a row has told it.
-    half_life: Option<f64>,
+    /// In microseconds.
+    half_life: f64,
 }
 
 impl Rows {
     /// Time and value of each row that has a time.
-    fn read(&mut self, columns: &[ArrayRef]) -> Result<Vec<Option<Timed>>> {
+    fn read(&self, columns: &[ArrayRef]) -> Vec<Option<Timed>> {
         let (values, rest) = columns.split_at(usize::from(self.has_value));
         let times = rest[0].as_primitive::<TimestampMicrosecondType>();
-        let half_lives = rest[1].as_primitive::<IntervalMonthDayNanoType>();
-        if self.half_life.is_none()
-            && let Some(interval) = half_lives.iter().flatten().next()
-        {
-            let micros = f64::from(interval.days) * MICROS_PER_DAY + interval.nanoseconds as f64 / 1e3;
-            if interval.months != 0 {
-                return exec_err!("a half-life of months has no fixed length: write days");
-            }
-            if micros <= 0. {
-                return exec_err!("a half-life must be positive");
-            }
-            self.half_life = Some(micros);
-        }
         let values = values.first().map(AsArray::as_primitive::<Float64Type>);
         let value = |row: usize| match values {
             None => Some(1.),
             Some(values) => values.is_valid(row).then(|| values.value(row)),
         };
-        Ok((0..times.len()).map(|row| times.is_valid(row).then(|| (times.value(row), value(row)))).collect())
+        (0..times.len()).map(|row| times.is_valid(row).then(|| (times.value(row), value(row)))).collect()
     }
 }
 
@@ -163,9 +161,8 @@ struct Whole {
 
 impl Whole {
     fn add(&mut self, more: Option<AsOf>) {
-        let half_life = self.rows.half_life.unwrap_or(1.);
         self.decayed = match (self.decayed, more) {
-            (Some(before), Some(more)) => Some(before.merged(more, half_life)),
+            (Some(before), Some(more)) => Some(before.merged(more, self.rows.half_life)),
             (before, more) => before.or(more),
         };
     }
@@ -173,17 +170,15 @@ impl Whole {
 
 impl Accumulator for Whole {
     fn update_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        let rows = self.rows.read(columns)?;
-        let more = self.rows.half_life.and_then(|half_life| AsOf::of(rows.iter().flatten().copied(), half_life));
-        self.add(more);
+        let rows = self.rows.read(columns);
+        self.add(AsOf::of(rows.iter().flatten().copied(), self.rows.half_life));
         Ok(())
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
         let latest = states[0].as_primitive::<Int64Type>();
-        let (sums, half_lives) = (states[1].as_primitive::<Float64Type>(), states[2].as_primitive::<Float64Type>());
+        let sums = states[1].as_primitive::<Float64Type>();
         for row in (0..latest.len()).filter(|row| latest.is_valid(*row)) {
-            self.rows.half_life = self.rows.half_life.or(Some(half_lives.value(row)));
             let sum = sums.is_valid(row).then(|| sums.value(row));
             self.add(Some(AsOf { latest: latest.value(row), sum }));
         }
@@ -192,7 +187,7 @@ impl Accumulator for Whole {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         let (latest, sum) = (self.decayed.map(|decayed| decayed.latest), self.decayed.and_then(|decayed| decayed.sum));
-        Ok(vec![ScalarValue::Int64(latest), ScalarValue::Float64(sum), ScalarValue::Float64(self.rows.half_life)])
+        Ok(vec![ScalarValue::Int64(latest), ScalarValue::Float64(sum)])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -213,8 +208,7 @@ struct Sliding {
 
 impl Accumulator for Sliding {
     fn update_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        let rows = self.rows.read(columns)?;
-        self.frame.extend(rows);
+        self.frame.extend(self.rows.read(columns));
         Ok(())
     }
 
@@ -236,8 +230,8 @@ impl Accumulator for Sliding {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let of = |half_life| AsOf::of(self.frame.iter().flatten().copied(), half_life);
-        Ok(ScalarValue::Float64(self.rows.half_life.and_then(of).and_then(|decayed| decayed.sum)))
+        let decayed = AsOf::of(self.frame.iter().flatten().copied(), self.rows.half_life);
+        Ok(ScalarValue::Float64(decayed.and_then(|decayed| decayed.sum)))
     }
 
     fn size(&self) -> usize {

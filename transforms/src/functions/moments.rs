@@ -16,6 +16,8 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 
+use super::all_rows;
+
 /// What is asked of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Shape {
@@ -62,11 +64,13 @@ impl AggregateUDFImpl for ShapeOf {
         Ok(["count", "mean", "m2", "m3", "m4"].map(field).into())
     }
 
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        all_rows(&args)?;
         Ok(Box::new(Whole { shape: self.shape, moments: Moments::default() }))
     }
 
-    fn create_sliding_accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+    fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        all_rows(&args)?;
         Ok(Box::new(Sliding { shape: self.shape, values: VecDeque::new() }))
     }
 }
@@ -84,11 +88,10 @@ struct Moments {
 impl Moments {
     /// Those of values that are at hand, in two passes.
     fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
-        let (count, sum) = values.clone().fold((0., 0.), |(count, sum), value| (count + 1., sum + value));
-        if count == 0. {
-            return Self::default();
-        }
-        let mean = sum / count;
+        let Some(first) = values.clone().next() else { return Self::default() };
+        // From the first value on: the mean of equal ones is that value, to the last bit.
+        let (count, sum) = values.clone().fold((0., 0.), |(count, sum), value| (count + 1., sum + (value - first)));
+        let mean = first + sum / count;
         let mut moments = Self { count, mean, ..Self::default() };
         for value in values {
             let difference = value - mean;
@@ -240,7 +243,8 @@ mod tests {
             (&[1., 2.][..], Shape::Skewness),
             (&[1., 2., 3.], Shape::Kurtosis),
             (&[1.], Shape::KurtosisOfPopulation),
-            (&[5., 5., 5., 5.], Shape::Kurtosis),
+            (&[0.1, 0.1, 0.1], Shape::Skewness),
+            (&[19.99; 10], Shape::Kurtosis),
         ] {
             assert_eq!(Moments::of(values.iter().copied()).shape(shape), None, "{shape:?} of {values:?}");
         }

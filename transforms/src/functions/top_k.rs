@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::mem::size_of;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray, new_empty_array};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
-use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
+
+use super::{all_rows, constant};
 
 /// The function. Its result is a list of (value, count), the most frequent first, of equally frequent ones the smaller.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -44,6 +46,7 @@ impl AggregateUDFImpl for TopK {
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         match arguments {
+            [DataType::Dictionary(_, value), k] if k.is_integer() => Ok(vec![(**value).clone(), DataType::Int64]),
             [value, k] if k.is_integer() && !value.is_nested() => Ok(vec![value.clone(), DataType::Int64]),
             [value, k] if k.is_integer() => {
                 plan_err!("values of type {value} are not compared: take one of their fields")
@@ -59,12 +62,28 @@ impl AggregateUDFImpl for TopK {
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let counts =
             Field::new(format_state_name(args.name, "counts"), entries(args.input_fields[0].data_type()), true);
-        let k = Field::new(format_state_name(args.name, "k"), DataType::Int64, true);
-        Ok(vec![Arc::new(counts), Arc::new(k)])
+        Ok(vec![Arc::new(counts)])
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Tally::new(args.expr_fields[0].data_type().clone())?))
+        all_rows(&args)?;
+        let k = match constant(&args, "how many")? {
+            ScalarValue::Int64(Some(k)) if k > 0 => usize::try_from(k).unwrap_or(usize::MAX),
+            other => return plan_err!("`{}` of {other} values: ask for one at least", args.name),
+        };
+        Ok(Box::new(Tally::new(args.expr_fields[0].data_type().clone(), k)?))
+    }
+
+    /// Of an empty frame.
+    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
+        let DataType::List(item) = data_type else { return ScalarValue::try_from(data_type) };
+        let none = new_empty_array(item.data_type());
+        Ok(ScalarValue::List(Arc::new(ListArray::try_new(
+            Arc::clone(item),
+            OffsetBuffer::from_lengths([0]),
+            none,
+            None,
+        )?)))
     }
 }
 
@@ -76,13 +95,13 @@ struct Tally {
     counts: HashMap<OwnedRow, i64>,
     /// Bytes of the rows.
     row_bytes: usize,
-    k: Option<i64>,
+    k: usize,
 }
 
 impl Tally {
-    fn new(value: DataType) -> Result<Self> {
+    fn new(value: DataType, k: usize) -> Result<Self> {
         let converter = RowConverter::new(vec![SortField::new(value.clone())])?;
-        Ok(Self { value, converter, counts: HashMap::new(), row_bytes: 0, k: None })
+        Ok(Self { value, converter, counts: HashMap::new(), row_bytes: 0, k })
     }
 
     /// Adds `more` of each of `values`, or takes them away; nulls are no values.
@@ -108,15 +127,6 @@ impl Tally {
         Ok(())
     }
 
-    fn take_k(&mut self, k: &ArrayRef) -> Result<()> {
-        let asked = k.as_primitive::<Int64Type>().iter().flatten().next();
-        if asked.is_some_and(|k| k < 1) {
-            return exec_err!("top_k of {} values: ask for one at least", asked.unwrap_or(0));
-        }
-        self.k = self.k.or(asked);
-        Ok(())
-    }
-
     /// The first `limit` values, most frequent first.
     fn list(&self, limit: usize) -> Result<ListArray> {
         let mut found: Vec<_> = self.counts.iter().collect();
@@ -132,7 +142,6 @@ impl Tally {
 
 impl Accumulator for Tally {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.take_k(&values[1])?;
         self.add(&values[0], |_| 1)
     }
 
@@ -145,7 +154,6 @@ impl Accumulator for Tally {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.take_k(&states[1])?;
         for entries in states[0].as_list::<i32>().iter().flatten() {
             let entries = entries.as_struct();
             let counts = entries.column(1).as_primitive::<Int64Type>();
@@ -155,12 +163,11 @@ impl Accumulator for Tally {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::List(Arc::new(self.list(usize::MAX)?)), ScalarValue::Int64(self.k)])
+        Ok(vec![ScalarValue::List(Arc::new(self.list(usize::MAX)?))])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let limit = self.k.and_then(|k| usize::try_from(k).ok()).unwrap_or(0);
-        Ok(ScalarValue::List(Arc::new(self.list(limit)?)))
+        Ok(ScalarValue::List(Arc::new(self.list(self.k)?)))
     }
 
     fn size(&self) -> usize {
