@@ -42,6 +42,7 @@ pub(crate) fn readable(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
     while let Some(token) = tokens.get(at) {
         let in_window = open.last() == Some(&Open::Window);
         let previous = at.checked_sub(1).and_then(|at| tokens.get(at)).map(|token| &token.token);
+        let follows_as = previous.is_some_and(|previous| is_unquoted(previous, &["AS"]));
         at += 1;
         match &token.token {
             Token::LParen => {
@@ -61,7 +62,11 @@ pub(crate) fn readable(tokens: &[TokenWithSpan]) -> Vec<TokenWithSpan> {
                 readable.extend([Token::Comma, name, Token::RArrow].map(|inserted| placed(inserted, token.span)));
                 at += 1;
             }
-            word if is_unquoted(word, &["ASOF"]) => {
+            // It would be taken for our own below; by itself it says how a cluster joins, and not what.
+            word if is_unquoted(word, &["GLOBAL"])
+                && !follows_as
+                && tokens.get(at).is_some_and(|next| is_unquoted(&next.token, &["ASOF"])) => {}
+            word if is_unquoted(word, &["ASOF"]) && !follows_as => {
                 let join = AsofJoin::of(&tokens[at..]);
                 if join.is_left {
                     readable.push(placed(Token::make_keyword("GLOBAL"), token.span));

@@ -164,9 +164,9 @@ impl Merge {
         while from < left.rows() {
             if self.ahead.is_none() {
                 self.ahead = self.right.next().await?;
-                let held = [Some(left), self.current.as_ref(), self.ahead.as_ref()];
-                self.memory.try_resize(held.into_iter().flatten().map(Sorted::bytes).sum())?;
             }
+            let held = [Some(left), self.current.as_ref(), self.ahead.as_ref()];
+            self.memory.try_resize(held.into_iter().flatten().map(Sorted::bytes).sum())?;
             let to = self.end_of_current(left, from);
             if from < to {
                 let joined = self.joined(left, from..to)?;

@@ -250,9 +250,17 @@ fn the_digest_changes_with_the_join() {
         |join: &str| planned(&set(&format!("SELECT t.id FROM trades t {join}"))).set("s").unwrap().plan_digest.clone();
     let join = digest("ASOF JOIN rates r MATCH_CONDITION (t.at >= r.at) ON t.k = r.k");
     assert_eq!(join, digest("ASOF INNER JOIN rates r MATCH_CONDITION (r.at <= t.at) ON r.k = t.k"));
+    // A word of clusters, and not the one that `LEFT` becomes on its way.
+    assert_eq!(join, digest("GLOBAL ASOF JOIN rates r MATCH_CONDITION (t.at >= r.at) ON t.k = r.k"));
     assert_ne!(join, digest("ASOF LEFT JOIN rates r MATCH_CONDITION (t.at >= r.at) ON t.k = r.k"));
     assert_ne!(join, digest("ASOF JOIN rates r MATCH_CONDITION (t.at > r.at) ON t.k = r.k"));
     assert_ne!(join, digest("ASOF JOIN rates r MATCH_CONDITION (t.at >= r.at) ON t.j = r.j"));
+}
+
+#[test]
+fn asof_is_a_name_like_others() {
+    planned(&set("SELECT asof.id FROM trades AS asof LEFT JOIN rates AS r ON asof.k = r.k"));
+    planned(&set("SELECT t.id AS asof FROM trades t LEFT JOIN rates r ON t.k = r.k"));
 }
 
 #[test]
