@@ -23,7 +23,7 @@ const FAN_IN_ON_DEMAND: usize = 256;
 const TIERS: u8 = 3;
 /// How long files of the first tier wait for others, in seconds or in epochs; of each further tier, sixty times longer.
 const WAIT_SECONDS: u64 = 60;
-/// A file that has this part of `file_bytes` stays as it is in the background: five of them are one, at best.
+/// A file that has this part of `file_bytes` stays as it is in the background: four of them are one.
 const LARGE_PART: u64 = 4;
 /// Files and bytes that one step of compaction merges, at most (a merge is never cut): an epoch waits for its commit.
 const STEP: (usize, u64) = (512, 1 << 30);

@@ -40,7 +40,7 @@ const HEARING_FAILED: Duration = Duration::from_millis(20);
 /// What the client's log calls the end of a connection.
 const CONNECTION_ENDED: &str = "FAIL";
 /// How a connection fails that nobody took.
-const NOT_CONNECTED: &str = "Connect to ";
+const NOT_CONNECTED: [&str; 2] = ["Connect to ", "in state CONNECT"];
 /// What may be wrong with a certificate: OpenSSL says only that something is.
 const CERTIFICATE: &str = "a broker's certificate must be signed by an authority in `properties.ssl.ca.location`, and be \
                            for the host that `bootstrap_servers`, or another broker, names";
@@ -99,7 +99,9 @@ impl Heard {
         Some(match (trouble.code, &self.ended) {
             (Some(RDKafkaErrorCode::AllBrokersDown), Some(ended)) => format!("{ended}; {PROTOCOL}"),
             // A broker that ends a connection may do so while the client reads, or before it has sent: that is an error.
-            (Some(RDKafkaErrorCode::BrokerTransportFailure), _) if !trouble.reason.contains(NOT_CONNECTED) => {
+            (Some(RDKafkaErrorCode::BrokerTransportFailure), _)
+                if !NOT_CONNECTED.iter().any(|words| trouble.reason.contains(words)) =>
+            {
                 format!("{}; {PROTOCOL}", trouble.reason)
             }
             _ => trouble.reason.clone(),
