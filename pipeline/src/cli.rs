@@ -350,6 +350,9 @@ fn epochs(text: &str) -> Result<RangeInclusive<u64>, String> {
         Some((first, last)) => (number(first, 1)?, number(last, u64::MAX)?),
         None => text.parse().map(|epoch| (epoch, epoch)).map_err(|_| "write `2..7`, `2..`, `..7` or `5`".to_owned())?,
     };
+    if first.min(last) == 0 {
+        return Err("the first epoch is 1".to_owned());
+    }
     if first > last { Err(format!("{first} comes after {last}: write `{last}..{first}`")) } else { Ok(first..=last) }
 }
 

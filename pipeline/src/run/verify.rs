@@ -2,7 +2,8 @@
 //!
 //! Each set of an epoch is run once more over the slice of its manifest, into a folder that is gone afterwards, and its
 //! files, which have the same names, are compared with those that are committed: byte for byte as long as they are there,
-//! by rows and size where they were merged into others. The pipeline is not claimed: a daemon may go on meanwhile.
+//! by rows and size where they were merged into others. What became of the rows is compared, too; the quarantine of sources
+//! is not. The pipeline is not claimed: a daemon may go on meanwhile.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -13,7 +14,8 @@ use bessemer_connectors::scan::{ScanInput, ScanObject, ScanOffsets};
 use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
 use bessemer_connectors::{Location, Source};
 use bessemer_schemas::{
-    DataFile, DefinitionDigest, Epoch, FileName, Manifest, ManifestKind, SetCommit, SourceKind, SourceSlice,
+    DataFile, DefinitionDigest, Epoch, FileName, Manifest, ManifestKind, OffsetRange, SetCommit, SourceKind,
+    SourceSlice,
 };
 use bessemer_transforms::{PlannedSet, SetKind};
 use futures::{StreamExt, TryStreamExt};
@@ -24,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::epoch::{Assignment, Engine, Naming, Ran};
 use super::{fingerprint, interrupted, plan, unless_cancelled};
 use crate::error::{Error, Result};
-use crate::load::{Loaded, Parsed, error_chain};
+use crate::load::{Loaded, Parsed};
 use crate::output::{count, plural};
 use crate::progress::Progress;
 
@@ -47,7 +49,7 @@ pub(crate) struct VerifiedSet {
 #[derive(Debug, Serialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub(crate) enum Verdict {
-    /// Every byte of what is still there, and every count.
+    /// Every byte of what is still there, and the rows that the set's ledger counts.
     Same,
     /// It is not.
     Differs { what: String },
@@ -105,6 +107,9 @@ pub(crate) async fn verify(
 
 impl Verifier<'_> {
     async fn verify_epoch(&self, manifest: &Manifest, verified: &mut Vec<VerifiedSet>) -> Result<()> {
+        for source in &self.loaded.sources {
+            source.begin_epoch()?;
+        }
         for (name, commit) in &manifest.sets {
             if self.cancel.is_cancelled() {
                 return Err(interrupted());
@@ -115,8 +120,10 @@ impl Verifier<'_> {
                 Ok((at, assignment)) => match self.compare(manifest, at, &assignment, &mut files_compared).await {
                     Ok(None) => Verdict::Same,
                     Ok(Some(what)) => Verdict::Differs { what },
-                    Err(error @ Error::Interrupted { .. }) => return Err(error),
-                    Err(error) => Verdict::Skipped { what: error_chain(&error) },
+                    Err(error) => match gone(&error) {
+                        Some(what) => Verdict::Skipped { what },
+                        None => return Err(error),
+                    },
                 },
             };
             let files = (commit.files.added.len() + commit.quarantine.added.len()) as u64;
@@ -139,6 +146,10 @@ impl Verifier<'_> {
         let set = &self.loaded.plan.sets[at];
         if !self.is_defined_as(manifest, set) {
             return Ok(Err(Skip("it was made under another definition".to_owned())));
+        }
+        let writer = (manifest.writer.bessemer.as_str(), manifest.writer.datafusion.as_str());
+        if writer != (env!("CARGO_PKG_VERSION"), datafusion::DATAFUSION_VERSION) {
+            return Ok(Err(Skip(format!("it was made by Bessemer {} on DataFusion {}", writer.0, writer.1))));
         }
         let partitions = self.loaded.session.config().target_partitions();
         if manifest.writer.partitions as usize != partitions {
@@ -251,7 +262,8 @@ impl Verifier<'_> {
             objects.sort_by(|left, right| left.version.path.cmp(&right.version.path));
             ScanInput::Objects(objects.into())
         } else {
-            let mut ranges: Vec<_> = offsets.into_iter().map(|range| ScanOffsets { range, is_new: false }).collect();
+            let ranges = as_they_were(offsets, manifest.slice.sources.get(name));
+            let mut ranges: Vec<_> = ranges.map(|range| ScanOffsets { range, is_new: false }).collect();
             ranges.sort_by(|left, right| left.range.cmp(&right.range));
             ScanInput::Offsets(ranges.into())
         }))
@@ -279,10 +291,15 @@ impl Verifier<'_> {
         let Some(made) = made else { return Err(Error::Internal { message: format!("`{name}` was not run") }) };
         let (set, quarantine) = (FilesOf::Set(at), FilesOf::Quarantine(at));
         let pairs = [(set, &commit.files.added, &made.files), (quarantine, &commit.quarantine.added, &made.quarantine)];
-        let mut difference = None;
+        let mut difference = Ok(None);
+        let (then, now) = ((commit.ledger.produced, commit.ledger.dropped), (made.report.rows, made.report.dropped));
+        if then != now {
+            let rows = |(produced, dropped)| format!("{} and {} dropped", plural(produced, "row"), count(dropped));
+            difference = Ok(Some(format!("the query gives {} now, {} then", rows(now), rows(then))));
+        }
         for (of, committed, made) in pairs {
-            if difference.is_none() {
-                difference = self.compare_files(of, committed, made, files_compared).await?;
+            if let Ok(None) = difference {
+                difference = self.compare_files(of, committed, made, files_compared).await;
             }
             let scratch = self.place(of, &self.loaded.parsed.settings.state, &self.loaded.parsed.sets[at].location);
             for file in made {
@@ -290,7 +307,7 @@ impl Verifier<'_> {
                 deleted.map_err(|error| store_error(&scratch, error))?;
             }
         }
-        Ok(difference)
+        difference
     }
 
     async fn compare_files(
@@ -318,7 +335,7 @@ impl Verifier<'_> {
             let path = &committed.path;
             if (&made.path, made.rows, made.bytes) != (path, committed.rows, committed.bytes) {
                 return Ok(Some(format!(
-                    "{what}: `{}` has {} in {} bytes now, `{path}` had {} in {}",
+                    "{what}: `{}` has {} in {} bytes now, `{path}` had {} in {}, unless options of its files were changed since",
                     made.path,
                     plural(made.rows, "row"),
                     count(made.bytes),
@@ -328,7 +345,11 @@ impl Verifier<'_> {
             }
             match same_bytes(&original, &again, path).await? {
                 Some(true) => *files_compared += 1,
-                Some(false) => return Ok(Some(format!("{what}: `{path}` has other bytes"))),
+                Some(false) => {
+                    return Ok(Some(format!(
+                        "{what}: `{path}` has other bytes, unless options of its files were changed since"
+                    )));
+                }
                 None if self.is_live(of, path).await? => return Ok(Some(format!("{what}: `{path}` is gone"))),
                 // It was merged with others.
                 None => {}
@@ -383,6 +404,42 @@ impl FilesOf {
             Self::Quarantine(_) => "quarantine",
         }
     }
+}
+
+/// Why an epoch cannot be read again, if that is what an error says: what it read is gone.
+fn gone(error: &Error) -> Option<String> {
+    use bessemer_connectors::Error as Connector;
+
+    match (error, error.connector()) {
+        (Error::ReadBefore { name, path, what, .. }, _) => Some(format!("`{path}` of source `{name}` {what} since")),
+        (_, Some(Connector::Unstable { name, path, what })) => {
+            Some(format!("`{path}` of source `{name}` {what} since"))
+        }
+        (_, Some(Connector::OffsetsLost { topic, partition, .. })) => {
+            Some(format!("topic `{topic}` has no longer the offsets of partition {partition}"))
+        }
+        (Error::Forgotten(_), _) => Some("its topic has deleted or compacted records meanwhile".to_owned()),
+        (_, Some(Connector::TopicMissing { topic, .. })) => Some(format!("topic `{topic}` is gone")),
+        _ => None,
+    }
+}
+
+/// Offsets that were read, cut where the epoch's own begin: ranges are dealt to the partitions of a plan as they are.
+fn as_they_were(read: Vec<OffsetRange>, slice: Option<&SourceSlice>) -> impl Iterator<Item = OffsetRange> {
+    let own = match slice {
+        Some(SourceSlice::Kafka { ranges }) => ranges.clone(),
+        _ => Vec::new(),
+    };
+    let cut = |mut range: OffsetRange| {
+        let is_there = |own: &&OffsetRange| (&own.topic, own.partition) == (&range.topic, range.partition);
+        if let Some(own) = own.iter().find(is_there) {
+            range.end = own.start;
+            return (range.start < range.end).then_some(range);
+        }
+        Some(range)
+    };
+    let before: Vec<_> = read.into_iter().filter_map(cut).collect();
+    before.into_iter().chain(own)
 }
 
 /// The attempt that was committed: it is in the names of its files.
