@@ -1,16 +1,19 @@
-//! Aggregates that features need and the engine lacks. They merge, so that they hold in windows and over partitions.
+//! Aggregates that features need and the engine lacks: they merge, so that they hold in windows and over partitions. And
+//! what expectations ask often, faster.
 
 mod decay;
+mod length;
 mod moments;
 mod top_k;
 
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::AggregateUDF;
 use datafusion::logical_expr::function::AccumulatorArgs;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::physical_expr::expressions::Literal;
 
 use decay::Decayed;
+use length::CharacterLength;
 use moments::{Shape, ShapeOf};
 use top_k::TopK;
 
@@ -23,6 +26,8 @@ pub(crate) fn register(session: &mut impl FunctionRegistry) -> Result<()> {
         session.register_udaf(AggregateUDF::new_from_impl(decayed).into())?;
     }
     session.register_udaf(AggregateUDF::new_from_impl(TopK::default()).into())?;
+    let engines = session.udf("character_length")?;
+    session.register_udf(ScalarUDF::new_from_impl(CharacterLength(engines)).into())?;
     Ok(())
 }
 
