@@ -328,6 +328,7 @@ impl Verifier<'_> {
                 plural(rows(committed), "row")
             )));
         }
+        let live = self.live(of, self.history).await?;
         let original = self.place(of, &self.state, &self.committed[of.at()]);
         let (parsed, at) = (&self.loaded.parsed, of.at());
         let again = self.place(of, &parsed.settings.state, &parsed.sets[at].location);
@@ -350,7 +351,9 @@ impl Verifier<'_> {
                         "{what}: `{path}` has other bytes, unless options of its files were changed since"
                     )));
                 }
-                None if self.is_live(of, path).await? => return Ok(Some(format!("{what}: `{path}` is gone"))),
+                None if live.contains(path) && self.is_still_live(of, path).await? => {
+                    return Ok(Some(format!("{what}: `{path}` is gone")));
+                }
                 // It was merged with others.
                 None => {}
             }
@@ -358,20 +361,20 @@ impl Verifier<'_> {
         Ok(None)
     }
 
-    /// Whether a file is in force now: a daemon that goes on meanwhile merges files, and deletes what it has merged.
-    async fn is_live(&self, of: FilesOf, path: &str) -> Result<bool> {
+    /// The files that are in force, as a history has it.
+    async fn live(&self, of: FilesOf, history: &History) -> Result<BTreeSet<String>> {
         let name = &self.loaded.plan.sets[of.at()].name;
-        let history = self.store.history().await?;
-        let mut live = match of {
+        let live = match of {
             FilesOf::Set(_) => history.live_files(name),
             FilesOf::Quarantine(_) => history.quarantine_files(&format!("set:{name}")),
         };
-        while let Some(file) = live.try_next().await? {
-            if file.path == path {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(live.map_ok(|file| file.path).try_collect().await?)
+    }
+
+    /// Whether a file that was in force still is: a daemon that goes on meanwhile merges files, and deletes what it has
+    /// merged.
+    async fn is_still_live(&self, of: FilesOf, path: &str) -> Result<bool> {
+        Ok(self.live(of, &self.store.history().await?).await?.contains(path))
     }
 
     /// Where files are, of two places for the state and for a set.

@@ -1,7 +1,6 @@
 //! `decayed_sum(value, time, half_life)` and `decayed_count(time, half_life)`: what is older counts less, half after each
 //! half-life, as of the latest time of the group or frame.
 
-use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 
+use super::frame::{OfFrame, Sliding};
 use super::{all_rows, constant};
 
 const MICROS_PER_DAY: f64 = 86_400e6;
@@ -91,7 +91,7 @@ impl AggregateUDFImpl for Decayed {
     }
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Sliding { rows: self.rows(&args)?, frame: VecDeque::new() }))
+        Ok(Box::new(Sliding::new(self.rows(&args)?)))
     }
 }
 
@@ -199,43 +199,15 @@ impl Accumulator for Whole {
     }
 }
 
-/// Of the rows of a frame that moves: what leaves it is forgotten, and not subtracted, which would lose digits for good.
-#[derive(Debug)]
-struct Sliding {
-    rows: Rows,
-    frame: VecDeque<Option<Timed>>,
-}
+impl OfFrame for Rows {
+    type Row = Timed;
 
-impl Accumulator for Sliding {
-    fn update_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        self.frame.extend(self.rows.read(columns));
-        Ok(())
+    fn rows(&self, columns: &[ArrayRef]) -> Vec<Option<Timed>> {
+        self.read(columns)
     }
 
-    fn retract_batch(&mut self, columns: &[ArrayRef]) -> Result<()> {
-        self.frame.drain(..columns[0].len().min(self.frame.len()));
-        Ok(())
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        true
-    }
-
-    fn merge_batch(&mut self, _states: &[ArrayRef]) -> Result<()> {
-        datafusion::common::internal_err!("a frame is not merged")
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        datafusion::common::internal_err!("a frame is not merged")
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        let decayed = AsOf::of(self.frame.iter().flatten().copied(), self.rows.half_life);
-        Ok(ScalarValue::Float64(decayed.and_then(|decayed| decayed.sum)))
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.frame.capacity() * size_of::<Option<Timed>>()
+    fn value(&self, rows: impl Iterator<Item = Timed> + Clone) -> Option<f64> {
+        AsOf::of(rows, self.half_life)?.sum
     }
 }
 

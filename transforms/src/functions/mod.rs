@@ -2,6 +2,7 @@
 //! what expectations ask often, faster.
 
 mod decay;
+mod frame;
 mod length;
 mod moments;
 mod top_k;

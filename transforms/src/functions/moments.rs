@@ -5,11 +5,10 @@
 //! subtracted from one another. The estimates are those of `DuckDB`, SAS and pandas (with Bessel's correction), and NULL
 //! where too few values, or values that are all the same, have no shape.
 
-use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -17,6 +16,7 @@ use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
 
 use super::all_rows;
+use super::frame::{OfFrame, Sliding};
 
 /// What is asked of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +71,7 @@ impl AggregateUDFImpl for ShapeOf {
 
     fn create_sliding_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         all_rows(&args)?;
-        Ok(Box::new(Sliding { shape: self.shape, values: VecDeque::new() }))
+        Ok(Box::new(Sliding::new(self.shape)))
     }
 }
 
@@ -179,42 +179,15 @@ impl Accumulator for Whole {
     }
 }
 
-/// Of the values of a frame that moves: what leaves it is forgotten, and not subtracted, which would lose digits for good.
-#[derive(Debug)]
-struct Sliding {
-    shape: Shape,
-    values: VecDeque<Option<f64>>,
-}
+impl OfFrame for Shape {
+    type Row = f64;
 
-impl Accumulator for Sliding {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.values.extend(values[0].as_primitive::<Float64Type>());
-        Ok(())
+    fn rows(&self, columns: &[ArrayRef]) -> Vec<Option<f64>> {
+        columns[0].as_primitive::<Float64Type>().iter().collect()
     }
 
-    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.values.drain(..values[0].len().min(self.values.len()));
-        Ok(())
-    }
-
-    fn supports_retract_batch(&self) -> bool {
-        true
-    }
-
-    fn merge_batch(&mut self, _states: &[ArrayRef]) -> Result<()> {
-        datafusion::common::internal_err!("a frame is not merged")
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        datafusion::common::internal_err!("a frame is not merged")
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64(Moments::of(self.values.iter().flatten().copied()).shape(self.shape)))
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.values.capacity() * size_of::<Option<f64>>()
+    fn value(&self, rows: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+        Moments::of(rows).shape(*self)
     }
 }
 
