@@ -29,6 +29,7 @@ mod reader;
 mod window;
 
 mod expectation;
+mod short_text;
 mod source;
 mod view;
 

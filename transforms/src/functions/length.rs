@@ -8,10 +8,10 @@ use arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
 
+use crate::short_text::{SHORT_BYTES, are_short, bytes};
+
 /// The highest bit of each byte.
 const HIGH_BITS: u128 = u128::from_ne_bytes([0x80; 16]);
-/// What a view holds by itself.
-const INLINE_BYTES: u32 = 12;
 
 /// The engine's function, but for views.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -45,21 +45,28 @@ impl ScalarUDFImpl for CharacterLength {
 }
 
 fn lengths(texts: &StringViewArray) -> Int32Array {
-    let views = texts.views().iter().enumerate();
-    let lengths = views.map(|(row, view)| match view.to_le_bytes() {
-        [a, b, c, d, ..] if u32::from_le_bytes([a, b, c, d]) <= INLINE_BYTES => {
-            (u32::from_le_bytes([a, b, c, d]) - continuations(view >> 32)).cast_signed()
-        }
+    let views = texts.views();
+    // No byte of any of them goes on with a character.
+    if are_short(views) && views.iter().fold(0, |all, view| all | view) & HIGH_BITS == 0 {
+        let lengths = views.iter().map(|view| length(bytes(*view)));
+        return Int32Array::new(lengths.collect(), texts.nulls().cloned());
+    }
+    let lengths = views.iter().enumerate().map(|(row, view)| match bytes(*view) {
+        count if count <= SHORT_BYTES => length(count - continuations(view >> 32)),
         // What a null points to is nothing.
         _ if texts.is_null(row) => 0,
-        _ => i32::try_from(characters(texts.value(row))).unwrap_or(i32::MAX),
+        _ => length(characters(texts.value(row))),
     });
     Int32Array::new(lengths.collect(), texts.nulls().cloned())
 }
 
+fn length(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
 /// How many bytes go on with a character: those that begin with the bits 1 and 0.
-fn continuations(bytes: u128) -> u32 {
-    (bytes & HIGH_BITS & !(bytes << 1)).count_ones()
+fn continuations(bytes: u128) -> usize {
+    (bytes & HIGH_BITS & !(bytes << 1)).count_ones() as usize
 }
 
 fn characters(text: &str) -> usize {

@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod row;
+mod text;
 
 #[cfg(test)]
 mod tests;

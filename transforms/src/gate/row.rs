@@ -12,6 +12,8 @@ use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, LogicalPlanBuil
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 
+use super::text::by_views;
+
 /// The predicates of a set, as layers of projections: what several of them compute is computed once, in a layer below.
 #[derive(Debug)]
 pub(super) struct RowPredicates {
@@ -67,7 +69,8 @@ impl RowPredicates {
         };
 
         let compile = |exprs: &[Expr], input: &DFSchema| {
-            exprs.iter().map(|expr| state.create_physical_expr(expr.clone(), input)).collect::<Result<Vec<_>>>()
+            let compile = |expr: &Expr| state.create_physical_expr(by_views(expr.clone(), input)?, input);
+            exprs.iter().map(compile).collect::<Result<Vec<_>>>()
         };
         let Some((top, below)) = projections.split_first() else {
             return internal_err!("a projection of predicates was optimised away");
