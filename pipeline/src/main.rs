@@ -42,6 +42,7 @@ use crate::log::Exporter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    share_one_arena();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -72,6 +73,18 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// Only C libraries take memory from the C library. What threads of librdkafka take others give back, and each thread that
+/// takes has an arena of its own: the pages that are kept there grow with what is read. Of one arena they are used again.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "the C library is told by a call of its own")]
+fn share_one_arena() {
+    // SAFETY: it sets a number, while there is no other thread. Where it is not taken, more memory is used.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn share_one_arena() {}
 
 /// Does what was asked; traces of it are sent on meanwhile, and to the last one.
 async fn execute(command: Command, exporter: Option<Exporter>) -> Result<(), Error> {
