@@ -59,6 +59,14 @@ def python(program, *arguments):
     return [sys.executable, "-c", program, *map(str, arguments)]
 
 
+def is_parquet(path):
+    """Whatever its name: not everyone ends it as usual, and some put other files beside."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
 DUCKDB = "import sys, duckdb; duckdb.sql(sys.argv[1])"
 POLARS = """import sys, polars
 schema = {"id": polars.Int64, "user": polars.String, "kind": polars.String, "value": polars.Float64, "is_new": polars.Boolean,
@@ -76,6 +84,7 @@ class Bench:
         self.bessemer = options.bessemer or target / "release/bessemer"
         self.generate = options.generate or target / "release/generate"
         self.bare = target / "bare-datafusion/release/bare-datafusion"
+        self.written = None
         self.imports = {}
         self.results = []
 
@@ -101,7 +110,7 @@ class Bench:
 
     def fresh(self, name):
         """An empty folder for the output of one run."""
-        folder = self.work / "out" / name
+        self.written = folder = self.work / "out" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
@@ -121,19 +130,23 @@ class Bench:
         """Rows and a sum of what the contender that ran last has written: who is fast must have done the work."""
         import duckdb
 
-        folder = max((self.work / "out").iterdir(), key=lambda folder: folder.stat().st_ctime_ns)
-        files = [str(path) for path in folder.rglob("*.parquet") if ".bessemer" not in path.parts]
-        rows, total = duckdb.execute(f"select count(*), sum({column}) from read_parquet(?)", [files]).fetchone()
-        return rows, float(f"{total:.9g}")
+        files = [str(path) for path in self.written.rglob("*") if ".bessemer" not in path.parts and is_parquet(path)]
+        if not files:
+            return 0, None
+        [(rows, total)] = duckdb.execute(f"select count(*), sum({column}) from read_parquet(?)", [files]).fetchall()
+        return rows, total and float(f"{total:.9g}")
 
-    def contest(self, title, contenders, reference, column):
-        """Prints contenders side by side; each is (name, module to take off or None, function that prepares a command).
-        All must have written the same, judged by the rows and the sum of a column, unless there is no column."""
+    def race(self, title, contenders, column, once=()):
+        """Runs contenders in turn, those in `once` only once: (wall seconds, CPU seconds, peak MiB) of each. A contender is
+        (name, module to take off or None, function that prepares a command). All must have written the same, judged by the
+        rows and the sum of a column, unless there is no column."""
         best = {}
         answers = {}
         peaks = {}
-        for _ in range(self.options.repeat):
+        for turn in range(self.options.repeat):
             for name, module, prepare in contenders:
+                if turn and name in once:
+                    continue
                 wall, cpu, memory = measure(prepare())
                 cpu -= self.start_of(module) if module else 0
                 if column:
@@ -143,8 +156,12 @@ class Bench:
                     best[name] = (wall, cpu)
         if len(set(answers.values())) > 1:
             sys.exit(f"{title}: the contenders' answers differ: {answers}")
+        return {name: (wall, cpu, peaks[name]) for name, (wall, cpu) in best.items()}
+
+    def contest(self, title, contenders, reference, column):
+        """Prints contenders side by side, as `race` takes them."""
+        best = self.race(title, contenders, column)
         print(f"\n{title}\n{'':28}{'wall s':>9}{'CPU s':>9}{'peak MiB':>10}  CPU against {reference}")
-        best = {name: (wall, cpu, peaks[name]) for name, (wall, cpu) in best.items()}
         for name, (wall, cpu, memory) in best.items():
             print(f"{name:28}{wall:9.2f}{cpu:9.2f}{memory:10.0f}{cpu / best[reference][1]:14.2f}")
         self.results.append({"title": title, "results": best})

@@ -51,9 +51,9 @@ def main(events, features):
     db = duckdb.connect()
     load(db, events)
     written = {folder.name for folder in pathlib.Path(features).iterdir()}
-    queries = {path.stem for path in QUERIES.glob("q*.sql")}
+    queries = {path.stem for path in QUERIES.glob("*.sql")}
     wrong = [f"only one of both has {query}" for query in sorted(written ^ queries)]
-    for query in sorted(written & queries, key=lambda name: int(name[1:])):
+    for query in sorted(written & queries, key=lambda name: (len(name), name)):
         try:
             compare(db, query, features)
         except Exception as problem:
