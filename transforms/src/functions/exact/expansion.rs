@@ -64,9 +64,9 @@ impl<const L: usize> Factors<L> {
     /// an intermediate one leaves the range.
     #[inline]
     pub(super) fn times(&self, other: &Self) -> ([f64; L], [f64; L]) {
-        let products = std::array::from_fn(|lane| self.numbers[lane] * other.numbers[lane]);
-        if products.iter().any(|product| product.abs() < PRODUCT_MIN) {
-            return self.times_fused(other);
+        let products: [f64; L] = std::array::from_fn(|lane| self.numbers[lane] * other.numbers[lane]);
+        if is_any(&products, |product| product.abs() < PRODUCT_MIN) {
+            return fused(self.numbers, other.numbers);
         }
         let errors = std::array::from_fn(|lane| {
             let error = self.high[lane] * other.high[lane] - products[lane];
@@ -77,17 +77,17 @@ impl<const L: usize> Factors<L> {
         });
         (products, errors)
     }
+}
 
-    /// The same where splitting is of no use: slow on machines without the instruction.
-    #[cold]
-    fn times_fused(&self, other: &Self) -> ([f64; L], [f64; L]) {
-        let products: [f64; L] = std::array::from_fn(|lane| self.numbers[lane] * other.numbers[lane]);
-        let errors = std::array::from_fn(|lane| {
-            let has_error = products[lane].is_finite() && products[lane] != 0.;
-            if has_error { self.numbers[lane].mul_add(other.numbers[lane], -products[lane]) } else { 0. }
-        });
-        (products, errors)
-    }
+/// Products and their errors where splitting is of no use: slow on machines without the instruction.
+#[cold]
+fn fused<const L: usize>(left: [f64; L], right: [f64; L]) -> ([f64; L], [f64; L]) {
+    let products: [f64; L] = std::array::from_fn(|lane| left[lane] * right[lane]);
+    let errors = std::array::from_fn(|lane| {
+        let has_error = products[lane].is_finite() && products[lane] != 0.;
+        if has_error { left[lane].mul_add(right[lane], -products[lane]) } else { 0. }
+    });
+    (products, errors)
 }
 
 /// `L` sums, each of which `K` numbers stand for. Sums are side by side, so that a processor adds to several at a time.
@@ -102,36 +102,71 @@ impl<const K: usize, const L: usize> Default for Expansion<K, L> {
 
 impl<const K: usize, const L: usize> Expansion<K, L> {
     /// Adds a number to each sum, to the part `from` and those after it; `left_over` gets what does not fit, or the number
-    /// itself where it is not finite or the sum is not.
+    /// itself where it is not finite or the sum is not. It may get nothing, too, which is 0.
     #[inline]
-    pub(super) fn add(&mut self, from: usize, numbers: [f64; L], mut left_over: impl FnMut(usize, f64)) {
-        let before = *self;
-        let rests = self.carry(from, numbers);
+    pub(super) fn add(&mut self, from: usize, numbers: [f64; L], left_over: impl FnMut(usize, f64)) {
+        let mut after = *self;
+        let rests = [after.carry(from, numbers)];
         if is_left(&rests) {
-            for lane in self.settled(&before, [rests], &mut left_over) {
-                left_over(lane, numbers[lane]);
-            }
+            return self.give_away(after, rests, [numbers], left_over);
         }
+        *self = after;
     }
 
     /// Adds a product to each sum in the same way.
     #[inline]
-    pub(super) fn add_products(
+    pub(super) fn add_products(&mut self, left: &Factors<L>, right: &Factors<L>, left_over: impl FnMut(usize, f64)) {
+        let mut after = *self;
+        let (products, errors) = left.times(right);
+        let rests = [after.carry(0, products), after.carry(1, errors)];
+        if is_left(&rests) {
+            let (products, errors) = fused(left.numbers, right.numbers);
+            return self.give_away(after, rests, [products, errors], left_over);
+        }
+        *self = after;
+    }
+
+    /// Calls `left_over` for each sum, and lets it be what is then left of it.
+    #[inline]
+    fn give_away<const R: usize>(
         &mut self,
-        left: &Factors<L>,
-        right: &Factors<L>,
+        after: Self,
+        rests: [[f64; L]; R],
+        terms: [[f64; L]; R],
         mut left_over: impl FnMut(usize, f64),
     ) {
-        let before = *self;
-        let (products, errors) = left.times(right);
-        let rests = [self.carry(0, products), self.carry(1, errors)];
-        if is_left(&rests[0]) | is_left(&rests[1]) {
-            let (products, errors) = left.times_fused(right);
-            for lane in self.settled(&before, rests, &mut left_over) {
-                left_over(lane, products[lane]);
-                left_over(lane, errors[lane]);
+        let left;
+        (*self, left) = self.unfit(after, rests, terms);
+        for left in left {
+            for (lane, left) in left.into_iter().enumerate() {
+                left_over(lane, left);
             }
         }
+    }
+
+    /// The sums, and what is not in them: `rests` where they are finite, as `after`; otherwise `terms`, as before.
+    ///
+    /// It takes values, so that a sum that fits need not be in memory.
+    #[cold]
+    #[inline(never)]
+    fn unfit<const R: usize>(
+        self,
+        mut after: Self,
+        mut rests: [[f64; L]; R],
+        terms: [[f64; L]; R],
+    ) -> (Self, [[f64; L]; R]) {
+        for lane in 0..L {
+            if rests.iter().all(|rests| rests[lane].is_finite()) {
+                continue;
+            }
+            for (parts, before) in after.0.iter_mut().zip(self.0) {
+                parts[lane] = before[lane];
+            }
+            for (rests, terms) in rests.iter_mut().zip(terms) {
+                rests[lane] = terms[lane];
+            }
+        }
+        (after, rests)
     }
 
     /// Adds to the part `from`, what that leaves behind to the next one, and so on; gives what the last one left behind.
@@ -144,25 +179,6 @@ impl<const K: usize, const L: usize> Expansion<K, L> {
             }
         }
         rests
-    }
-
-    /// Gives away `rests` of sums that are finite; the lanes of the others, which are as `before` again.
-    #[cold]
-    fn settled<const R: usize>(
-        &mut self,
-        before: &Self,
-        rests: [[f64; L]; R],
-        left_over: &mut impl FnMut(usize, f64),
-    ) -> Vec<usize> {
-        let is_finite = |lane: &usize| rests.iter().all(|rests| rests[*lane].is_finite());
-        let (finite, others): (Vec<_>, Vec<_>) = (0..L).partition(is_finite);
-        for lane in finite {
-            rests.iter().for_each(|rests| left_over(lane, rests[lane]));
-        }
-        for (parts, before) in self.0.iter_mut().zip(before.0) {
-            others.iter().for_each(|lane| parts[*lane] = before[*lane]);
-        }
-        others
     }
 }
 
@@ -196,8 +212,14 @@ fn sums(chunks: &[[f64; WAYS]]) -> Option<[[f64; WAYS]; 2]> {
 
 /// Whether there is anything in `rests`, or what is no number.
 #[inline]
-fn is_left(rests: &[f64]) -> bool {
-    rests.iter().fold(false, |is_left, rest| is_left | (*rest != 0.))
+fn is_left<const L: usize>(rests: &[[f64; L]]) -> bool {
+    is_any(rests.as_flattened(), |rest| rest != 0.)
+}
+
+/// Whether `is` is true of any, without a branch for each.
+#[inline]
+fn is_any(numbers: &[f64], is: impl Fn(f64) -> bool) -> bool {
+    numbers.iter().fold(0, |any, number| any | u8::from(is(*number))) != 0
 }
 
 /// The one expansion of the same sum of which each part is the nearest `f64` to what those before it leave; `None` where the

@@ -18,14 +18,14 @@ const ROWS_AT_ONCE: usize = 128;
 /// One statistic of every group.
 #[derive(Debug)]
 pub(super) struct Groups<const P: usize, const S: usize, const X: usize> {
-    pub(super) statistic: Statistic,
-    pub(super) groups: Vec<Moments<P, S, X>>,
-    pub(super) wides: Wides,
+    statistic: Statistic,
+    moments: Vec<Moments<P, S, X>>,
+    wides: Wides,
 }
 
 impl<const P: usize, const S: usize, const X: usize> Groups<P, S, X> {
     pub(super) fn new(statistic: Statistic) -> Self {
-        Self { statistic, groups: Vec::new(), wides: Wides::default() }
+        Self { statistic, moments: Vec::new(), wides: Wides::default() }
     }
 }
 
@@ -81,27 +81,27 @@ impl<const P: usize, const S: usize, const X: usize> GroupsAccumulator for Group
         opt_filter: Option<&BooleanArray>,
         total_num_groups: usize,
     ) -> Result<()> {
-        let Self { groups, wides, .. } = self;
-        groups.resize(total_num_groups, Moments::default());
+        let Self { moments, wides, .. } = self;
+        moments.resize(total_num_groups, Moments::default());
         let rows = Rows::new(values, opt_filter)?;
         if S == 0 {
             rows.each(group_indices, |group, x, y| {
-                groups[group].add(x, y, |at, number| wides.add(group, at, number));
+                moments[group].add(x, y, |at, number| wides.add(group, at, number));
             });
             return Ok(());
         }
         for (at, group_indices) in group_indices.chunks(ROWS_AT_ONCE).enumerate() {
             let rows = rows.slice(at * ROWS_AT_ONCE, group_indices.len());
-            rows.each(group_indices, |group, _, _| groups[group].count += 1);
+            rows.each(group_indices, |group, _, _| moments[group].count += 1);
             rows.each(group_indices, |group, x, y| {
-                groups[group].add_counted(x, y, |at, number| wides.add(group, at, number));
+                moments[group].add_counted(x, y, |at, number| wides.add(group, at, number));
             });
         }
         Ok(())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let groups = emit_to.take_needed(&mut self.groups);
+        let groups = emit_to.take_needed(&mut self.moments);
         let wides = self.wides.take_needed(emit_to);
         let values =
             groups.iter().enumerate().map(|(group, moments)| moments.totals(group, &wides).value(self.statistic));
@@ -109,28 +109,29 @@ impl<const P: usize, const S: usize, const X: usize> GroupsAccumulator for Group
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let mut groups = emit_to.take_needed(&mut self.groups);
+        let mut groups = emit_to.take_needed(&mut self.moments);
         let wides = self.wides.take_needed(emit_to);
         Ok(states(&mut groups, &wides))
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
-        let Self { groups, wides, .. } = self;
-        groups.resize(total_num_groups, Moments::default());
+        let Self { moments, wides, .. } = self;
+        moments.resize(total_num_groups, Moments::default());
         let states = States::<P, S, X>::new(values)?;
         let mut rows = group_indices.iter().enumerate();
-        rows.try_for_each(|(row, group)| states.merge(row, *group, &mut groups[*group], wides))
+        rows.try_for_each(|(row, group)| states.merge(row, *group, &mut moments[*group], wides))
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let rows = values.first().map_or(0, |values| values.len());
+        let rows = values.first().map_or(0, Array::len);
         let mut each = Self::new(self.statistic);
-        each.update_batch(values, &Vec::from_iter(0..rows), opt_filter, rows)?;
+        let indices: Vec<usize> = (0..rows).collect();
+        each.update_batch(values, &indices, opt_filter, rows)?;
         each.state(EmitTo::All)
     }
 
     fn size(&self) -> usize {
-        self.groups.capacity() * size_of::<Moments<P, S, X>>() + self.wides.size()
+        self.moments.capacity() * size_of::<Moments<P, S, X>>() + self.wides.size()
     }
 }
 

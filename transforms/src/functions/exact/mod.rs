@@ -210,11 +210,11 @@ impl AggregateUDFImpl for Exact {
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
-        ReversedUDAF::Identical
+        self.engines.reverse_udf()
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
+        self.engines.order_sensitivity()
     }
 
     fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {

@@ -169,9 +169,13 @@ fn all_of_difference(count: f64, products: &Parts, x: &Parts, y: &Parts) -> f64 
     // Below the last of these parts is nothing, or it is too small to matter beside the others.
     let mut sum = Expansion::<6, 1>::default();
     let mut add = |left: f64, right: f64| sum.add_products(&Factors::new([left]), &Factors::new([right]), |_, _| {});
-    products.iter().for_each(|part| add(count, *part));
+    for part in products {
+        add(count, *part);
+    }
     for left in x {
-        y.iter().for_each(|right| add(-left, *right));
+        for right in y {
+            add(-left, *right);
+        }
     }
     let mut parts = sum.0.map(|[part]| part);
     settle(&mut parts, 0);

@@ -129,12 +129,14 @@ impl Wide {
             return Sum::NotFinite(sum);
         }
         let mut whole = self.clone();
-        parts.iter().for_each(|part| whole.add_finite(*part));
+        for part in parts {
+            whole.add_finite(*part);
+        }
         let mut integer = Integer([0; WORDS]);
         for (at, bin) in whole.bins.iter().enumerate() {
             integer.add(whole.lowest + at, *bin);
         }
-        Sum::Finite(integer)
+        Sum::Finite(Box::new(integer))
     }
 
     /// Bytes on the heap.
@@ -147,7 +149,7 @@ impl Wide {
 #[derive(Debug, Clone)]
 pub(super) enum Sum {
     NotFinite(f64),
-    Finite(Integer),
+    Finite(Box<Integer>),
 }
 
 impl Sum {
@@ -194,7 +196,9 @@ impl Integer {
         let is_sign_kept = (words[last] ^ fill) >> 63 == 0;
         let words = &words[lowest..=last + usize::from(!is_sign_kept)];
         bytes.extend([lowest, words.len()].map(|number| u8::try_from(number).unwrap_or(u8::MAX)));
-        words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        for word in words {
+            bytes.extend(word.to_le_bytes());
+        }
     }
 
     /// Adds to the word `at`, and what that carries to those above it.

@@ -17,7 +17,9 @@ impl Default for Exact {
 impl Exact {
     pub(super) fn of(numbers: &[f64]) -> Self {
         let mut exact = Self::default();
-        numbers.iter().for_each(|number| exact.add(*number));
+        for number in numbers {
+            exact.add(*number);
+        }
         exact
     }
 

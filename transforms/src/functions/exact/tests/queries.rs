@@ -48,6 +48,7 @@ fn engines(partitions: usize) -> SessionState {
 fn batch(rows: &[Row]) -> RecordBatch {
     let column = |of: fn(&Row) -> Option<f64>| rows.iter().map(of).collect::<Float64Array>();
     let numbers = column(|row| row.1);
+    #[expect(clippy::cast_possible_truncation, reason = "any number will do")]
     let single: Float32Array = rows.iter().map(|row| row.1.map(|number| number as f32)).collect();
     let decimal: Decimal128Array = rows.iter().map(|row| Some(i128::from(row.0) * 100 + 7)).collect();
     RecordBatch::try_from_iter_with_nullable([
@@ -92,7 +93,7 @@ fn rows(count: usize, groups: i64) -> Vec<Row> {
         let (x, y) = (next() * 10_f64.powi(i32::try_from(row % 9).unwrap()), next() * 1e3);
         let x = if row % 1_000 == 17 { x * 1e60 } else { x };
         let group = i64::try_from(row).unwrap() % groups;
-        (group, (row % 11 != 0).then_some(x), (row % 13 != 0).then_some(y + x * 0.5))
+        (group, (!row.is_multiple_of(11)).then_some(x), (!row.is_multiple_of(13)).then_some(y + x * 0.5))
     };
     (0..count).map(row).collect()
 }
