@@ -1,7 +1,8 @@
-//! Aggregates that features need and the engine lacks: they merge, so that they hold in windows and over partitions. And
-//! what expectations ask often, faster.
+//! Aggregates that features need and the engine lacks: they merge, so that they hold in windows and over partitions. Those
+//! that it has, without its rounding (`exact`). And what expectations ask often, faster.
 
 mod decay;
+mod exact;
 mod frame;
 mod length;
 mod moments;
@@ -25,6 +26,9 @@ pub(crate) fn register(session: &mut impl FunctionRegistry) -> Result<()> {
     }
     for decayed in [Decayed::sum(), Decayed::count()] {
         session.register_udaf(AggregateUDF::new_from_impl(decayed).into())?;
+    }
+    for function in exact::functions() {
+        session.register_udaf(function)?;
     }
     session.register_udaf(AggregateUDF::new_from_impl(TopK::default()).into())?;
     let engines = session.udf("character_length")?;
