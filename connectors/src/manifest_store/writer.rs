@@ -358,8 +358,7 @@ impl EpochWriter {
 
     /// The files that `manifest` puts out of force.
     async fn replaced_by(&self, manifest: &Manifest) -> Result<Vec<ReplacedFiles>> {
-        let sets = manifest.sets.keys();
-        let owners = sets.flat_map(|set| [FileOwner::Set(set.clone()), FileOwner::SetQuarantine(set.clone())]);
+        let owners = manifest.sets.keys().flat_map(|set| FileOwner::of_set(set));
         let owners = owners.chain(manifest.quarantine.keys().cloned().map(FileOwner::SourceQuarantine));
         let mut replaced = Vec::new();
         for owner in owners {

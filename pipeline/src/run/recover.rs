@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::{EpochWriter, FileOwner, History, ManifestStore, SweepPlace};
-use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
+use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, state_location};
 use bessemer_schemas::{Consequence, DefinitionDigest, Epoch, WriterInfo};
 use bessemer_transforms::SetKind;
 use tracing::warn;
@@ -137,7 +137,8 @@ impl<'a> Run<'a> {
                 places.push(SweepPlace { location, owner: FileOwner::Set(name.clone()) });
             }
             let location = quarantine_location(state, QuarantineOwner::Set(&name));
-            places.push(SweepPlace { location, owner: FileOwner::SetQuarantine(name) });
+            places.push(SweepPlace { location, owner: FileOwner::SetQuarantine(name.clone()) });
+            places.push(SweepPlace { location: state_location(state, &name), owner: FileOwner::SetState(name) });
         }
         for source in &self.loaded.sources {
             let location = quarantine_location(state, QuarantineOwner::Source(source.name()));
