@@ -22,7 +22,7 @@ use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use super::file_sequence::{FileSequence, MemoryBudget, Partition, WriterNaming};
 use super::options::{BloomFilter, FeatureSetOptions};
 use super::partition::escape;
-use super::reader::FileReader;
+use super::reader::{FileReader, read_error};
 use super::shape::{Footer, Projection, file_shape};
 use crate::{Error, Location, Result};
 
@@ -341,15 +341,7 @@ pub(super) fn read_in_batches(
         wanted.push((FileReader::new(location, file), file.path.clone(), rows));
     }
     let read = move |(reader, path, rows): (FileReader, String, u64)| async move {
-        let failed = {
-            let path = path.clone();
-            move |error: parquet::errors::ParquetError| Error::BadFile {
-                path: path.clone(),
-                format: "Parquet",
-                offset: 0,
-                reason: error.to_string(),
-            }
-        };
+        let failed = move |error| read_error(&path, error);
         let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(&failed)?;
         if let Some(batch_rows) = batch_rows {
             builder = builder.with_batch_size(batch_rows);
