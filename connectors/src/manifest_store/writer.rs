@@ -175,7 +175,7 @@ impl EpochWriter {
     }
 
     /// An error as what it is: to a writer that was overtaken, the blocks that its successor has swept are missing.
-    pub async fn explain(&self, error: Error) -> Error {
+    async fn explain(&self, error: Error) -> Error {
         if matches!(error, Error::Damaged { .. })
             && let Err(fenced @ Error::Fenced { .. }) = self.check_not_fenced().await
         {

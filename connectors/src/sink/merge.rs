@@ -215,4 +215,3 @@ fn batch_rows(files: &[Opened]) -> u64 {
 fn row_groups(footer: &ParquetMetaData) -> impl Iterator<Item = &RowGroupMetaData> {
     footer.row_groups().iter()
 }
-

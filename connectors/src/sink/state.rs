@@ -57,10 +57,13 @@ impl StateFiles {
     }
 
     /// The digest of all their bytes.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where a file is gone; the store's trouble if it cannot be asked.
     pub async fn digest(&self) -> Result<Digest> {
         let mut hasher = blake3::Hasher::new();
         for file in &self.files {
-            let failed = |error| Error::store(format!("{}/{}", self.location.as_text(), file.path), error);
+            let failed = |error| missing(Error::store(format!("{}/{}", self.location.as_text(), file.path), error));
             let read = self.location.store().get(&self.location.path(&file.path)).await.map_err(failed)?;
             let mut bytes = read.into_stream();
             while let Some(bytes) = bytes.try_next().await.map_err(failed)? {
@@ -82,9 +85,18 @@ impl PartitionStream for StateFiles {
         let schema = Arc::clone(&self.schema);
         // A file says more of its columns than their types.
         let rows = rows.map(move |batch| -> Result<RecordBatch, DataFusionError> {
-            let batch = batch.map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let batch = batch.map_err(|error| DataFusionError::External(Box::new(missing(error))))?;
             Ok(RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())?)
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+    }
+}
+
+/// A committed file that is not there is damage, unless another writer has taken over and swept it: that is told apart by
+/// whoever holds the pipeline.
+fn missing(error: Error) -> Error {
+    match error {
+        Error::NotFound { location, .. } => Error::Damaged { path: location, reason: "it is gone".to_owned() },
+        error => error,
     }
 }

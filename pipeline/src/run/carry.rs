@@ -64,7 +64,7 @@ pub(super) async fn find(
     match files.digest().await {
         Ok(content) if content == state.content => Ok(Found::Carried(Carried { state: files, since })),
         Ok(_) => Ok(lost(set, "its files are not what was written")),
-        Err(bessemer_connectors::Error::NotFound { .. }) => Ok(lost(set, "a file of it is gone")),
+        Err(bessemer_connectors::Error::Damaged { .. }) => Ok(lost(set, "a file of it is gone")),
         Err(error) => Err(error.into()),
     }
 }
