@@ -5,6 +5,7 @@
 //! too far back, the set is computed over everything, and its state begins anew.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::{History, ManifestStore};
 use bessemer_connectors::scan::{ScanObject, ScanOffsets};
@@ -58,8 +59,7 @@ pub(super) async fn find(
         return Ok(Found::Nothing);
     }
     let Some(since) = slices_after(state.through, history, store).await? else { return Ok(Found::Nothing) };
-    let schema = incremental.state_schema().clone();
-    let files = state.files.added.clone();
+    let (files, schema) = (state.files.added.clone(), Arc::clone(incremental.state_schema()));
     let files = StateFiles::new(&loaded.parsed.settings.state, &set.name, files, schema);
     match files.digest().await {
         Ok(content) if content == state.content => Ok(Found::Carried(Carried { state: files, since })),

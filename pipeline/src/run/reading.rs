@@ -23,13 +23,16 @@ pub(super) enum Before<'a> {
     Since(&'a [Slice]),
 }
 
+/// Numbers of parts, where these are not all.
+pub(super) type Numbers = Option<Arc<[u32]>>;
+
 /// The parts of an epoch's log.
 #[derive(Debug)]
 pub(super) struct Parts {
     /// All of them.
     pub(super) input: ScanInput,
-    /// The numbers of those that each reader reads, where these are not all.
-    pub(super) of: Vec<Option<Arc<[u32]>>>,
+    /// Those that each reader reads.
+    pub(super) of: Vec<Numbers>,
 }
 
 /// The parts of the log `name` that its `readers` read; `new` is what is new in it.
@@ -104,7 +107,7 @@ fn united<T: Clone, K: Hash + Eq>(
     everything: Option<Vec<T>>,
     lists: Vec<Option<Vec<T>>>,
     key: impl Fn(&T) -> K,
-) -> (Vec<T>, Vec<Option<Arc<[u32]>>>) {
+) -> (Vec<T>, Vec<Numbers>) {
     let mut all = Vec::new();
     let mut known: HashMap<K, u32> = HashMap::new();
     let mut numbers_of = |list: Vec<T>| -> Vec<u32> {

@@ -12,8 +12,8 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
-use datafusion::physical_expr::aggregate::{AggregateFunctionExpr, LoweredAggregateBuilder};
-use datafusion::physical_expr::{PhysicalExpr, expressions};
+use datafusion::physical_expr::aggregate::{LoweredAggregate, LoweredAggregateBuilder};
+use datafusion::physical_expr::expressions;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::empty::EmptyExec;
@@ -152,15 +152,12 @@ impl Cut {
         plans_physically(&below, catalog)?;
         let schema = below.schema();
         let input = Arc::clone(schema.inner());
-        let mut lowered = (Vec::new(), Vec::new());
-        for (at, function) in functions.into_iter().enumerate() {
-            let (function, filter) = lower(at, function, schema, catalog)?;
-            lowered.0.push(function);
-            lowered.1.push(filter);
-        }
+        let lowered = functions.into_iter().enumerate().map(|(at, function)| lower(at, function, schema, catalog));
+        let lowered = lowered.collect::<Result<Vec<_>>>()?;
+        let (functions, filters): (Vec<_>, Vec<_>) =
+            lowered.into_iter().map(|lowered| (lowered.aggregate, lowered.filter)).unzip();
         let keys = (0..keys).map(|at| (Arc::new(expressions::Column::new(&name(at), at)) as _, name(at)));
         let keys = PhysicalGroupBy::new_single(keys.collect());
-        let (functions, filters) = lowered;
         let empty = Arc::new(EmptyExec::new(Arc::clone(&input)));
         let partial = AggregateExec::try_new(
             AggregateMode::Partial,
@@ -206,17 +203,11 @@ impl Cut {
     }
 }
 
-fn lower(
-    at: usize,
-    function: AggregateFunction,
-    schema: &DFSchema,
-    catalog: &Catalog<'_>,
-) -> Result<(Arc<AggregateFunctionExpr>, Option<Arc<dyn PhysicalExpr>>)> {
+fn lower(at: usize, function: AggregateFunction, schema: &DFSchema, catalog: &Catalog<'_>) -> Result<LoweredAggregate> {
     let (expr, context) = (Expr::AggregateFunction(function), PhysicalPlanningContext::default());
     let props = catalog.state().execution_props();
     let lowered = LoweredAggregateBuilder::new(&expr, schema, schema.inner(), props, &context);
-    let lowered = lowered.with_name(format!("f{at}")).build()?;
-    Ok((lowered.aggregate, lowered.filter))
+    lowered.with_name(format!("f{at}")).build()
 }
 
 /// Name of a column of what is aggregated.

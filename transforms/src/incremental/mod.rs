@@ -101,12 +101,12 @@ impl Incremental {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let planned = async {
             let below = session.query_planner().create_physical_plan(&self.below, session).await?;
-            let new = self.sorted(self.aggregate(AggregateMode::Partial, below)?)?;
+            let new = self.sorted(self.aggregate(AggregateMode::Partial, below)?);
             let inputs = match before {
                 Some(before) => UnionExec::try_new(vec![self.read(before)?, new])?,
                 None => new,
             };
-            self.aggregate(AggregateMode::PartialReduce, self.merged(inputs)?)
+            self.aggregate(AggregateMode::PartialReduce, self.merged(inputs))
         };
         planned.await.map_err(|source| self.error(source))
     }
@@ -147,19 +147,21 @@ impl Incremental {
         LexOrdering::new(keys)
     }
 
-    fn sorted(&self, plan: Arc<dyn ExecutionPlan>) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let Some(order) = self.order() else { return Ok(plan) };
-        Ok(Arc::new(SortExec::new(order, plan).with_preserve_partitioning(true)))
+    fn sorted(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        match self.order() {
+            Some(order) => Arc::new(SortExec::new(order, plan).with_preserve_partitioning(true)),
+            None => plan,
+        }
     }
 
-    fn merged(&self, plan: Arc<dyn ExecutionPlan>) -> EngineResult<Arc<dyn ExecutionPlan>> {
+    fn merged(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         if plan.output_partitioning().partition_count() == 1 {
-            return Ok(plan);
+            return plan;
         }
-        Ok(match self.order() {
+        match self.order() {
             Some(order) => Arc::new(SortPreservingMergeExec::new(order, plan).with_round_robin_repartition(false)),
             None => gather(plan, None),
-        })
+        }
     }
 
     fn read(&self, state: Arc<dyn PartitionStream>) -> EngineResult<Arc<dyn ExecutionPlan>> {

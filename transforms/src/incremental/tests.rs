@@ -1,6 +1,7 @@
 //! Absorbed slice by slice, a set has the rows that its query has over everything, bit for bit.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -9,14 +10,14 @@ use arrow::array::{
 };
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
-use datafusion::physical_plan::ExecutionPlanProperties;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::stream;
 use proptest::prelude::*;
 
 use crate::tests::{definition, lines, plan_with, run, scan_schema, state};
-use crate::{Plan, Upkeep};
+use crate::{Plan, SessionOptions, Upkeep};
 
 const EVENTS: &str = "
 CREATE SOURCE events (
@@ -100,7 +101,7 @@ fn names() -> RecordBatch {
 
 fn planned(query: &str, rows: &[Event], state: &SessionState) -> Plan {
     // Several batches are several partitions of the scan.
-    let batches = rows.chunks(3).map(events).collect();
+    let batches = rows.chunks(3.max(rows.len() / 4)).map(events).collect();
     let data = BTreeMap::from([("events", batches), ("names", vec![names()])]);
     let (plan, found) = plan_with(&text(query), &data, &[], state);
     plan.unwrap_or_else(|| panic!("{query}: {found:#?}"))
@@ -193,7 +194,7 @@ async fn every_query_is_right_over_nothing_and_over_what_comes_after_it() {
     let rows: Vec<Event> = (0..40_u8)
         .map(|at| {
             let n = i64::from(at) - 9;
-            (Some(at), Some(n), Some(i32::from(at) * 100), Some(at as i8 - 20), Some(at % 3 == 0), Some(at))
+            (Some(at), Some(n), Some(i32::from(at) * 100), Some(at.cast_signed() - 20), Some(at % 3 == 0), Some(at))
         })
         .chain([(None, None, None, None, None, None), (Some(1), Some(-3), Some(-7), Some(-3), None, Some(2))])
         .collect();
@@ -209,6 +210,39 @@ async fn a_state_has_one_row_for_each_group_sorted_by_its_keys() {
     let slices = [vec![event(2), event(0), event(2)], vec![event(1), event(0)]];
     let (_, groups) = absorbed("SELECT k, sum(n) AS s FROM events GROUP BY k", &slices, &state(3)).await;
     assert_eq!(lines(&groups, ""), ["K0|2", "K1|1", "K2|2"]);
+}
+
+#[tokio::test]
+async fn groups_that_memory_cannot_hold_are_spilled_and_are_the_same() {
+    const QUERY: &str = "SELECT i, count(*) AS c, sum(n) AS s, max(k) AS k FROM events GROUP BY i";
+    let event =
+        |at: i32| -> Event { (u8::try_from(at % 200).ok(), Some(i64::from(at)), Some(at % 40_000), None, None, None) };
+    let slices: Vec<Vec<Event>> =
+        (0..3).map(|slice| (slice * 25_000..(slice + 1) * 25_000).map(event).collect()).collect();
+    let small = crate::session(&SessionOptions {
+        partitions: NonZeroUsize::new(2).unwrap(),
+        memory_bytes: 8 << 20,
+        process_memory: None,
+        spill_dir: std::env::temp_dir(),
+        spill_bytes_max: 1 << 30,
+        batch_rows: NonZeroUsize::new(1_024).unwrap(),
+    });
+    let small = small.unwrap();
+    let (rows, groups) = absorbed(QUERY, &slices, &small).await;
+    let (expected, in_memory) = absorbed(QUERY, &[slices.concat()], &state(2)).await;
+    assert_eq!(lines(&groups, "").len(), 40_000);
+    assert!(lines(&rows, "") == lines(&expected, "") && lines(&groups, "") == lines(&in_memory, ""));
+
+    let plan = planned(QUERY, &slices.concat(), &small);
+    let absorb = plan.set("s").unwrap().incremental().unwrap().absorb(&small, None).await.unwrap();
+    run(Arc::clone(&absorb), &small).await;
+    let spills = |plan: &Arc<dyn ExecutionPlan>| plan.metrics().and_then(|metrics| metrics.spill_count()).unwrap_or(0);
+    let (mut spilled, mut plans) = (0, vec![absorb]);
+    while let Some(plan) = plans.pop() {
+        spilled += spills(&plan);
+        plans.extend(plan.children().into_iter().cloned());
+    }
+    assert!(spilled > 0, "memory held everything");
 }
 
 #[track_caller]
