@@ -306,3 +306,43 @@ fn a_daemon_absorbs_what_comes() -> Result<()> {
     assert!(since < through, "the topic was read again");
     Ok(())
 }
+
+#[test]
+fn of_a_topic_each_set_reads_its_own_offsets() -> Result<()> {
+    let (cluster, bessemer) = (KafkaCluster::start(1)?, Bessemer::find()?);
+    cluster.create_topic("events", 2)?;
+    let pipeline = Pipeline::new(&format!(
+        "CREATE PIPELINE kept; SET epoch_rows = 30;
+         CREATE SOURCE events (id BIGINT NOT NULL, kind VARCHAR, value BIGINT)
+         WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'events', format = 'json');
+         CREATE FEATURE SET totals WITH (path = 'features/totals')
+         AS SELECT kind, count(*) AS n, sum(value) AS total FROM events GROUP BY kind;
+         {COLLECTED} {APPENDED}",
+        cluster.bootstrap_servers()
+    ))?;
+    let record = |id: i64| format!("{{\"id\": {id}, \"kind\": \"k{}\", \"value\": {}}}", id % 3, id % 7);
+    let mut sent = 0;
+    for round in [50, 70, 90, 20] {
+        // The second partition comes late, and gets more.
+        for id in sent..sent + round {
+            cluster.send("events", i32::from(id > 40 && id % 4 > 0), [record(id)])?;
+        }
+        sent += round;
+        bessemer.json(["run", &pipeline.path(), "--json"])?;
+        let total = |of: i64| (0..sent).filter(move |id| id % 3 == of);
+        let expected = |of: i64| {
+            let sum = total(of).map(|id| id % 7).sum::<i64>();
+            vec![format!("k{of}"), total(of).count().to_string(), sum.to_string()]
+        };
+        let rows = pipeline.rows("totals")?.select(&["kind", "n", "total"])?.sorted().rows;
+        assert_eq!(rows, [0, 1, 2].map(expected));
+        let collected = pipeline.rows("collected")?.select(&["kind", "n"])?.sorted().rows;
+        assert_eq!(collected, [0, 1, 2].map(|of| expected(of)[..2].to_vec()));
+        let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+        let mut sets = ledger["sets"].as_array().into_iter().flatten();
+        assert!(ledger["balanced"] == true && sets.all(|set| set["admitted"] == sent), "{ledger}");
+    }
+    let (since, through) = epochs(&bessemer, &pipeline, "totals")?;
+    assert!(since < through);
+    Ok(())
+}
