@@ -141,6 +141,9 @@ pub(crate) enum Command {
     /// List the live files of a feature set: exactly the committed rows, for a reader that wants a snapshot.
     #[command(after_help = "Example:\n  bessemer files examples/flights carrier_punctuality")]
     Files(FilesArgs),
+    /// Show the partial aggregates that snapshot sets are kept up to date from: groups, bytes, and how far they are.
+    #[command(after_help = "Example:\n  bessemer state examples/flights\n  bessemer state examples/flights --json")]
+    State(PipelineArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  bessemer completions bash > /etc/bash_completion.d/bessemer")]
     Completions {

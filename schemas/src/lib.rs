@@ -47,7 +47,7 @@ pub use layout::{ORIGIN_COLUMN, PartitionField, PartitionTransform, pack_origin,
 pub use ledger::{Imbalance, SetLedger, SourceLedger};
 pub use manifest::{
     Base, BlockRef, DataFile, ExpectationResult, FORMAT_VERSION, Failure, FileChanges, Manifest, ManifestKind,
-    SetCommit, WriterInfo,
+    SetCommit, SetState, WriterInfo,
 };
 pub use option::{OptionEntry, OptionMap, OptionValue};
 pub use quantity::{ByteSize, Secret, parse_duration};

@@ -133,6 +133,35 @@ pub struct SetCommit {
     /// Digest of everything that a snapshot set was computed from: while it stays, so does the set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Digest>,
+    /// Partial aggregates of a snapshot set that is kept up to date from them. A commit that replaces the set's files and
+    /// has none puts those from before out of force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<SetState>,
+}
+
+/// Partial aggregates of everything that a snapshot set has read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetState {
+    /// Its files, in the place of all from before; a row for each group.
+    pub files: FileChanges,
+    /// Digest of the bytes of the files, one after another.
+    pub content: Digest,
+    /// Digest of what its columns mean. A program that would give them another meaning makes a new state.
+    pub fingerprint: Digest,
+    /// The epoch that computed it over everything.
+    pub since: Epoch,
+    /// The last epoch whose slice is in it.
+    pub through: Epoch,
+    /// Versions of the tables that rows were looked up in.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, String>,
+}
+
+impl SetState {
+    /// Groups.
+    pub fn groups(&self) -> u64 {
+        self.files.added_rows()
+    }
 }
 
 /// What an expectation found.
@@ -217,6 +246,9 @@ pub struct Base {
     /// What each snapshot set was last computed from.
     #[serde(default)]
     pub inputs: BTreeMap<String, Digest>,
+    /// Partial aggregates of the snapshot sets that are kept up to date from them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub states: BTreeMap<String, SetState>,
     /// Why the pipeline stopped, where no rows were committed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use datafusion::logical_expr::LogicalPlan;
 
-use crate::{Error, Plan, PlannedSet, Result};
+use crate::{Error, Plan, PlannedSet, Result, Upkeep};
 
 impl Plan {
     /// The plan of the feature set `name` as a tree: its kind and why, what it reads, how it is sorted, its operators.
@@ -19,10 +19,20 @@ impl Plan {
 }
 
 impl PlannedSet {
+    /// Of a snapshot set, what it is computed from.
+    pub fn upkeep_text(&self) -> Option<String> {
+        match &self.upkeep {
+            Upkeep::Slice => None,
+            Upkeep::Incremental(_) => Some("kept up to date from partial aggregates".to_owned()),
+            Upkeep::Everything { reason } => Some(format!("computed over everything: {reason}")),
+        }
+    }
+
     /// See [`Plan::explain`].
     pub fn explain(&self) -> String {
         let mut lines = vec![format!("feature set {} ({})", self.name, self.kind.as_str())];
         lines.extend(self.reasons.iter().map(|reason| format!("  snapshot because of {}", reason.text)));
+        lines.extend(self.upkeep_text().map(|text| format!("  {text}")));
         lines.extend(scans("sources", &self.sources));
         lines.extend(scans("tables", &self.tables));
         if self.is_sorted() {

@@ -40,6 +40,7 @@ mod partition_value;
 
 mod explain;
 mod gate;
+mod incremental;
 mod plan;
 mod plan_text;
 mod set;
@@ -51,8 +52,9 @@ pub use catalog::Relation;
 pub use classify::SetKind;
 pub use error::{Error, Result};
 pub use gate::{Expectations, Gate, GateReport, Judged, VIOLATIONS_COLUMN};
+pub use incremental::Incremental;
 pub use memory::ProcessMemory;
-pub use plan::{LedgerShape, Plan, PlannedSet, Reason, plan};
+pub use plan::{LedgerShape, Plan, PlannedSet, Reason, Upkeep, plan};
 pub use session::{SessionOptions, session, with_extension};
 pub use source::default_values;
 pub use type_name::sql_type_name;

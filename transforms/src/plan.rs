@@ -11,6 +11,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::catalog::{Catalog, Relation};
 use crate::gate::Expectations;
+use crate::incremental::Incremental;
 use crate::set::plan_set;
 use crate::source::add_sources;
 use crate::view::add_views;
@@ -34,6 +35,8 @@ pub struct PlannedSet {
     pub kind: SetKind,
     /// Why it is a snapshot; empty for an append set.
     pub reasons: Vec<Reason>,
+    /// What an epoch computes it from.
+    pub upkeep: Upkeep,
     /// The analysed plan: with row identity and order, where the set has them.
     pub logical: LogicalPlan,
     /// Its columns, as they are published.
@@ -56,6 +59,20 @@ pub struct PlannedSet {
     pub expectations: Arc<Expectations>,
     /// The plan as the optimizer leaves it.
     pub(crate) optimized: LogicalPlan,
+}
+
+/// What an epoch computes a set from.
+#[derive(Debug)]
+pub enum Upkeep {
+    /// An append set: the slice alone.
+    Slice,
+    /// A snapshot set: what is new, and partial aggregates of all before.
+    Incremental(Box<Incremental>),
+    /// A snapshot set: everything read so far.
+    Everything {
+        /// Why nothing less will do.
+        reason: String,
+    },
 }
 
 /// Why a set is a snapshot.
@@ -129,12 +146,21 @@ impl Plan {
 }
 
 impl PlannedSet {
-    /// The physical plan for one epoch: `state` holds, as extensions, what its scans read.
+    /// The physical plan for one epoch: `state` holds, as extensions, what its scans read, which is all that the set is
+    /// computed from.
     ///
     /// A sorted set has one output partition.
     pub async fn physical(&self, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
         let planned = state.query_planner().create_physical_plan(&self.optimized, state).await;
         planned.map_err(|source| Error::from_engine(format!("feature set `{}`", self.name), source))
+    }
+
+    /// How it is kept up to date from partial aggregates, if it is.
+    pub fn incremental(&self) -> Option<&Incremental> {
+        match &self.upkeep {
+            Upkeep::Incremental(incremental) => Some(incremental),
+            Upkeep::Slice | Upkeep::Everything { .. } => None,
+        }
     }
 
     /// Whether its rows come sorted, in one partition.

@@ -22,9 +22,10 @@ use crate::classify::{Construct, Nature, nature};
 use crate::expectation::{check_expectations, plan_expectations};
 use crate::expression::{list, told};
 use crate::gate::{Expectations, LogicalExpectations};
+use crate::incremental::{Everything, incremental};
 use crate::order::Ordering;
 use crate::origin::carry_origin;
-use crate::plan::{LedgerShape, PlannedSet, Reason};
+use crate::plan::{LedgerShape, PlannedSet, Reason, Upkeep};
 use crate::plan_text::plan_text;
 use crate::syntax::{Mentions, first_select, group_by_span, item_name, limit_span, object_value, place};
 use crate::type_name::{is_time, sql_type_name};
@@ -132,6 +133,7 @@ fn assemble(
         name: set.name.value.clone(),
         kind,
         reasons: reasons(definition, set, &nature),
+        upkeep: upkeep(&set.name.value, kind, &logical, &output, catalog),
         schema: Arc::new(visible_schema(&optimized)),
         order: if ordering.applies() { order_text(&logical) } else { Vec::new() },
         ledger: match kind {
@@ -149,8 +151,18 @@ fn assemble(
     })
 }
 
+fn upkeep(of: &str, kind: SetKind, plan: &LogicalPlan, output: &SchemaRef, catalog: &Catalog<'_>) -> Upkeep {
+    match kind {
+        SetKind::Append => Upkeep::Slice,
+        SetKind::Snapshot => match incremental(of, plan, output, catalog) {
+            Ok(incremental) => Upkeep::Incremental(Box::new(incremental)),
+            Err(Everything(reason)) => Upkeep::Everything { reason },
+        },
+    }
+}
+
 /// Some faults show only in the physical plan. It is tried over empty tables: a scan of ours needs an epoch.
-fn plans_physically(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<()> {
+pub(crate) fn plans_physically(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<()> {
     let empty = plan.clone().transform_down_with_subqueries(|node| {
         Ok(match node {
             LogicalPlan::TableScan(mut scan) if !reads_itself(&scan) => {

@@ -25,6 +25,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
         sources: history.source_totals(),
         sets: history.set_totals(),
         inputs: history.inputs(),
+        states: history.states(),
         failure: history.last_failure().cloned(),
         ..Base::default()
     };
@@ -54,16 +55,18 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
     }
 
     for owner in history.owners() {
+        let (files, name) = match &owner {
+            FileOwner::Set(name) => (&mut base.files, name.clone()),
+            FileOwner::SetQuarantine(name) => (&mut base.quarantine, format!("set:{name}")),
+            FileOwner::SourceQuarantine(name) => (&mut base.quarantine, format!("source:{name}")),
+            // The base names its files itself.
+            FileOwner::SetState(_) => continue,
+        };
         let live = history.live(&owner);
         let merged = blocks.merge(BLOCKS, live.blocks, live.recent).await?;
-        if merged.is_empty() {
-            continue;
+        if !merged.is_empty() {
+            files.insert(name, merged);
         }
-        match owner {
-            FileOwner::Set(name) => base.files.insert(name, merged),
-            FileOwner::SetQuarantine(name) => base.quarantine.insert(format!("set:{name}"), merged),
-            FileOwner::SourceQuarantine(name) => base.quarantine.insert(format!("source:{name}"), merged),
-        };
     }
     Ok(base)
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 
 use bessemer_schemas::{
     BadRecords, Base, BlockRef, DataFile, DefinitionDigest, Digest, Epoch, Failure, FileChanges, Manifest,
-    ManifestKind, ObjectVersion, OffsetRange, SetLedger, SourceLedger, SourceSlice,
+    ManifestKind, ObjectVersion, OffsetRange, SetLedger, SetState, SourceLedger, SourceSlice,
 };
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
@@ -23,7 +23,12 @@ pub enum FileOwner {
     SetQuarantine(String),
     /// Quarantine files of a source: records that could not be decoded.
     SourceQuarantine(String),
+    /// Partial aggregates of a feature set.
+    SetState(String),
 }
+
+/// What a commit does to the state of a set that it replaces without one.
+static DROPPED: FileChanges = FileChanges { added: Vec::new(), removed: Vec::new(), replaces_all: true };
 
 impl fmt::Display for FileOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,6 +36,7 @@ impl fmt::Display for FileOwner {
             Self::Set(name) => write!(f, "set `{name}`"),
             Self::SetQuarantine(name) => write!(f, "quarantine of set `{name}`"),
             Self::SourceQuarantine(name) => write!(f, "quarantine of source `{name}`"),
+            Self::SetState(name) => write!(f, "state of set `{name}`"),
         }
     }
 }
@@ -51,7 +57,17 @@ impl FileOwner {
             Self::Set(name) => manifest.sets.get(name).map(|set| &set.files),
             Self::SetQuarantine(name) => manifest.sets.get(name).map(|set| &set.quarantine),
             Self::SourceQuarantine(name) => manifest.quarantine.get(name),
+            Self::SetState(name) => {
+                let set = manifest.sets.get(name)?;
+                let state = set.state.as_ref().map(|state| &state.files);
+                state.or_else(|| set.files.replaces_all.then_some(&DROPPED))
+            }
         }
+    }
+
+    /// Everyone whose files the commit of the set `name` may change.
+    pub(super) fn of_set(name: &str) -> [Self; 3] {
+        [Self::Set(name.to_owned()), Self::SetQuarantine(name.to_owned()), Self::SetState(name.to_owned())]
     }
 
     /// The blocks of `base` that hold the files.
@@ -60,6 +76,8 @@ impl FileOwner {
             Self::Set(name) => base.files.get(name),
             Self::SetQuarantine(name) => base.quarantine.get(&format!("set:{name}")),
             Self::SourceQuarantine(name) => base.quarantine.get(&format!("source:{name}")),
+            // They are few: the base names them itself.
+            Self::SetState(_) => None,
         };
         blocks.map_or(&[], Vec::as_slice)
     }
@@ -187,12 +205,12 @@ impl History {
     pub fn owners(&self) -> BTreeSet<FileOwner> {
         let based = self.base.files.keys().cloned().map(FileOwner::Set);
         let quarantined = self.base.quarantine.keys().filter_map(|key| FileOwner::of_quarantine(key));
+        let states = self.base.states.keys().cloned().map(FileOwner::SetState);
         let recent = self.recent.iter().flat_map(|manifest| {
-            let sets = manifest.sets.keys();
-            let of_sets = sets.flat_map(|set| [FileOwner::Set(set.clone()), FileOwner::SetQuarantine(set.clone())]);
+            let of_sets = manifest.sets.keys().flat_map(|set| FileOwner::of_set(set));
             of_sets.chain(manifest.quarantine.keys().cloned().map(FileOwner::SourceQuarantine))
         });
-        based.chain(quarantined).chain(recent).collect()
+        based.chain(quarantined).chain(states).chain(recent).collect()
     }
 
     /// Version of each table when it was last read.
@@ -283,6 +301,19 @@ impl History {
         inputs
     }
 
+    /// Partial aggregates of the snapshot sets that are kept up to date from them.
+    pub fn states(&self) -> BTreeMap<String, SetState> {
+        let mut states = self.base.states.clone();
+        for (name, commit) in self.recent.iter().flat_map(|manifest| &manifest.sets) {
+            if let Some(state) = &commit.state {
+                states.insert(name.clone(), state.clone());
+            } else if commit.files.replaces_all {
+                states.remove(name);
+            }
+        }
+        states
+    }
+
     pub(super) fn base(&self) -> &Base {
         &self.base
     }
@@ -302,6 +333,10 @@ impl History {
 
     pub(super) fn live(&self, owner: &FileOwner) -> LiveFiles<'_> {
         let mut live = LiveFiles { blocks: owner.blocks(&self.base), recent: BTreeMap::new() };
+        if let FileOwner::SetState(name) = owner {
+            let based = self.base.states.get(name).into_iter().flat_map(|state| &state.files.added);
+            live.recent.extend(based.map(|file| (file.path.clone(), Some(file.clone()))));
+        }
         for changes in self.recent.iter().filter_map(|manifest| owner.changes(manifest)) {
             if changes.replaces_all {
                 live = LiveFiles { blocks: &[], recent: BTreeMap::new() };

@@ -175,7 +175,7 @@ impl EpochWriter {
     }
 
     /// An error as what it is: to a writer that was overtaken, the blocks that its successor has swept are missing.
-    pub async fn explain(&self, error: Error) -> Error {
+    async fn explain(&self, error: Error) -> Error {
         if matches!(error, Error::Damaged { .. })
             && let Err(fenced @ Error::Fenced { .. }) = self.check_not_fenced().await
         {
@@ -358,8 +358,7 @@ impl EpochWriter {
 
     /// The files that `manifest` puts out of force.
     async fn replaced_by(&self, manifest: &Manifest) -> Result<Vec<ReplacedFiles>> {
-        let sets = manifest.sets.keys();
-        let owners = sets.flat_map(|set| [FileOwner::Set(set.clone()), FileOwner::SetQuarantine(set.clone())]);
+        let owners = manifest.sets.keys().flat_map(|set| FileOwner::of_set(set));
         let owners = owners.chain(manifest.quarantine.keys().cloned().map(FileOwner::SourceQuarantine));
         let mut replaced = Vec::new();
         for owner in owners {

@@ -75,6 +75,19 @@ impl ScanInput {
         }
     }
 
+    /// The parts of these numbers alone.
+    #[must_use]
+    pub fn parts(&self, numbers: &[u32]) -> Self {
+        fn take<T: Clone>(all: &[T], numbers: &[u32]) -> Arc<[T]> {
+            numbers.iter().filter_map(|number| all.get(usize::try_from(*number).ok()?).cloned()).collect()
+        }
+        match self {
+            Self::Objects(objects) => Self::Objects(take(objects, numbers)),
+            Self::Offsets(ranges) => Self::Offsets(take(ranges, numbers)),
+            Self::Replayed(parts) => Self::Replayed(take(parts, numbers)),
+        }
+    }
+
     /// Where the rows of a part come from: path of the object, or `topic/partition`.
     pub fn path(&self, part: usize) -> Option<String> {
         match self {
@@ -158,12 +171,14 @@ pub struct EpochScans {
     is_preview: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SourceScans {
     number: u64,
     input: ScanInput,
     bad_records: Arc<[BadRecords]>,
-    has_reporter: AtomicBool,
+    /// The numbers of the parts in the epoch, where these are not all.
+    numbers: Option<Arc<[u32]>>,
+    has_reporter: Arc<AtomicBool>,
 }
 
 impl EpochScans {
@@ -189,9 +204,25 @@ impl EpochScans {
     /// What the epoch reads of a source. `number` is the source's number in row identity (below 64).
     #[must_use]
     pub fn with_source(mut self, name: impl Into<String>, number: u64, input: ScanInput) -> Self {
-        let (bad_records, has_reporter) = (Arc::from([]), AtomicBool::new(false));
-        self.sources.insert(name.into(), SourceScans { number, input, bad_records, has_reporter });
+        let (bad_records, numbers, has_reporter) = (Arc::from([]), None, Arc::default());
+        self.sources.insert(name.into(), SourceScans { number, input, bad_records, numbers, has_reporter });
         self
+    }
+
+    /// The same epoch for a plan that reads only these `parts` of some sources, by their numbers. Its reports are those of
+    /// the epoch: which scan is the first, and what a part's number is.
+    #[must_use]
+    pub fn restricted(&self, parts: &BTreeMap<String, Arc<[u32]>>) -> Self {
+        let sources = self.sources.iter().map(|(name, scans)| {
+            let scans = match parts.get(name) {
+                Some(parts) => {
+                    SourceScans { input: scans.input.parts(parts), numbers: Some(Arc::clone(parts)), ..scans.clone() }
+                }
+                None => scans.clone(),
+            };
+            (name.clone(), scans)
+        });
+        Self { sources: sources.collect(), reports: self.reports.clone(), is_preview: self.is_preview }
     }
 
     /// Which of the records before those that the epoch reads of a Kafka source were bad.
@@ -248,8 +279,10 @@ impl EpochScans {
     /// [`ScanReport::ReadAgain`].
     pub fn reporter(&self, source: &str) -> Reporter {
         let is_first = |scans: &SourceScans| !scans.has_reporter.swap(true, Ordering::AcqRel);
-        let reports_objects = self.reports.is_some() && self.sources.get(source).is_some_and(is_first);
-        Reporter { reports: self.reports.clone(), reports_objects }
+        let scans = self.sources.get(source);
+        let reports_objects = self.reports.is_some() && scans.is_some_and(is_first);
+        let numbers = scans.and_then(|scans| scans.numbers.clone());
+        Reporter { reports: self.reports.clone(), numbers, reports_objects }
     }
 }
 
@@ -257,6 +290,8 @@ impl EpochScans {
 #[derive(Debug, Clone)]
 pub struct Reporter {
     reports: Option<mpsc::Sender<ScanReport>>,
+    /// The numbers in the epoch of the parts that are read, where these are not all.
+    numbers: Option<Arc<[u32]>>,
     reports_objects: bool,
 }
 
@@ -279,7 +314,7 @@ impl Reporter {
     pub async fn send(&self, report: ScanReport) {
         if let Some(reports) = self.listener(&report) {
             // A closed queue means that the epoch was abandoned; the plan is about to be dropped.
-            drop(reports.send(report).await);
+            drop(reports.send(self.numbered(report)).await);
         }
     }
 
@@ -288,8 +323,23 @@ impl Reporter {
     pub(crate) fn send_blocking(&self, report: ScanReport) {
         if let Some(reports) = self.listener(&report) {
             // As above.
-            drop(reports.blocking_send(report));
+            drop(reports.blocking_send(self.numbered(report)));
         }
+    }
+
+    /// A report with its part's number in the epoch.
+    fn numbered(&self, mut report: ScanReport) -> ScanReport {
+        if let (
+            Some(numbers),
+            ScanReport::Rejects { object, .. }
+            | ScanReport::ObjectDone { object, .. }
+            | ScanReport::ReadAgain { object, .. },
+        ) = (&self.numbers, &mut report)
+        {
+            let number = usize::try_from(*object).ok().and_then(|at| numbers.get(at));
+            *object = number.copied().unwrap_or(u32::MAX);
+        }
+        report
     }
 
     /// Who hears a report.

@@ -18,12 +18,11 @@ use futures::TryStreamExt;
 use futures::stream::{self, StreamExt};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
 
 use super::SortedBy;
-use super::reader::FileReader;
+use super::reader::{FileReader, read_error};
 use super::shape::sorting;
 use crate::{Error, Location, Result};
 
@@ -215,15 +214,4 @@ fn batch_rows(files: &[Opened]) -> u64 {
 
 fn row_groups(footer: &ParquetMetaData) -> impl Iterator<Item = &RowGroupMetaData> {
     footer.row_groups().iter()
-}
-
-/// The store's trouble is the world's; anything else is the file's.
-fn read_error(path: &str, error: ParquetError) -> Error {
-    match error {
-        ParquetError::External(error) => match error.downcast::<object_store::Error>() {
-            Ok(error) => Error::store(path, *error),
-            Err(error) => Error::Damaged { path: path.to_owned(), reason: error.to_string() },
-        },
-        error => Error::Damaged { path: path.to_owned(), reason: error.to_string() },
-    }
 }

@@ -21,6 +21,7 @@ mod reader;
 mod row_group;
 mod set_writer;
 mod shape;
+mod state;
 mod upload;
 
 pub use file_sequence::WriterNaming;
@@ -33,3 +34,4 @@ pub use quarantine::{
 };
 pub use set_writer::{MergeEnd, SetWriter, WrittenSet};
 pub use shape::SortedBy;
+pub use state::{StateFiles, state_location, state_writer};

@@ -22,7 +22,7 @@ use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use super::file_sequence::{FileSequence, MemoryBudget, Partition, WriterNaming};
 use super::options::{BloomFilter, FeatureSetOptions};
 use super::partition::escape;
-use super::reader::FileReader;
+use super::reader::{FileReader, read_error};
 use super::shape::{Footer, Projection, file_shape};
 use crate::{Error, Location, Result};
 
@@ -319,6 +319,16 @@ fn origin_columns(rows: &RecordBatch, origins: &(dyn Origins + Sync)) -> [ArrayR
 
 /// Reads at most `limit` rows of committed files, of a set or of a quarantine, in the order of the files. Reads no more than it needs.
 pub fn read_rows(location: &Location, files: &[DataFile], limit: u64) -> BoxStream<'static, Result<RecordBatch>> {
+    read_in_batches(location, files, limit, None)
+}
+
+/// The same in batches of so many rows, where that matters.
+pub(super) fn read_in_batches(
+    location: &Location,
+    files: &[DataFile],
+    limit: u64,
+    batch_rows: Option<usize>,
+) -> BoxStream<'static, Result<RecordBatch>> {
     // Whole files beyond the limit are not even opened.
     let mut missing = limit;
     let mut wanted = Vec::new();
@@ -330,17 +340,12 @@ pub fn read_rows(location: &Location, files: &[DataFile], limit: u64) -> BoxStre
         missing -= rows;
         wanted.push((FileReader::new(location, file), file.path.clone(), rows));
     }
-    let read = |(reader, path, rows): (FileReader, String, u64)| async move {
-        let failed = {
-            let path = path.clone();
-            move |error: parquet::errors::ParquetError| Error::BadFile {
-                path: path.clone(),
-                format: "Parquet",
-                offset: 0,
-                reason: error.to_string(),
-            }
-        };
-        let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(&failed)?;
+    let read = move |(reader, path, rows): (FileReader, String, u64)| async move {
+        let failed = move |error| read_error(&path, error);
+        let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(&failed)?;
+        if let Some(batch_rows) = batch_rows {
+            builder = builder.with_batch_size(batch_rows);
+        }
         let rows = usize::try_from(rows).unwrap_or(usize::MAX);
         let stream = builder.with_limit(rows).build().map_err(&failed)?;
         Ok::<_, Error>(stream.map_err(failed))

@@ -14,7 +14,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
-use crate::Location;
+use crate::{Error, Location};
 
 /// Bytes read at first from the end of a file: the footer of most files, so that one request is enough.
 const FOOTER_BYTES: usize = 64 << 10;
@@ -56,5 +56,16 @@ impl AsyncFileReader for FileReader {
         _options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         async move { self.footer().await.map(Arc::new) }.boxed()
+    }
+}
+
+/// Why a committed file could not be read: the store's trouble is the world's; anything else is the file's.
+pub(super) fn read_error(path: &str, error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(error) => match error.downcast::<object_store::Error>() {
+            Ok(error) => Error::store(path, *error),
+            Err(error) => Error::Damaged { path: path.to_owned(), reason: error.to_string() },
+        },
+        error => Error::Damaged { path: path.to_owned(), reason: error.to_string() },
     }
 }

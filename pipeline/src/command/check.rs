@@ -33,6 +33,8 @@ struct SetLine {
     name: String,
     kind: String,
     why: Vec<String>,
+    /// Of a snapshot set, what it is computed from.
+    upkeep: Option<String>,
 }
 
 /// Checks a pipeline. Its error, if it has one, is the program's.
@@ -64,7 +66,11 @@ fn text(loaded: &Loaded) -> Result<()> {
         output::plural(loaded.parsed.definition.views.len() as u64, "view"),
         output::plural(sets.len() as u64, "feature set"),
     ))?;
-    let rows = sets.into_iter().map(|set| vec![set.name, set.kind, set.why.join("; ")]).collect();
+    let rows = sets.into_iter().map(|mut set| {
+        set.why.extend(set.upkeep);
+        vec![set.name, set.kind, set.why.join("; ")]
+    });
+    let rows = rows.collect();
     output::table(&["feature set", "kind", "why"], rows)
 }
 
@@ -74,6 +80,7 @@ fn sets(loaded: &Loaded) -> Vec<SetLine> {
         name: set.name.clone(),
         kind: set.kind.to_string(),
         why: set.reasons.iter().map(|reason| reason.text.clone()).collect(),
+        upkeep: set.upkeep_text(),
     })
     .collect()
 }

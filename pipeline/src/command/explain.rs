@@ -12,6 +12,8 @@ struct Explained {
     name: String,
     kind: String,
     why: Vec<String>,
+    /// Of a snapshot set, what it is computed from.
+    upkeep: Option<String>,
     sources: Vec<String>,
     path: String,
     plan: String,
@@ -30,6 +32,7 @@ pub(crate) async fn explain(args: &ExplainArgs) -> Result<()> {
             name: set.name.clone(),
             kind: set.kind.to_string(),
             why: set.reasons.iter().map(|reason| reason.text.clone()).collect(),
+            upkeep: set.upkeep_text(),
             sources: set.sources.keys().chain(set.tables.keys()).cloned().collect(),
             path: loaded.parsed.set(&set.name)?.location.as_text().to_owned(),
             plan: set.explain(),

@@ -13,6 +13,7 @@ mod quarantine;
 mod replay;
 mod run;
 mod runs;
+mod state;
 
 use std::path::PathBuf;
 
@@ -47,6 +48,7 @@ pub(crate) async fn execute(command: Command) -> Result<()> {
         Command::Quarantine(args) => quarantine(&args).await,
         Command::Replay(args) => replay::replay(&args).await,
         Command::Files(args) => files::files(&args).await,
+        Command::State(args) => state::state(&args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "bessemer", &mut script);

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use bessemer_connectors::Source;
 #[cfg(feature = "kafka")]
 use bessemer_connectors::kafka::Backlog;
-use bessemer_connectors::manifest_store::History;
+use bessemer_connectors::manifest_store::{History, ManifestStore};
 use bessemer_connectors::object_store::Listing;
 use bessemer_connectors::scan::{ScanInput, ScanObject, ScanOffsets};
 use bessemer_schemas::{Digest, ObjectVersion, OffsetRange, SliceLimits, SourceKind, SourceSlice};
 use bessemer_transforms::{PlannedSet, SetKind};
-use futures::TryStreamExt;
 
+use super::carry::{self, Carried, Found};
 use super::epoch::Assignment;
+use super::reading::{self, Before};
 use crate::error::Result;
 use crate::load::Loaded;
 
@@ -148,7 +149,12 @@ impl Discovered {
 
     /// The one epoch of the snapshot sets; `None` where nothing they read has changed. Objects that are ignored are
     /// recorded even if no set is computed: they are counted once.
-    pub(super) async fn snapshot(&mut self, loaded: &Loaded, history: &History) -> Result<Option<Assignment>> {
+    pub(super) async fn snapshot(
+        &mut self,
+        loaded: &Loaded,
+        history: &History,
+        store: &ManifestStore,
+    ) -> Result<Option<Assignment>> {
         let mut assignment = Assignment { replaces: true, ..Assignment::default() };
         let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
         for log in self.logs.iter_mut().filter(|log| !log.appended) {
@@ -162,15 +168,37 @@ impl Discovered {
                 assignment.inputs.insert(set.name.clone(), inputs);
             }
         }
-        for at in assignment.sets.clone() {
-            let set = &loaded.plan.sets[at];
-            self.add_tables(set, &mut assignment);
-            for name in set.sources.keys() {
-                add_read_before(name, history, &mut assignment).await?;
-            }
+        let carried = self.carry(loaded, &mut assignment, history, store).await?;
+        for name in self.logs.iter().map(|log| &log.name) {
+            add_parts(name, loaded, &carried, &mut assignment, history, store).await?;
+        }
+        for (at, carried) in carried {
+            assignment.before.insert(at, carried.state);
         }
         assignment.bytes = bytes_read(loaded, &assignment);
         Ok((!assignment.slice.sources.is_empty() || !assignment.sets.is_empty()).then_some(assignment))
+    }
+
+    /// Adds the tables of the sets of an assignment, and says what those go on from that are not computed over everything.
+    async fn carry(
+        &mut self,
+        loaded: &Loaded,
+        assignment: &mut Assignment,
+        history: &History,
+        store: &ManifestStore,
+    ) -> Result<BTreeMap<usize, Carried>> {
+        let versions = self.tables.iter().map(|(name, table)| (name.clone(), table.version.clone())).collect();
+        let mut carried = BTreeMap::new();
+        for at in assignment.sets.clone() {
+            let set = &loaded.plan.sets[at];
+            self.add_tables(set, assignment);
+            match carry::find(loaded, set, &versions, history, store).await? {
+                Found::Carried(found) => drop(carried.insert(at, found)),
+                Found::Lost(note) => assignment.notes.push(note),
+                Found::Nothing => {}
+            }
+        }
+        Ok(carried)
     }
 
     /// A digest of everything that a snapshot set is computed from. Logs only grow, so their number of objects, or the
@@ -251,37 +279,44 @@ impl Log {
 /// What the scans of an assignment will tell as progress, in bytes (of topics, in offsets): every scan tells its own, and
 /// several may read one source.
 fn bytes_read(loaded: &Loaded, assignment: &Assignment) -> u64 {
-    let size = |name: &String| {
-        let input = assignment.scans.get(name);
-        input.map_or(0, |input| (0..input.len()).map(|part| input.extent(part)).sum::<u64>())
+    let size = |at: &usize, name: &String| {
+        let Some(input) = assignment.scans.get(name) else { return 0 };
+        let extent = |part: usize| input.extent(part);
+        match assignment.parts.get(at).and_then(|parts| parts.get(name)) {
+            Some(numbers) => numbers.iter().filter_map(|number| usize::try_from(*number).ok()).map(extent).sum::<u64>(),
+            None => (0..input.len()).map(extent).sum(),
+        }
     };
-    let sets = assignment.sets.iter().map(|at| &loaded.plan.sets[*at]);
-    sets.flat_map(|set| set.sources.iter().chain(&set.tables)).map(|(name, scans)| *scans as u64 * size(name)).sum()
+    let of_set = |at: &usize| {
+        let set = &loaded.plan.sets[*at];
+        let scanned = set.sources.iter().chain(&set.tables);
+        scanned.map(|(name, scans)| *scans as u64 * size(at, name)).sum::<u64>()
+    };
+    assignment.sets.iter().map(of_set).sum()
 }
 
-/// Adds what earlier epochs read of a log among what is new: objects in path order, offsets in theirs.
-async fn add_read_before(name: &str, history: &History, assignment: &mut Assignment) -> Result<()> {
-    if !assignment.complete.insert(name.to_owned()) {
+/// Adds what the sets of an assignment read of the log `name`, beside what is new in it.
+async fn add_parts(
+    name: &str,
+    loaded: &Loaded,
+    carried: &BTreeMap<usize, Carried>,
+    assignment: &mut Assignment,
+    history: &History,
+    store: &ManifestStore,
+) -> Result<()> {
+    let readers = assignment.sets.iter().copied();
+    let readers: Vec<_> = readers.filter(|at| loaded.plan.sets[*at].sources.contains_key(name)).collect();
+    if readers.is_empty() {
         return Ok(());
     }
-    let offsets = history.offsets_read(name);
-    let new = assignment.scans.remove(name);
-    let input = if offsets.is_empty() && !matches!(new, Some(ScanInput::Offsets(_))) {
-        let before: Vec<ObjectVersion> = history.objects_read(name).try_collect().await?;
-        let mut objects: Vec<_> = before.into_iter().map(|version| ScanObject { version, is_new: false }).collect();
-        if let Some(ScanInput::Objects(new)) = new {
-            objects.extend(new.iter().cloned());
+    let before = |at| carried.get(at).map_or(Before::Everything, |carried: &Carried| Before::Since(&carried.since));
+    let wanted: Vec<_> = readers.iter().map(before).collect();
+    let parts = reading::parts(name, assignment.scans.remove(name), &wanted, history, store).await?;
+    assignment.scans.insert(name.to_owned(), parts.input);
+    for (at, numbers) in readers.into_iter().zip(parts.of) {
+        if let Some(numbers) = numbers {
+            assignment.parts.entry(at).or_default().insert(name.to_owned(), numbers);
         }
-        objects.sort_by(|left, right| left.version.path.cmp(&right.version.path));
-        ScanInput::Objects(objects.into())
-    } else {
-        let mut ranges: Vec<_> = offsets.into_iter().map(|range| ScanOffsets { range, is_new: false }).collect();
-        if let Some(ScanInput::Offsets(new)) = new {
-            ranges.extend(new.iter().cloned());
-        }
-        ranges.sort_by(|left, right| left.range.cmp(&right.range));
-        ScanInput::Offsets(ranges.into())
-    };
-    assignment.scans.insert(name.to_owned(), input);
+    }
     Ok(())
 }

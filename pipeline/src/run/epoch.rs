@@ -1,21 +1,26 @@
 //! One epoch: run what is assigned, put its manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bessemer_connectors::Location;
 use bessemer_connectors::manifest_store::{Committed, History};
 use bessemer_connectors::scan::{EpochScans, ScanInput, ScanReport};
-use bessemer_connectors::sink::{Origins, PartOrigin, QuarantineOwner, WriterNaming, quarantine_location};
-use bessemer_schemas::{
-    Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind, SetCommit, SetLedger, Slice, SourceLedger,
+use bessemer_connectors::sink::{
+    Origins, PartOrigin, QuarantineOwner, StateFiles, WriterNaming, quarantine_location, state_location,
 };
-use bessemer_transforms::{LedgerShape, PlannedSet, SetKind};
+use bessemer_schemas::{
+    Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind, SetCommit, SetLedger, SetState, Slice, SourceLedger,
+    SourceSlice,
+};
+use bessemer_transforms::{Incremental, LedgerShape, PlannedSet, SetKind};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
 use super::Run;
+use super::absorb::WrittenState;
+use super::carry;
 use super::intake::{Intake, Taken};
 use super::replay::TakenRecords;
 use super::set::{self, Attempt, SetOutcome};
@@ -30,8 +35,12 @@ pub(super) struct Assignment {
     pub(super) slice: Slice,
     /// What the scans read: more than the slice where a snapshot set is computed anew.
     pub(super) scans: BTreeMap<String, ScanInput>,
-    /// Logs whose scan holds everything read so far.
-    pub(super) complete: BTreeSet<String>,
+    /// Of sets that do not read all parts of a log, the numbers of those that they do.
+    pub(super) parts: BTreeMap<usize, BTreeMap<String, Arc<[u32]>>>,
+    /// The partial aggregates that sets go on from.
+    pub(super) before: BTreeMap<usize, StateFiles>,
+    /// What the user is told before it is run.
+    pub(super) notes: Vec<String>,
     /// The feature sets, as indexes into the plan.
     pub(super) sets: Vec<usize>,
     /// Whether the sets' files are replaced.
@@ -170,7 +179,9 @@ impl Run<'_> {
         for (at, outcome) in outcomes {
             let planned = &self.loaded.plan.sets[at];
             let admitted = self.admitted(planned, assignment, &taken);
-            sets.insert(planned.name.clone(), set_commit(planned, assignment, outcome, admitted)?);
+            let state = outcome.state.clone().map(|written| self.set_state(planned, assignment, written));
+            let commit = SetCommit { state, ..set_commit(planned, assignment, outcome, admitted)? };
+            sets.insert(planned.name.clone(), commit);
         }
         Ok(Manifest {
             slice: assignment.slice.clone(),
@@ -183,16 +194,41 @@ impl Run<'_> {
         })
     }
 
+    /// The partial aggregates of a set as the manifest has them.
+    fn set_state(&self, planned: &PlannedSet, assignment: &Assignment, written: WrittenState) -> SetState {
+        let incremental = planned.incremental();
+        let tables = incremental.into_iter().flat_map(Incremental::tables);
+        let version = |table: &String| match assignment.slice.sources.get(table) {
+            Some(SourceSlice::Table { version, .. }) => Some((table.clone(), version.clone())),
+            _ => None,
+        };
+        let WrittenState { files: added, content } = written;
+        SetState {
+            files: FileChanges { added, replaces_all: true, ..FileChanges::default() },
+            content,
+            fingerprint: incremental
+                .map_or_else(|| Digest::of(&[]), |of| carry::fingerprint(&self.loaded, planned, of)),
+            since: self.state_since(planned, assignment),
+            through: self.writer.next_epoch(),
+            tables: tables.filter_map(version).collect(),
+        }
+    }
+
+    /// The epoch that computed the set's partial aggregates over everything: this one, unless it went on from others.
+    fn state_since(&self, planned: &PlannedSet, assignment: &Assignment) -> Epoch {
+        let mut carried = assignment.before.keys().map(|at| &self.loaded.plan.sets[*at]);
+        let before = carried.find(|set| set.name == planned.name);
+        let before = before.and_then(|_| self.writer.history().states().remove(&planned.name));
+        before.map_or_else(|| self.writer.next_epoch(), |state| state.since)
+    }
+
     /// Rows that the set's query read of its logs; of its tables, where it reads no log.
     fn admitted(&self, planned: &PlannedSet, assignment: &Assignment, taken: &Taken) -> u64 {
         let totals = self.writer.history().source_totals();
         let of = |name: &str| {
             let now = taken.ledgers.get(name).map_or(0, |ledger| ledger.admitted);
-            let before = if assignment.complete.contains(name) {
-                totals.get(name).map_or(0, |ledger| ledger.admitted)
-            } else {
-                0
-            };
+            // What is replaced is made of all rows ever, however many of them had to be read again.
+            let before = totals.get(name).filter(|_| assignment.replaces).map_or(0, |ledger| ledger.admitted);
             now + before
         };
         if planned.sources.is_empty() {
@@ -221,6 +257,7 @@ impl Run<'_> {
         for (name, set) in &manifest.sets {
             files.push((self.loaded.parsed.set(name)?.location.clone(), paths(&set.files)));
             files.push((quarantine_location(state, QuarantineOwner::Set(name)), paths(&set.quarantine)));
+            files.extend(set.state.iter().map(|kept| (state_location(state, name), paths(&kept.files))));
         }
         for (name, changes) in &manifest.quarantine {
             files.push((quarantine_location(state, QuarantineOwner::Source(name)), paths(changes)));
@@ -239,19 +276,16 @@ impl Engine<'_> {
     ) -> Result<Ran<(Taken, Vec<(usize, SetOutcome)>)>> {
         let scanned = Scanned::new(&assignment.scans);
         let (scans, reports) = scanned.epoch_scans(self.history);
-        let session = bessemer_transforms::with_extension(&self.loaded.session, Arc::clone(&scans));
         let intake = Intake::new(Arc::clone(self.loaded), naming, self.progress.clone(), scanned.clone());
         let intake = tokio::spawn(intake.collect(reports).in_current_span());
 
-        let (loaded, cancel) = (self.loaded, self.cancel);
-        let attempt = Attempt { loaded, session: &session, naming, scanned: &scanned, cancel };
-        let ran = self.run_sets(assignment, &attempt).await;
+        let ran = self.run_sets(assignment, naming, &scanned, &scans).await;
         // The reports end when the last sender is gone.
-        drop((session, scans));
+        drop(scans);
         let intake = join(intake).await?;
         match ran {
             Ok(Ran::Whole(outcomes)) => {
-                let drained = intake?.drain_rest(self.history, cancel).await;
+                let drained = intake?.drain_rest(self.history, self.cancel).await;
                 let intake = drained.map_err(|error| self.read_before(error, assignment, &assignment.sets))?;
                 Ok(Ran::Whole((intake.finish().await?, outcomes)))
             }
@@ -267,11 +301,25 @@ impl Engine<'_> {
     }
 
     /// Runs one set after another; a violated `FAIL` ends it.
-    async fn run_sets(&self, assignment: &Assignment, attempt: &Attempt<'_>) -> Result<Ran<Vec<(usize, SetOutcome)>>> {
+    async fn run_sets(
+        &self,
+        assignment: &Assignment,
+        naming: Naming,
+        scanned: &Scanned,
+        scans: &Arc<EpochScans>,
+    ) -> Result<Ran<Vec<(usize, SetOutcome)>>> {
+        let (loaded, cancel) = (self.loaded, self.cancel);
         let mut outcomes = Vec::with_capacity(assignment.sets.len());
         for at in &assignment.sets {
-            let span = info_span!("set", set = %self.loaded.plan.sets[*at].name);
-            let ran = set::run(attempt, *at).instrument(span).await;
+            let span = info_span!("set", set = %loaded.plan.sets[*at].name);
+            let scans = match assignment.parts.get(at) {
+                Some(parts) => Arc::new(scans.restricted(parts)),
+                None => Arc::clone(scans),
+            };
+            let session = bessemer_transforms::with_extension(&loaded.session, scans);
+            let before = assignment.before.get(at);
+            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before };
+            let ran = set::run(&attempt, *at).instrument(span).await;
             let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
             if let Some(failure) = outcome.report.failed.take() {
                 return Ok(Ran::Violated(failure));
@@ -328,6 +376,7 @@ fn set_commit(planned: &PlannedSet, assignment: &Assignment, outcome: SetOutcome
         ledger,
         expectations: outcome.report.results,
         inputs: assignment.inputs.get(&planned.name).cloned(),
+        state: None,
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) fn definition(loaded: &Loaded) -> DefinitionDigest {
     DefinitionDigest { sources: sources.collect(), sets: sets.collect(), ..DefinitionDigest::default() }
 }
 
-fn source_digest(source: &Source) -> SourceDigest {
+pub(super) fn source_digest(source: &Source) -> SourceDigest {
     let kind = match source.kind() {
         SourceKind::Log => "log",
         SourceKind::Table => "table",

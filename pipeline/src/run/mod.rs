@@ -4,7 +4,7 @@
 //! open      lock, compare the definition, claim an epoch, sweep         (recover.rs)
 //! discover  list every log once, take every table's version             (discovery.rs)
 //! append    slice ─► epoch ─► commit, until the listings are empty      (epoch.rs, set.rs, intake.rs)
-//! snapshot  one more epoch for the sets that are computed over everything
+//! snapshot  one more epoch for the sets that are replaced: over everything, or what is new (carry.rs, reading.rs, absorb.rs)
 //! compact   merge small files: at the end, or beside the epochs         (compaction.rs)
 //! replay    the same for records of the quarantine                    (replay.rs)
 //! verify    the same over a committed slice, to compare            (verify.rs)
@@ -14,6 +14,8 @@
 //! One task owns all of it; a run that is killed at any point leaves only what the next run's sweep removes, and one that
 //! ends by itself, well or not, leaves nothing.
 
+mod absorb;
+mod carry;
 mod compaction;
 mod delta;
 mod discovery;
@@ -21,6 +23,7 @@ mod epoch;
 mod fingerprint;
 mod intake;
 pub(crate) mod preview;
+mod reading;
 mod record;
 mod recover;
 mod repaired;
@@ -289,8 +292,9 @@ impl Run<'_> {
             self.commit_epoch(&assignment).await?;
             self.compact_meanwhile().await?;
         }
-        let snapshot = discovered.snapshot(&self.loaded, self.writer.history());
+        let snapshot = discovered.snapshot(&self.loaded, self.writer.history(), &self.store);
         if let Some(assignment) = unless_cancelled(self.cancel, snapshot).await? {
+            assignment.notes.iter().for_each(|note| self.progress.say(note));
             self.commit_epoch(&assignment).await?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::{EpochWriter, FileOwner, History, ManifestStore, SweepPlace};
-use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
+use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, state_location};
 use bessemer_schemas::{Consequence, DefinitionDigest, Epoch, WriterInfo};
 use bessemer_transforms::SetKind;
 use tracing::warn;
@@ -80,10 +80,7 @@ impl<'a> Run<'a> {
             // Too late to give anything up, but the user is told that the wish was heard.
             return if self.cancel.is_cancelled() { Err(self.told(interrupted())) } else { Ok(()) };
         };
-        let error = match error {
-            Error::Connector(error) => self.writer.explain(error).await.into(),
-            other => other,
-        };
+        let error = self.explained(error).await;
         // One that may commit no more knows too little of what is committed.
         if self.writer.may_commit()
             && let Err(error) = self.publish().await
@@ -92,6 +89,18 @@ impl<'a> Run<'a> {
             warn!(%error, "could not publish what was committed");
         }
         Err(self.told(error))
+    }
+
+    /// An error as what it is: to a run that was overtaken, what its successor has swept is missing.
+    async fn explained(&self, error: Error) -> Error {
+        use bessemer_connectors::Error::{Damaged, Fenced};
+
+        if matches!(error.connector(), Some(Damaged { .. }))
+            && let Err(fenced @ Fenced { .. }) = self.writer.check_not_fenced().await
+        {
+            return fenced.into();
+        }
+        error
     }
 
     /// What a clean stop leaves behind it: Delta logs that follow, and no file that is out of force.
@@ -137,7 +146,8 @@ impl<'a> Run<'a> {
                 places.push(SweepPlace { location, owner: FileOwner::Set(name.clone()) });
             }
             let location = quarantine_location(state, QuarantineOwner::Set(&name));
-            places.push(SweepPlace { location, owner: FileOwner::SetQuarantine(name) });
+            places.push(SweepPlace { location, owner: FileOwner::SetQuarantine(name.clone()) });
+            places.push(SweepPlace { location: state_location(state, &name), owner: FileOwner::SetState(name) });
         }
         for source in &self.loaded.sources {
             let location = quarantine_location(state, QuarantineOwner::Source(source.name()));

@@ -3,20 +3,23 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use bessemer_connectors::sink::{FeatureSetOptions, QuarantineWriter, SetWriter, SortedBy, WriterNaming, WrittenSet};
+use bessemer_connectors::sink::{
+    FeatureSetOptions, QuarantineWriter, SetWriter, SortedBy, StateFiles, WriterNaming, WrittenSet,
+};
 use bessemer_schemas::{DataFile, FeatureSetDefinition, PartitionTransform};
 use bessemer_transforms::{Gate, GateReport, PlannedSet, VIOLATIONS_COLUMN};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::execution::SessionState;
 use datafusion::execution::memory_pool::MemoryPool;
-use datafusion::physical_plan::{ExecutionPlanProperties, SendableRecordBatchStream};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, SendableRecordBatchStream};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt, TryStreamExt};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::absorb::{WrittenState, absorb};
 use super::epoch::{Naming, Scanned};
 use super::unless_cancelled;
 use crate::error::{Error, Result};
@@ -27,6 +30,8 @@ use crate::load::Loaded;
 pub(super) struct SetOutcome {
     pub(super) files: Vec<DataFile>,
     pub(super) quarantine: Vec<DataFile>,
+    /// The partial aggregates that it was made from, where it was.
+    pub(super) state: Option<WrittenState>,
     pub(super) report: GateReport,
 }
 
@@ -38,6 +43,8 @@ pub(super) struct Attempt<'a> {
     pub(super) naming: Naming,
     pub(super) scanned: &'a Scanned,
     pub(super) cancel: &'a CancellationToken,
+    /// The partial aggregates that the set goes on from.
+    pub(super) before: Option<&'a StateFiles>,
 }
 
 /// What one partition of the plan is run with.
@@ -63,9 +70,9 @@ struct Part {
 
 /// Runs the plan of the set `at`; each output partition has its own gate and writers.
 pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> {
-    let Attempt { loaded, session, naming, scanned, cancel } = *attempt;
+    let Attempt { loaded, session, naming, scanned, cancel, .. } = *attempt;
     let planned = &loaded.plan.sets[at];
-    let plan = unless_cancelled(cancel, async { Ok(planned.physical(session).await?) }).await?;
+    let (plan, state) = plan(attempt, at).await?;
     let context = session.task_ctx();
     let partitions = plan.output_partitioning().partition_count();
     // Where rows come in one stream, as sorted ones do, the columns are encoded side by side instead.
@@ -90,7 +97,21 @@ pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> 
     }
     let mut parts = join_all(tasks, &stop).await?;
     parts.sort_by_key(|(partition, _)| *partition);
-    merge(planned, parts, context.memory_pool())
+    let outcome = merge(planned, parts, context.memory_pool())?;
+    Ok(SetOutcome { state, ..outcome })
+}
+
+/// The plan of the set's rows: over what its scans read, or over the partial aggregates that these were absorbed into.
+async fn plan(attempt: &Attempt<'_>, at: usize) -> Result<(Arc<dyn ExecutionPlan>, Option<WrittenState>)> {
+    let Attempt { loaded, session, cancel, .. } = *attempt;
+    let planned = &loaded.plan.sets[at];
+    let Some(incremental) = planned.incremental() else {
+        let plan = unless_cancelled(cancel, async { Ok(planned.physical(session).await?) }).await?;
+        return Ok((plan, None));
+    };
+    let (state, written) = absorb(attempt, planned, incremental).await?;
+    let plan = unless_cancelled(cancel, async { Ok(incremental.emit(session, state).await?) }).await?;
+    Ok((plan, Some(written)))
 }
 
 /// Waits for every partition. The first error stops the others, which then take back what they wrote: were they aborted,
@@ -252,5 +273,5 @@ fn merge(planned: &PlannedSet, parts: Vec<(usize, Part)>, memory: &Arc<dyn Memor
         quarantine.extend(part.quarantine);
         gate.merge(part.gate)?;
     }
-    Ok(SetOutcome { files, quarantine, report: gate.finish()? })
+    Ok(SetOutcome { files, quarantine, state: None, report: gate.finish()? })
 }

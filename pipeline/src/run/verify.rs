@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::{History, ManifestStore};
 use bessemer_connectors::scan::{ScanInput, ScanObject, ScanOffsets};
-use bessemer_connectors::sink::{QuarantineOwner, quarantine_location};
+use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, state_location};
 use bessemer_connectors::{Location, Source};
 use bessemer_schemas::{
     DataFile, DefinitionDigest, Epoch, FileName, Manifest, ManifestKind, OffsetRange, SetCommit, SourceKind,
@@ -306,6 +306,11 @@ impl Verifier<'_> {
                 let deleted = scratch.store().delete(&scratch.path(&file.path)).await;
                 deleted.map_err(|error| store_error(&scratch, error))?;
             }
+        }
+        let scratch = state_location(&self.loaded.parsed.settings.state, name);
+        for file in made.state.iter().flat_map(|state| &state.files) {
+            let deleted = scratch.store().delete(&scratch.path(&file.path)).await;
+            deleted.map_err(|error| store_error(&scratch, error))?;
         }
         difference
     }

@@ -55,6 +55,7 @@ async fn manifest(ranges: Vec<OffsetRange>, newest: i64) -> Manifest {
         ledger: set,
         expectations: Vec::new(),
         inputs: None,
+        state: None,
     };
     Manifest {
         epoch: Epoch(7),

@@ -71,7 +71,7 @@ fn is_partitioned(plan: &Arc<dyn ExecutionPlan>) -> bool {
 }
 
 /// All partitions of `plan` as one, no more than `fetch` rows of it.
-fn gather(plan: Arc<dyn ExecutionPlan>, fetch: Option<usize>) -> Arc<dyn ExecutionPlan> {
+pub(crate) fn gather(plan: Arc<dyn ExecutionPlan>, fetch: Option<usize>) -> Arc<dyn ExecutionPlan> {
     let gathered = Arc::new(InOrderExec::new(Arc::new(CoalescePartitionsExec::new(plan))));
     match fetch {
         Some(_) => Arc::new(GlobalLimitExec::new(gathered, 0, fetch)),

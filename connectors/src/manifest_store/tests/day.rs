@@ -247,7 +247,7 @@ fn set_commit(added: Vec<DataFile>, removed: Vec<DataFile>) -> SetCommit {
     let rows = rows(&added) - rows(&removed);
     let ledger = SetLedger { admitted: rows, produced: rows, written: rows, ..Default::default() };
     let files = FileChanges { added, removed, replaces_all: false };
-    SetCommit { files, quarantine: FileChanges::default(), ledger, expectations: Vec::new(), inputs: None }
+    SetCommit { files, quarantine: FileChanges::default(), ledger, expectations: Vec::new(), inputs: None, state: None }
 }
 
 /// Runs for `seconds`, with a crash now and then; `look` sees it after each epoch.

@@ -73,8 +73,14 @@ pub(super) fn appending(manifest: &mut Manifest, files: Vec<DataFile>) {
     let rows = files.iter().map(|file| file.rows).sum();
     let ledger = SetLedger { admitted: rows, produced: rows, written: rows, ..Default::default() };
     let files = FileChanges::adding(files);
-    let commit =
-        SetCommit { files, quarantine: FileChanges::default(), ledger, expectations: Vec::new(), inputs: None };
+    let commit = SetCommit {
+        files,
+        quarantine: FileChanges::default(),
+        ledger,
+        expectations: Vec::new(),
+        inputs: None,
+        state: None,
+    };
     manifest.sets.insert("delays".to_owned(), commit);
 }
 
@@ -84,8 +90,17 @@ pub(super) fn replacing(manifest: &mut Manifest, files: Vec<DataFile>) {
     let ledger = SetLedger { admitted: 100, absorbed: 100, produced: rows, written: rows, ..Default::default() };
     let files = FileChanges { added: files, replaces_all: true, ..FileChanges::default() };
     let quarantine = FileChanges { replaces_all: true, ..FileChanges::default() };
-    let commit = SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None };
+    let commit = SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None, state: None };
     manifest.sets.insert("carriers".to_owned(), commit);
+}
+
+/// Gives the snapshot set `carriers` a state.
+pub(super) fn keeping(manifest: &mut Manifest, files: Vec<DataFile>) {
+    let (through, fingerprint) = (manifest.epoch, Digest::of(b"columns"));
+    let files = FileChanges { added: files, replaces_all: true, ..FileChanges::default() };
+    let content = Digest::of(manifest.epoch.to_string().as_bytes());
+    let state = SetState { files, content, fingerprint, since: through, through, tables: BTreeMap::new() };
+    manifest.sets.get_mut("carriers").unwrap().state = Some(state);
 }
 
 /// What a pipeline remembers, all of it.
@@ -99,6 +114,7 @@ pub(super) struct Memory {
     pub(super) listings: BTreeMap<String, u64>,
     pub(super) sources: BTreeMap<String, SourceLedger>,
     pub(super) sets: BTreeMap<String, SetLedger>,
+    pub(super) states: BTreeMap<String, SetState>,
     pub(super) failure: Option<Failure>,
 }
 
@@ -110,6 +126,7 @@ impl Memory {
             listings: history.listings(),
             sources: history.source_totals(),
             sets: history.set_totals(),
+            states: history.states(),
             failure: history.last_failure().cloned(),
             ..Self::default()
         };
@@ -158,7 +175,9 @@ impl Memory {
                 let total = memory.sets.entry(name.clone()).or_default();
                 if set.files.replaces_all {
                     *total = SetLedger::default();
+                    memory.states.remove(name);
                 }
+                memory.states.extend(set.state.clone().map(|state| (name.clone(), state)));
                 total.add(&set.ledger);
             }
             if manifest.kind != ManifestKind::Open {
@@ -184,6 +203,8 @@ impl Memory {
         for (name, set) in &manifest.sets {
             self.apply(FileOwner::Set(name.clone()), &set.files);
             self.apply(FileOwner::SetQuarantine(name.clone()), &set.quarantine);
+            let dropped = FileChanges { replaces_all: set.files.replaces_all, ..FileChanges::default() };
+            self.apply(FileOwner::SetState(name.clone()), set.state.as_ref().map_or(&dropped, |state| &state.files));
         }
     }
 

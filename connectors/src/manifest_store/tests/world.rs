@@ -117,12 +117,13 @@ pub(super) fn place_of(owner: &FileOwner) -> &'static str {
         FileOwner::SetQuarantine(name) if name == "delays" => "quarantine/set/delays",
         FileOwner::SetQuarantine(_) => "quarantine/set/carriers",
         FileOwner::SourceQuarantine(_) => "quarantine/source",
+        FileOwner::SetState(name) if name == "delays" => "aggregates/delays",
+        FileOwner::SetState(_) => "aggregates/carriers",
     }
 }
 
 pub(super) fn owners() -> Vec<FileOwner> {
-    let set = |name: &str| [FileOwner::Set(name.to_owned()), FileOwner::SetQuarantine(name.to_owned())];
-    let mut owners = [set("delays"), set("carriers")].concat();
+    let mut owners = [FileOwner::of_set("delays"), FileOwner::of_set("carriers")].concat();
     owners.push(FileOwner::SourceQuarantine("flights".to_owned()));
     owners
 }
@@ -231,6 +232,11 @@ impl Session {
         if self.random.random_bool(0.4) {
             let files = self.files(writer, "out/carriers", attempt, &mut seq).await?;
             replacing(&mut manifest, files);
+            if self.random.random_bool(0.7) {
+                let files = self.files(writer, "aggregates/carriers", attempt, &mut seq).await?;
+                keeping(&mut manifest, files);
+                self.world.count("kept a state");
+            }
         }
         if self.random.random_bool(0.2) {
             self.compact(writer, &mut manifest, attempt).await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bessemer_connectors::Location;
 use bessemer_connectors::manifest_store::{FileOwner, History, ManifestStore};
-use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_rows};
+use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_rows, state_location};
 use bessemer_schemas::{Claim, DataFile, Epoch, OffsetRange, SourceLedger, SourceSlice};
 use chrono::DateTime;
 use datafusion::arrow::array::{AsArray, RecordBatch};
@@ -322,14 +322,18 @@ impl World {
             FileOwner::Set(name) => self.quiet(&set_folder(name)),
             FileOwner::SetQuarantine(name) => quarantine_location(&state, QuarantineOwner::Set(name)),
             FileOwner::SourceQuarantine(name) => quarantine_location(&state, QuarantineOwner::Source(name)),
+            FileOwner::SetState(name) => state_location(&state, name),
         }
     }
 
     /// What is there in the folders of sets and quarantines.
     pub(super) async fn data_files(&self) -> BTreeSet<Path> {
         let found: Vec<_> = self.objects.list(None).map_ok(|found| found.location).try_collect().await.unwrap();
-        let is_data =
-            |path: &Path| ["features/", "state/quarantine/"].iter().any(|folder| path.as_ref().starts_with(folder));
+        let is_data = |path: &Path| {
+            ["features/", "state/quarantine/", "state/aggregates/"]
+                .iter()
+                .any(|folder| path.as_ref().starts_with(folder))
+        };
         found.into_iter().filter(is_data).collect()
     }
 

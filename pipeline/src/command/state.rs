@@ -1,0 +1,49 @@
+//! `state`: the partial aggregates that snapshot sets are kept up to date from.
+
+use serde::Serialize;
+
+use crate::cli::PipelineArgs;
+use crate::command::history;
+use crate::error::Result;
+use crate::output::{self, count};
+
+#[derive(Debug, Serialize)]
+struct State {
+    set: String,
+    groups: u64,
+    files: u64,
+    bytes: u64,
+    /// The epoch that computed it over everything.
+    since: u64,
+    /// The last epoch whose rows are in it.
+    through: u64,
+    fingerprint: String,
+}
+
+/// Lists the states of a pipeline.
+pub(crate) async fn state(args: &PipelineArgs) -> Result<()> {
+    let (parsed, _, history) = history(&args.paths).await?;
+    let states = history.states().into_iter().map(|(set, state)| State {
+        set,
+        groups: state.groups(),
+        files: state.files.added.len() as u64,
+        bytes: state.files.added.iter().map(|file| file.bytes).sum(),
+        since: state.since.0,
+        through: state.through.0,
+        fingerprint: state.fingerprint.0,
+    });
+    let states: Vec<_> = states.collect();
+    if args.json {
+        return output::json(&states);
+    }
+    if states.is_empty() {
+        return output::line(format!("{}: no feature set is kept up to date from partial aggregates", parsed.name()));
+    }
+    let rows = states.iter().map(|state| {
+        let short: String = state.fingerprint.chars().take(12).collect();
+        let State { set, groups, files, bytes, since, through, .. } = state;
+        vec![set.clone(), count(*groups), count(*files), count(*bytes), since.to_string(), through.to_string(), short]
+    });
+    let header = ["feature set", "#groups", "#files", "#bytes", "#since epoch", "#through epoch", "fingerprint"];
+    output::table(&header, rows.collect())
+}

@@ -1,0 +1,228 @@
+//! Where a query is cut, and what its parts are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DataFusionError};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
+use datafusion::physical_expr::aggregate::{LoweredAggregate, LoweredAggregateBuilder};
+use datafusion::physical_expr::expressions;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::empty::EmptyExec;
+
+use super::exact::{function, is_storable, refusal};
+use super::{Incremental, groups};
+use crate::SetKind;
+use crate::catalog::Catalog;
+use crate::classify::{Nature, nature};
+use crate::set::plans_physically;
+use crate::type_name::{is_sortable, sql_type_name};
+
+/// Why a set is computed over everything.
+#[derive(Debug)]
+pub(crate) struct Everything(pub(crate) String);
+
+impl From<DataFusionError> for Everything {
+    /// What the engine cannot do with a part of a query it may well do with the whole.
+    fn from(error: DataFusionError) -> Self {
+        Self(format!("its query cannot be cut: {}", error.strip_backtrace()))
+    }
+}
+
+/// Cuts the analysed plan of the snapshot set `of`, whose rows have the columns `output`.
+pub(crate) fn incremental(
+    of: &str,
+    plan: &LogicalPlan,
+    output: &SchemaRef,
+    catalog: &Catalog<'_>,
+) -> Result<Incremental, Everything> {
+    let whole = nature(plan, catalog);
+    let (plan, cut) = find(plan, &whole, catalog)?;
+    let below = nature(&cut.input, catalog);
+    if below.kind() != SetKind::Append || below.orders_log {
+        let reason = below.reasons.first().map_or("an order or a limit", |(_, reason)| reason.as_str());
+        return Err(Everything(format!("rows pass through {reason} before they are aggregated")));
+    }
+
+    let above = replace(&plan, &cut.node, &groups::leaf(cut.node.schema())?)?;
+    let above = catalog.state().optimize(&above)?;
+    if above.schema().inner() != output {
+        return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
+    }
+    plans_physically(&above, catalog)?;
+    cut.plan(of, above, below.tables.into_keys().collect(), catalog)
+}
+
+/// An aggregate, or a `DISTINCT` as one.
+struct Cut {
+    /// The node of the plan.
+    node: LogicalPlan,
+    input: LogicalPlan,
+    keys: Vec<Expr>,
+    functions: Vec<AggregateFunction>,
+}
+
+/// The lowest aggregate that takes in all that the plan reads of its logs, and the plan. Where it has `DISTINCT` values
+/// of one column, that column is one of its keys, and another aggregate is above it: keys are sorted and spilled, a set
+/// of values is held in memory.
+fn find(plan: &LogicalPlan, whole: &Nature, catalog: &Catalog<'_>) -> Result<(LogicalPlan, Cut), Everything> {
+    let node = lowest(plan, whole, catalog).ok_or_else(|| {
+        let what = if whole.logs.is_empty() { "it reads no source" } else { "no aggregate takes in all that it reads" };
+        Everything(what.to_owned())
+    })?;
+    let rewritten = SingleDistinctToGroupBy::new().rewrite(node.clone(), catalog.state())?;
+    if rewritten.transformed {
+        let plan = replace(plan, node, &rewritten.data)?;
+        if let Some(node) = lowest(&plan, whole, catalog) {
+            let cut = Cut::of(node)?;
+            return Ok((plan, cut));
+        }
+    }
+    Ok((plan.clone(), Cut::of(node)?))
+}
+
+fn lowest<'p>(plan: &'p LogicalPlan, whole: &Nature, catalog: &Catalog<'_>) -> Option<&'p LogicalPlan> {
+    let (mut found, mut node) = (None, plan);
+    loop {
+        if matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_)) {
+            found = Some(node);
+        }
+        let takes_all = |input: &&LogicalPlan| nature(input, catalog).logs == whole.logs;
+        match node.inputs().into_iter().find(takes_all) {
+            Some(input) if !whole.logs.is_empty() => node = input,
+            _ => return found,
+        }
+    }
+}
+
+/// `plan` with another node in the place of `node`.
+fn replace(plan: &LogicalPlan, node: &LogicalPlan, other: &LogicalPlan) -> Result<LogicalPlan> {
+    let replaced = plan.clone().transform_down(|found| {
+        Ok(if found == *node {
+            Transformed::new(other.clone(), true, TreeNodeRecursion::Stop)
+        } else {
+            Transformed::no(found)
+        })
+    });
+    replaced.data()
+}
+
+impl Cut {
+    fn of(node: &LogicalPlan) -> Result<Self, Everything> {
+        let (input, keys, functions) = match node {
+            LogicalPlan::Aggregate(aggregate) => {
+                if aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
+                    return Err(Everything("it has grouping sets".to_owned()));
+                }
+                let functions: Option<Vec<_>> =
+                    aggregate.aggr_expr.iter().map(|expr| function(expr).cloned()).collect();
+                let functions = functions.ok_or_else(|| Everything("it has no plain aggregates".to_owned()))?;
+                (&aggregate.input, aggregate.group_expr.clone(), functions)
+            }
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                (input, input.schema().columns().into_iter().map(Expr::Column).collect(), Vec::new())
+            }
+            _ => return Err(Everything("`DISTINCT ON` needs all rows".to_owned())),
+        };
+        for function in &functions {
+            if let Some(why) = refusal(function, input.schema())? {
+                return Err(Everything(why));
+            }
+        }
+        Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions })
+    }
+
+    fn plan(
+        self,
+        of: &str,
+        above: LogicalPlan,
+        tables: BTreeSet<String>,
+        catalog: &Catalog<'_>,
+    ) -> Result<Incremental, Everything> {
+        let (below, keys, functions) = self.columns()?;
+        let below = catalog.state().optimize(&below)?;
+        plans_physically(&below, catalog)?;
+        let schema = below.schema();
+        let input = Arc::clone(schema.inner());
+        let lowered = functions.into_iter().enumerate().map(|(at, function)| lower(at, function, schema, catalog));
+        let lowered = lowered.collect::<Result<Vec<_>>>()?;
+        let (functions, filters): (Vec<_>, Vec<_>) =
+            lowered.into_iter().map(|lowered| (lowered.aggregate, lowered.filter)).unzip();
+        let keys = (0..keys).map(|at| (Arc::new(expressions::Column::new(&name(at), at)) as _, name(at)));
+        let keys = PhysicalGroupBy::new_single(keys.collect());
+        let empty = Arc::new(EmptyExec::new(Arc::clone(&input)));
+        let partial = AggregateExec::try_new(
+            AggregateMode::Partial,
+            keys.clone(),
+            functions.clone(),
+            filters.clone(),
+            empty,
+            Arc::clone(&input),
+        )?;
+        let state = partial.schema();
+        check_state(&state, keys.expr().len())?;
+        Ok(Incremental { of: of.to_owned(), below, above, keys, functions, filters, input, state, tables })
+    }
+
+    /// What is aggregated as a plan with a column for each key, argument and filter; the number of keys, which come first;
+    /// the functions of these columns.
+    fn columns(self) -> Result<(LogicalPlan, usize, Vec<AggregateFunction>)> {
+        let keys = self.keys.len();
+        let mut columns: Vec<Expr> = self.keys.into_iter().map(Expr::unalias).collect();
+        let mut column = |expr: Expr| {
+            if matches!(expr, Expr::Literal(..)) {
+                return expr;
+            }
+            let known = columns.iter().position(|known| *known == expr);
+            let at = known.unwrap_or_else(|| {
+                columns.push(expr);
+                columns.len() - 1
+            });
+            Expr::Column(Column::from_name(name(at)))
+        };
+        let mut functions = self.functions;
+        for AggregateFunction { params, .. } in &mut functions {
+            params.args = std::mem::take(&mut params.args).into_iter().map(&mut column).collect();
+            params.filter = params.filter.take().map(|filter| Box::new(column(*filter)));
+        }
+        if columns.is_empty() {
+            // Rows without columns cannot be counted everywhere.
+            columns.push(lit(true));
+        }
+        let named = columns.into_iter().enumerate().map(|(at, expr)| expr.alias(name(at)));
+        let below = LogicalPlanBuilder::from(self.input).project(named.collect::<Vec<_>>())?.build()?;
+        Ok((below, keys, functions))
+    }
+}
+
+fn lower(at: usize, function: AggregateFunction, schema: &DFSchema, catalog: &Catalog<'_>) -> Result<LoweredAggregate> {
+    let (expr, context) = (Expr::AggregateFunction(function), PhysicalPlanningContext::default());
+    let props = catalog.state().execution_props();
+    let lowered = LoweredAggregateBuilder::new(&expr, schema, schema.inner(), props, &context);
+    lowered.with_name(format!("f{at}")).build()
+}
+
+/// Name of a column of what is aggregated.
+fn name(at: usize) -> String {
+    format!("c{at}")
+}
+
+/// Whether a state can be kept in files that are sorted by its keys.
+fn check_state(state: &SchemaRef, keys: usize) -> Result<(), Everything> {
+    for (at, field) in state.fields().iter().enumerate() {
+        let data_type = field.data_type();
+        if !is_storable(data_type) || (at < keys && !is_sortable(data_type)) {
+            let what = if at < keys { "a key" } else { "the state of an aggregate" };
+            return Err(Everything(format!("{what} has the type {}", sql_type_name(data_type))));
+        }
+    }
+    Ok(())
+}

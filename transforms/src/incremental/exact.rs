@@ -1,0 +1,93 @@
+//! Which aggregates may be taken apart: those whose partial states merge to the bits that one pass over all rows gives,
+//! however the rows were cut and in whatever order they came.
+
+use arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
+use datafusion::logical_expr::{Expr, ExprSchemable};
+
+use crate::type_name::sql_type_name;
+
+/// Types of an argument with which a function is exact.
+#[derive(Debug, Clone, Copy)]
+enum Exact {
+    /// Any: values are counted, or compared for being equal.
+    Any,
+    /// Whole numbers and decimals: sums wrap, and so do not depend on their order.
+    Numbers,
+    /// Decimals.
+    Decimals,
+    /// All that has one order. Of floating-point numbers the engine compares NaN and -0 by what came first.
+    Ordered,
+}
+
+/// The functions, by the engine's names.
+const FUNCTIONS: [(&str, Exact); 11] = [
+    ("count", Exact::Any),
+    ("approx_distinct", Exact::Any),
+    ("sum", Exact::Numbers),
+    ("avg", Exact::Decimals),
+    ("min", Exact::Ordered),
+    ("max", Exact::Ordered),
+    ("bool_and", Exact::Any),
+    ("bool_or", Exact::Any),
+    ("bit_and", Exact::Any),
+    ("bit_or", Exact::Any),
+    ("bit_xor", Exact::Any),
+];
+
+/// Those whose state may be that of distinct values: the others ask nothing of it, or are rare.
+const DISTINCT: [&str; 4] = ["count", "sum", "min", "max"];
+
+impl Exact {
+    fn takes(self, data_type: &DataType) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Numbers => data_type.is_integer() || data_type.is_decimal(),
+            Self::Decimals => data_type.is_decimal(),
+            Self::Ordered => !data_type.is_floating() && !data_type.is_nested() && !is_interval(data_type),
+        }
+    }
+}
+
+/// Why `function` over `input` cannot be taken apart; nothing if it can.
+pub(super) fn refusal(function: &AggregateFunction, input: &DFSchema) -> Result<Option<String>> {
+    let name = function.func.name();
+    let AggregateFunctionParams { args, distinct, order_by, .. } = &function.params;
+    let needs_all = || Some(format!("`{name}` needs all rows"));
+    let Some((_, exact)) = FUNCTIONS.iter().find(|(known, _)| *known == name) else { return Ok(needs_all()) };
+    if !order_by.is_empty() || (*distinct && !(DISTINCT.contains(&name) && args.len() == 1)) {
+        return Ok(needs_all());
+    }
+    for argument in args {
+        let data_type = argument.get_type(input)?;
+        if !exact.takes(&data_type) {
+            let type_name = sql_type_name(&data_type);
+            return Ok(Some(format!("`{name}` of {type_name} depends on the order of its rows")));
+        }
+    }
+    Ok(None)
+}
+
+/// The aggregate in an output of a plan's node, which may have a name.
+pub(super) fn function(expr: &Expr) -> Option<&AggregateFunction> {
+    match expr {
+        Expr::Alias(alias) => function(&alias.expr),
+        Expr::AggregateFunction(function) => Some(function),
+        _ => None,
+    }
+}
+
+/// Whether values of this type are the same again when they were in a file.
+pub(super) fn is_storable(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(item) => is_storable(item.data_type()),
+        DataType::Null | DataType::Dictionary(..) | DataType::Duration(_) => false,
+        other => !other.is_nested() && !is_interval(other),
+    }
+}
+
+fn is_interval(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Interval(_))
+}
