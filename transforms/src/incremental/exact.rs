@@ -14,20 +14,33 @@ use crate::type_name::sql_type_name;
 enum Exact {
     /// Any: values are counted, or compared for being equal.
     Any,
-    /// Whole numbers and decimals: sums wrap, and so do not depend on their order.
+    /// Numbers. Sums of whole numbers and decimals wrap, those of `DOUBLE` lose nothing: none depends on its order.
     Numbers,
-    /// Decimals.
-    Decimals,
     /// All that has one order. Of floating-point numbers the engine compares NaN and -0 by what came first.
     Ordered,
 }
 
 /// The functions, by the engine's names.
-const FUNCTIONS: [(&str, Exact); 11] = [
+const FUNCTIONS: [(&str, Exact); 26] = [
     ("count", Exact::Any),
     ("approx_distinct", Exact::Any),
     ("sum", Exact::Numbers),
-    ("avg", Exact::Decimals),
+    ("avg", Exact::Numbers),
+    ("var", Exact::Numbers),
+    ("var_pop", Exact::Numbers),
+    ("stddev", Exact::Numbers),
+    ("stddev_pop", Exact::Numbers),
+    ("covar_samp", Exact::Numbers),
+    ("covar_pop", Exact::Numbers),
+    ("corr", Exact::Numbers),
+    ("regr_slope", Exact::Numbers),
+    ("regr_intercept", Exact::Numbers),
+    ("regr_r2", Exact::Numbers),
+    ("regr_avgx", Exact::Numbers),
+    ("regr_avgy", Exact::Numbers),
+    ("regr_sxx", Exact::Numbers),
+    ("regr_syy", Exact::Numbers),
+    ("regr_sxy", Exact::Numbers),
     ("min", Exact::Ordered),
     ("max", Exact::Ordered),
     ("bool_and", Exact::Any),
@@ -44,8 +57,7 @@ impl Exact {
     fn takes(self, data_type: &DataType) -> bool {
         match self {
             Self::Any => true,
-            Self::Numbers => data_type.is_integer() || data_type.is_decimal(),
-            Self::Decimals => data_type.is_decimal(),
+            Self::Numbers => data_type.is_integer() || data_type.is_decimal() || *data_type == DataType::Float64,
             Self::Ordered => !data_type.is_floating() && !data_type.is_nested() && !is_interval(data_type),
         }
     }
@@ -62,7 +74,8 @@ pub(super) fn refusal(function: &AggregateFunction, input: &DFSchema) -> Result<
     }
     for argument in args {
         let data_type = argument.get_type(input)?;
-        if !exact.takes(&data_type) {
+        // Which of two zeros stays of a set of values depends on which came first.
+        if !exact.takes(&data_type) || (*distinct && name == "sum" && data_type.is_floating()) {
             let type_name = sql_type_name(&data_type);
             return Ok(Some(format!("`{name}` of {type_name} depends on the order of its rows")));
         }

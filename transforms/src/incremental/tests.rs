@@ -30,7 +30,7 @@ CREATE TABLE names (k VARCHAR, label VARCHAR) WITH (connector = 'object_store', 
 type Event = (Option<u8>, Option<i64>, Option<i32>, Option<i8>, Option<bool>, Option<u8>);
 
 /// Queries that are kept up to date, some without an order of their rows.
-const QUERIES: [&str; 26] = [
+const QUERIES: [&str; 29] = [
     "SELECT k, count(*) AS c, count(n) AS cn, sum(n) AS s, min(n) AS least, max(n) AS most FROM events GROUP BY k",
     "SELECT k, date_trunc('day', at) AS day, sum(m) AS s, avg(m) AS a FROM events GROUP BY k, date_trunc('day', at)",
     "SELECT count(*) AS c FROM events",
@@ -56,6 +56,9 @@ const QUERIES: [&str; 26] = [
     "SELECT n + 1 AS n, min(d) AS d, max(at) AS at, min(m) AS m FROM events GROUP BY n + 1",
     "SELECT k, k || '!' AS loud, count(*) AS c FROM events GROUP BY k, k || '!'",
     "SELECT sum(i) AS s, k, count(b, n) AS both FROM events GROUP BY k",
+    "SELECT k, sum(f / 3) AS s, avg(f / 7) AS a, avg(n) AS mean, count(f) AS c FROM events GROUP BY k",
+    "SELECT k, stddev(f / 3) AS s, var_pop(n) AS v, corr(f, n) AS c, regr_slope(f / 7, n) AS r FROM events GROUP BY k",
+    "SELECT sum(f * 1e300) AS s, avg(f) FILTER (WHERE b) AS a, covar_samp(f, m) AS c FROM events",
     "SELECT upper(g.k) AS k FROM (SELECT DISTINCT k FROM events) g WHERE g.k IS NOT NULL",
 ];
 
