@@ -227,9 +227,12 @@ fn is_any(numbers: &[f64], is: impl Fn(f64) -> bool) -> bool {
 #[inline]
 pub(super) fn canonical(mut parts: [f64; 3]) -> Option<[f64; 3]> {
     sweep(&mut parts, 0);
-    if parts[2] == 0. && parts[0].is_finite() {
-        return Some(parts);
-    }
+    if parts[2] == 0. && parts[0].is_finite() { Some(parts) } else { settled(parts) }
+}
+
+/// The same where there is a third part.
+#[inline(never)]
+fn settled(mut parts: [f64; 3]) -> Option<[f64; 3]> {
     settle(&mut parts, 0)?;
     break_tie(&mut parts);
     settle(&mut parts, 1)?;

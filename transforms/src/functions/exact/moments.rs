@@ -74,6 +74,7 @@ impl<const P: usize, const S: usize, const X: usize> Moments<P, S, X> {
     }
 
     /// The parts of the sum `at`.
+    #[inline]
     fn sum(&self, at: usize) -> [f64; PRODUCT_PARTS] {
         if at < P {
             let [first, second] = self.sums.0.map(|part| part[at]);
@@ -98,6 +99,7 @@ impl<const P: usize, const S: usize, const X: usize> Moments<P, S, X> {
     }
 
     /// What it adds up to, with what of `group` is in `wides`.
+    #[inline]
     pub(super) fn totals(&self, group: usize, wides: &Wides) -> Totals {
         let mut sums = [[0.; PRODUCT_PARTS]; 5];
         for (at, sum) in sums.iter_mut().take(P + S + X).enumerate() {

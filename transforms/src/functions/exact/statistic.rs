@@ -62,6 +62,7 @@ pub(super) struct Totals {
 
 impl Totals {
     /// The value of `statistic`, which must be one of those that these sums are kept for; NULL where it has none.
+    #[inline]
     pub(super) fn value(&self, statistic: Statistic) -> Option<f64> {
         let value = match statistic {
             _ if self.count == 0 => None,
