@@ -8,10 +8,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
-use bessemer_transforms::{SessionOptions, session};
+use bessemer_transforms::{SessionOptions, exact_aggregates, session};
 use datafusion::datasource::MemTable;
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::prelude::SessionContext;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -30,10 +29,10 @@ async fn main() -> Outcome<()> {
         spill_bytes_max: 1 << 30,
         batch_rows: NonZeroUsize::new(BATCH_ROWS).ok_or("no rows of a batch")?,
     };
-    let ours = session(&options)?;
-    let mut theirs = ours.clone();
-    for function in all_default_aggregate_functions() {
-        theirs.register_udaf(function)?;
+    let theirs = session(&options)?;
+    let mut ours = theirs.clone();
+    for function in exact_aggregates() {
+        ours.register_udaf(function)?;
     }
 
     println!("{rows} rows; CPU s a million, ours and DataFusion's");

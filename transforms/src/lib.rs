@@ -51,6 +51,7 @@ mod tests;
 pub use catalog::Relation;
 pub use classify::SetKind;
 pub use error::{Error, Result};
+pub use functions::exact_aggregates;
 pub use gate::{Expectations, Gate, GateReport, Judged, VIOLATIONS_COLUMN};
 pub use incremental::Incremental;
 pub use memory::ProcessMemory;

@@ -8,6 +8,8 @@ mod length;
 mod moments;
 mod top_k;
 
+use std::sync::Arc;
+
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::function::AccumulatorArgs;
@@ -27,13 +29,22 @@ pub(crate) fn register(session: &mut impl FunctionRegistry) -> Result<()> {
     for decayed in [Decayed::sum(), Decayed::count()] {
         session.register_udaf(AggregateUDF::new_from_impl(decayed).into())?;
     }
-    for function in exact::functions() {
-        session.register_udaf(function)?;
-    }
     session.register_udaf(AggregateUDF::new_from_impl(TopK::default()).into())?;
     let engines = session.udf("character_length")?;
     session.register_udf(ScalarUDF::new_from_impl(CharacterLength(engines)).into())?;
     Ok(())
+}
+
+/// `sum`, `avg`, variance, covariance, correlation and regression of `DOUBLE` that lose nothing before they are rounded, so
+/// that the order of rows, and how they were cut, changes no bit. A query of sums in many groups takes a fifth
+/// more than with the engine's, so they stand in only where sets are kept up to date.
+pub fn exact_aggregates() -> impl Iterator<Item = Arc<AggregateUDF>> {
+    exact::functions()
+}
+
+/// The exact function for an engine's, if there is one.
+pub(crate) fn exact_for(engines: &Arc<AggregateUDF>) -> Arc<AggregateUDF> {
+    exact_aggregates().find(|exact| exact.name() == engines.name()).unwrap_or_else(|| Arc::clone(engines))
 }
 
 /// Refuses `DISTINCT`, of which these functions know nothing.

@@ -23,6 +23,7 @@ use super::{Incremental, groups};
 use crate::SetKind;
 use crate::catalog::Catalog;
 use crate::classify::{Nature, nature};
+use crate::functions::exact_for;
 use crate::set::plans_physically;
 use crate::type_name::{is_sortable, sql_type_name};
 
@@ -189,7 +190,8 @@ impl Cut {
             Expr::Column(Column::from_name(name(at)))
         };
         let mut functions = self.functions;
-        for AggregateFunction { params, .. } in &mut functions {
+        for AggregateFunction { func, params } in &mut functions {
+            *func = exact_for(func);
             params.args = std::mem::take(&mut params.args).into_iter().map(&mut column).collect();
             params.filter = params.filter.take().map(|filter| Box::new(column(*filter)));
         }

@@ -9,6 +9,7 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::SchemaRef;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -17,7 +18,7 @@ use futures::stream;
 use proptest::prelude::*;
 
 use crate::tests::{definition, lines, plan_with, run, scan_schema, state};
-use crate::{Plan, SessionOptions, Upkeep};
+use crate::{Plan, SessionOptions, Upkeep, exact_aggregates};
 
 const EVENTS: &str = "
 CREATE SOURCE events (
@@ -152,8 +153,12 @@ async fn absorbed(query: &str, slices: &[Vec<Event>], state: &SessionState) -> (
 async fn check(query: &str, slices: &[Vec<Event>], partitions: usize) {
     let state = state(partitions);
     let all = slices.concat();
-    let one_pass = planned(query, &all, &state).set("s").unwrap().physical(&state).await.unwrap();
-    let mut expected = lines(&run(one_pass, &state).await.concat(), "");
+    let mut exact = state.clone();
+    for function in exact_aggregates() {
+        exact.register_udaf(function).unwrap();
+    }
+    let one_pass = planned(query, &all, &exact).set("s").unwrap().physical(&exact).await.unwrap();
+    let mut expected = lines(&run(one_pass, &exact).await.concat(), "");
     let (rows, _) = absorbed(query, slices, &state).await;
     let mut found = lines(&rows, "");
     if query.contains("ORDER BY s DESC") {

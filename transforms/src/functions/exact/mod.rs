@@ -42,7 +42,7 @@ use moments::{PRODUCT_PARTS, SUM_PARTS};
 use single::{Distinct, Single};
 use statistic::{Line, Of, Statistic};
 
-/// The functions, to be registered over the engine's.
+/// The functions, each under the name of the engine's.
 pub(super) fn functions() -> impl Iterator<Item = Arc<AggregateUDF>> {
     [
         (sum_udaf(), Statistic::Sum),

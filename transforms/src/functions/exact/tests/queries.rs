@@ -10,19 +10,28 @@ use arrow::datatypes::Float64Type;
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::datasource::MemTable;
 use datafusion::execution::{FunctionRegistry, SessionState};
-use datafusion::functions_aggregate::all_default_aggregate_functions;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 
 use crate::functions::exact::groups::Groups;
 use crate::functions::exact::statistic::Statistic;
-use crate::{SessionOptions, session};
+use crate::{SessionOptions, exact_aggregates, session};
 
 /// Group, and two numbers.
 type Row = (i64, Option<f64>, Option<f64>);
 
+/// A session with the exact functions.
 fn state(partitions: usize, memory_bytes: usize) -> SessionState {
+    let mut state = engines(partitions, memory_bytes);
+    for function in exact_aggregates() {
+        state.register_udaf(function).unwrap();
+    }
+    state
+}
+
+/// A session with the engine's own functions.
+fn engines(partitions: usize, memory_bytes: usize) -> SessionState {
     session(&SessionOptions {
         partitions: NonZeroUsize::new(partitions).unwrap(),
         memory_bytes,
@@ -35,15 +44,6 @@ fn state(partitions: usize, memory_bytes: usize) -> SessionState {
 }
 
 const MEMORY: usize = 256 << 20;
-
-/// A session with the engine's own functions.
-fn engines(partitions: usize) -> SessionState {
-    let mut state = state(partitions, MEMORY);
-    for function in all_default_aggregate_functions() {
-        state.register_udaf(function).unwrap();
-    }
-    state
-}
 
 fn batch(rows: &[Row]) -> RecordBatch {
     let column = |of: fn(&Row) -> Option<f64>| rows.iter().map(of).collect::<Float64Array>();
@@ -116,7 +116,7 @@ async fn partitions_and_order_change_no_bit_of_any_statistic() {
             some.rotate_left(partitions * 100);
             assert_eq!(text(&ask(state(partitions, MEMORY), &some, &query).await), whole, "{partitions} partitions");
         }
-        let theirs = text(&ask(engines(8), &some, &query).await);
+        let theirs = text(&ask(engines(8, MEMORY), &some, &query).await);
         assert_ne!(theirs, whole, "these rows show no difference");
     }
 }
@@ -146,7 +146,7 @@ async fn they_agree_with_the_engine_to_its_own_error_and_in_their_types() {
     let usual: Vec<Row> = rows(4_000, 5).into_iter().map(|(g, x, y)| (g, x.filter(|x| x.abs() < 1e9), y)).collect();
     let query = format!("SELECT g, {ALL} FROM t GROUP BY g ORDER BY g");
     for rows in [usual, few.to_vec()] {
-        let [ours, theirs] = [ask(state(3, MEMORY), &rows, &query).await, ask(engines(3), &rows, &query).await];
+        let [ours, theirs] = [ask(state(3, MEMORY), &rows, &query).await, ask(engines(3, MEMORY), &rows, &query).await];
         assert_eq!(ours[0].schema(), theirs[0].schema());
         let numbers = |batches: &[RecordBatch]| -> Vec<Option<f64>> {
             let columns = batches.iter().flat_map(|batch| batch.columns()[1..].to_vec());
@@ -171,7 +171,7 @@ async fn what_is_exact_already_is_left_to_the_engine() {
         avg(arrow_cast(g, 'Duration(Second)')) AS e, sum(DISTINCT g) AS f,
         sum(arrow_cast(g, 'UInt8')) AS j FROM t";
     let some = rows(3_000, 200);
-    let [ours, theirs] = [ask(state(3, MEMORY), &some, query).await, ask(engines(3), &some, query).await];
+    let [ours, theirs] = [ask(state(3, MEMORY), &some, query).await, ask(engines(3, MEMORY), &some, query).await];
     assert_eq!(ours, theirs);
 }
 
