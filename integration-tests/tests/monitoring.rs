@@ -68,7 +68,8 @@ fn sum(daemon: &Listening, metric: &str, labels: &str) -> Result<i64> {
 /// What the brokers have beyond what the newest manifest has.
 fn true_lag(bessemer: &Bessemer, pipeline: &Pipeline, cluster: &KafkaCluster) -> Result<Vec<i64>> {
     let manifest = bessemer.json(["inspect", &pipeline.path()])?;
-    let ranges = manifest["slice"]["readings"]["ranges"].as_array().context("no ranges")?;
+    let ranges = manifest["slice"]["readings"]["ranges"].as_array();
+    let ranges = ranges.with_context(|| format!("no ranges: {manifest:#}"))?;
     let mut lag = cluster.ends("readings", PARTITIONS)?;
     for range in ranges {
         let partition = usize::try_from(range["partition"].as_i64().context("no partition")?)?;
