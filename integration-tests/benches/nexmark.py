@@ -9,8 +9,8 @@ Needs Java 17 for Flink and Spark, and Maven, which fetches Flink's jars once in
 versions of `integration-tests/nexmark/flink/pom.xml` and with their checksums.
 
 Events are Parquet, and so are the answers, ZSTD 1. Bessemer runs the files in `integration-tests/nexmark`; Flink runs the
-same text as batch jobs, for the windows are in its spelling, but for one query in its `flink/`; bare DataFusion gets it with the windows spelt out; DuckDB and
-Spark have queries of their own beside it. Everyone has two cores. Flink and Spark are one JVM each with 8 GiB, and are
+same text as batch jobs, for the windows are in its spelling, but for one query in its `flink/`; bare DataFusion gets it
+with the windows spelt out; DuckDB and Spark have queries of their own beside it. Everyone has two cores. Flink and Spark are one JVM each with 8 GiB, and are
 set up as their documentation advises: memory for sorting and hashing, few partitions after a shuffle.
 
 Every contender is a process of its own, and its CPU seconds are those of all its processes. To start is a part of them:
