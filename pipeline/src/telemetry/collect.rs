@@ -140,9 +140,12 @@ impl SourceState {
         for range in &self.unread {
             let partition = range.partition.to_string();
             let labels = [pipeline, source, ("topic", range.topic.as_str()), ("partition", &partition)];
-            text.add(Metric::SourceLag, &labels, range.offsets());
             text.add(Metric::SourceCommitted, &labels, range.start);
-            text.add(Metric::SourceEnd, &labels, range.end);
+            // Before the brokers have said where it ends, a partition is not known to be read.
+            if self.asked_at.is_some() {
+                text.add(Metric::SourceLag, &labels, range.offsets());
+                text.add(Metric::SourceEnd, &labels, range.end);
+            }
         }
         text.add_known(Metric::SourceLagAt, own, self.asked_at.map(seconds));
         text.add_known(Metric::SourceEventTime, own, self.event_time.map(seconds));

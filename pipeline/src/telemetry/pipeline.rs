@@ -217,8 +217,10 @@ impl SourceState {
         }
     }
 
-    /// Offsets of all partitions that are not committed; `None` where nothing is known of any.
+    /// Offsets of all partitions that are not committed; `None` where nothing is known of any, or the brokers have not said
+    /// yet where they end.
     pub(super) fn lag(&self) -> Option<u64> {
+        self.asked_at?;
         (!self.unread.is_empty()).then(|| self.unread.iter().map(OffsetRange::offsets).sum())
     }
 

@@ -124,6 +124,11 @@ async fn what_others_commit_while_a_pipeline_rests_is_no_lag() {
     assert_eq!((source.lag(), source.event_time), (Some(5), Some(5_000_000)));
     assert_eq!(pipeline.newest.map(|(epoch, _)| epoch), Some(2));
 
+    // Who has just begun knows what is committed before it knows of what.
+    let mut begun = Pipeline::default();
+    begun.committed_so_far(["s"].into_iter(), &history);
+    assert_eq!(begun.sources["s"].lag(), None);
+
     // What some partitions did not answer is not of now.
     let end = |partition, end| PartitionEnd { topic: "t".to_owned(), partition, end };
     let source = pipeline.sources.get_mut("s").unwrap();
