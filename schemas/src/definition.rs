@@ -86,13 +86,26 @@ pub struct ColumnDefinition {
     pub generated: Option<Expr>,
 }
 
-/// `WATERMARK FOR column [AS expression]`.
+/// `ON LATE QUARANTINE` or `ON LATE DROP`: what becomes of a row whose event time the watermark has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnLate {
+    /// It is in the source's quarantine, and counted.
+    Quarantine,
+    /// It is counted.
+    Drop,
+}
+
+/// `WATERMARK FOR column [AS expression] [ON LATE action]`.
 #[derive(Debug, Clone)]
 pub struct WatermarkDefinition {
     /// The event-time column.
     pub column: Name,
     /// The expression, `column - INTERVAL '…'`; `None` means no delay.
     pub expr: Option<Expr>,
+    /// How far the watermark stays behind the newest event time, in microseconds.
+    pub delay: i64,
+    /// `ON LATE …`: what becomes of rows that it has passed; `None` where they are as good as others.
+    pub on_late: Option<OnLate>,
     /// Place of the clause.
     pub span: Span,
 }
@@ -220,6 +233,8 @@ pub struct FeatureSetDefinition {
     pub entity: Vec<Name>,
     /// Event-time column.
     pub event_time: Option<EventTime>,
+    /// Place of `EMIT ON WINDOW CLOSE`: each window's rows appear once, when the watermark has passed its end.
+    pub emit_on_window_close: Option<Span>,
     /// `WITH (…)`.
     pub options: OptionMap,
     /// The query.

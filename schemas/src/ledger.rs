@@ -32,8 +32,11 @@ pub struct SourceLedger {
     pub tombstones: u64,
     /// Rows in quarantine because their event time is null or impossible.
     pub bad_event_time: u64,
-    /// Rows later than the watermark.
+    /// Rows that the watermark had passed when they came.
     pub late: u64,
+    /// Those of them that are not in quarantine: `ON LATE DROP`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late_dropped: u64,
     /// Rows that the queries see.
     pub admitted: u64,
     /// Rows in the source's quarantine files of this epoch, counted by their writer.
@@ -91,8 +94,9 @@ impl SourceLedger {
         equal(&of, "records = decoded + undecodable + tombstones", self.records, fates)?;
         let fates = self.late + self.bad_event_time + self.admitted;
         equal(&of, "decoded = late + bad event time + admitted", self.decoded, fates)?;
-        let rejected = self.undecodable + self.bad_event_time;
-        equal(&of, "quarantined = undecodable + bad event time", self.quarantined, rejected)
+        let rejected = self.undecodable + self.bad_event_time + self.late;
+        let equation = "quarantined + late and dropped = undecodable + bad event time + late";
+        equal(&of, equation, self.quarantined + self.late_dropped, rejected)
     }
 
     /// Adds the counts of another epoch or object.
@@ -109,6 +113,7 @@ impl SourceLedger {
         self.undecodable += other.undecodable;
         self.bad_event_time += other.bad_event_time;
         self.late += other.late;
+        self.late_dropped += other.late_dropped;
         self.admitted += other.admitted;
         self.quarantined += other.quarantined;
         self.event_time_max = self.event_time_max.max(other.event_time_max);

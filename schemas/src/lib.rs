@@ -29,13 +29,14 @@ mod ledger;
 mod manifest;
 mod run_record;
 mod slice;
+mod watermark;
 mod window_call;
 
 pub use bad_records::{BadRecordLimit, BadRecordWindow, BadRecords};
 pub use compaction::{Merge, MergeLimits, Tiers};
 pub use definition::{
     Action, AggregateScope, ColumnDefinition, Constraint, Definition, EventTime, Expectation, FeatureSetDefinition,
-    IncludeColumn, IncludeKind, Name, PipelineDefinition, SourceDefinition, SourceKind, ViewDefinition,
+    IncludeColumn, IncludeKind, Name, OnLate, PipelineDefinition, SourceDefinition, SourceKind, ViewDefinition,
     WatermarkDefinition,
 };
 pub use diagnostic::{Diagnostic, Severity, nearest};
@@ -47,7 +48,7 @@ pub use layout::{ORIGIN_COLUMN, PartitionField, PartitionTransform, pack_origin,
 pub use ledger::{Imbalance, SetLedger, SourceLedger};
 pub use manifest::{
     Base, BlockRef, DataFile, ExpectationResult, FORMAT_VERSION, Failure, FileChanges, Manifest, ManifestKind,
-    SetCommit, SetState, WriterInfo,
+    Segment, SetCommit, SetState, WriterInfo,
 };
 pub use option::{OptionEntry, OptionMap, OptionValue};
 pub use quantity::{ByteSize, Secret, parse_duration};
@@ -55,4 +56,5 @@ pub use reject::RejectReason;
 pub use run_record::{Control, DaemonRecord, RunOutcome, RunRecord, RunTrigger, Wish};
 pub use slice::{ObjectVersion, OffsetRange, QuarantinedRecords, Slice, SliceLimits, SourceSlice};
 pub use span::{FileId, Position, SourceFile, SourceFiles, Span};
+pub use watermark::{PartitionWatermark, Watermark};
 pub use window_call::{PARTITION_BY, WINDOW_FUNCTIONS};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BadRecords, Claim, DefinitionDigest, Digest, Epoch, Imbalance, OffsetRange, SetLedger, Slice, SourceLedger,
-    SourceSlice,
+    SourceSlice, Watermark,
 };
 
 /// Version of the wire format that this build writes; it reads this one and all before it.
@@ -52,6 +52,9 @@ pub struct Manifest {
     /// goes on from. A partition that was read and is not here has none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bad_records: BTreeMap<String, Vec<BadRecords>>,
+    /// Where the watermarks are after it, of the sources with `ON LATE` whose watermarks it looked at.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub watermarks: BTreeMap<String, Watermark>,
     /// Everything before this epoch's own changes, folded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
@@ -155,6 +158,28 @@ pub struct SetState {
     /// Versions of the tables that rows were looked up in.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tables: BTreeMap<String, String>,
+    /// Of a set that emits windows as they close: what of its files belongs together. They are merged when they are read,
+    /// and `content` is that of this list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<Segment>,
+    /// Of such a set: windows before it are closed, and their groups in the files have no meaning any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed: Option<i64>,
+}
+
+/// Partial aggregates that some epochs gave, sorted by their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// How many of the state's files, after those of the segments before.
+    pub files: u32,
+    /// How often they were merged.
+    pub level: u8,
+    /// Digest of the bytes of the files, one after another.
+    pub content: Digest,
+    /// By which window its first group closes, microseconds since 1970, UTC.
+    pub oldest: i64,
+    /// By which window its last group closes.
+    pub newest: i64,
 }
 
 impl SetState {
@@ -249,6 +274,9 @@ pub struct Base {
     /// Partial aggregates of the snapshot sets that are kept up to date from them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, SetState>,
+    /// The watermarks of the sources with `ON LATE`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub watermarks: BTreeMap<String, Watermark>,
     /// Why the pipeline stopped, where no rows were committed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

@@ -50,6 +50,8 @@ pub enum RejectReason {
     NullEventTime,
     /// An event time further beyond its file's modification time than `max_ahead` allows.
     EventTimeAhead,
+    /// An event time that the watermark had passed when the row came (`ON LATE QUARANTINE`).
+    Late,
     /// The whole file is not what it claims to be (`on_error = 'quarantine'`).
     UnreadableFile,
 }
@@ -79,6 +81,7 @@ impl RejectReason {
             Self::UnknownField => "unknown_field",
             Self::NullEventTime => "null_event_time",
             Self::EventTimeAhead => "event_time_ahead",
+            Self::Late => "late",
             Self::UnreadableFile => "unreadable_file",
         }
     }

@@ -19,6 +19,10 @@ pub struct ObjectVersion {
     /// modification time stand for it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
+    /// Rows of it with an earlier event time were late when it was read; microseconds since 1970, UTC (sources with
+    /// `ON LATE`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_before: Option<i64>,
 }
 
 impl ObjectVersion {
@@ -46,6 +50,10 @@ pub struct OffsetRange {
     /// The topic's id (KIP-516), where the broker tells it: a topic that was deleted and made anew has another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
+    /// Its rows with an earlier event time are late, whatever is in it; microseconds since 1970, UTC (sources with
+    /// `ON LATE`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_before: Option<i64>,
 }
 
 impl OffsetRange {

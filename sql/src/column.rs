@@ -240,7 +240,7 @@ fn watermark(item: &mut Cursor<'_>) -> Result<WatermarkDefinition, Diagnostic> {
         item.expect_words(&["AS"], help)?;
         Some(query::expr(item, "watermark")?)
     };
-    Ok(WatermarkDefinition { column, expr, span: span_to_end(start, item) })
+    Ok(WatermarkDefinition { column, expr, delay: 0, on_late: None, span: span_to_end(start, item) })
 }
 
 fn span_to_end(start: Span, item: &Cursor<'_>) -> Span {

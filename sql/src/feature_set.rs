@@ -36,6 +36,7 @@ pub(crate) fn feature_set(
         constraints: clauses.constraints,
         entity: clauses.entity,
         event_time: clauses.event_time,
+        emit_on_window_close: None,
         query,
         query_span,
     })

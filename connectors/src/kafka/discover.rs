@@ -136,7 +136,7 @@ impl KafkaSource {
                 None => start.unwrap_or(partition.low).max(partition.low).min(partition.end),
             };
             let Described { topic, partition, end, topic_id, .. } = partition.clone();
-            let range = OffsetRange { topic, partition, start, end, topic_id };
+            let range = OffsetRange { topic, partition, start, end, topic_id, late_before: None };
             if so_far.is_none() || !range.is_empty() {
                 left.push_back(range.clone());
             }

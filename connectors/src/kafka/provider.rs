@@ -112,6 +112,7 @@ mod tests {
                 start: 7,
                 end: 7 + size,
                 topic_id: None,
+                late_before: None,
             };
             let ranges: Vec<_> = sizes.iter().map(|size| ScanOffsets { range: range(size), is_new: true }).collect();
             let runs = partitioned(&ranges, partitions);

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use bessemer_schemas::{
     BadRecords, Base, BlockRef, DataFile, DefinitionDigest, Digest, Epoch, Failure, FileChanges, Manifest,
     ManifestKind, ObjectVersion, OffsetRange, SetLedger, SetState, SourceLedger, SourceSlice,
+    Watermark,
 };
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
@@ -312,6 +313,13 @@ impl History {
             }
         }
         states
+    }
+
+    /// Where the watermarks of the sources with `ON LATE` are.
+    pub fn watermarks(&self) -> BTreeMap<String, Watermark> {
+        let mut watermarks = self.base.watermarks.clone();
+        watermarks.extend(self.recent.iter().flat_map(|manifest| manifest.watermarks.clone()));
+        watermarks
     }
 
     pub(super) fn base(&self) -> &Base {

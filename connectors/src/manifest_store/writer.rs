@@ -207,6 +207,7 @@ impl EpochWriter {
             sets: std::collections::BTreeMap::new(),
             quarantine: std::collections::BTreeMap::new(),
             bad_records: std::collections::BTreeMap::new(),
+            watermarks: std::collections::BTreeMap::new(),
             base: None,
             failure: None,
         }

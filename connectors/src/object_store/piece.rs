@@ -85,7 +85,7 @@ mod tests {
             let objects: Vec<_> = sizes
                 .iter()
                 .map(|size| {
-                    let version = ObjectVersion { path: String::new(), size: *size, modified: 0, etag: None };
+                    let version = ObjectVersion { path: String::new(), size: *size, modified: 0, etag: None, late_before: None };
                     ScanObject { version, is_new: true }
                 })
                 .collect();

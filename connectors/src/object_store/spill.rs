@@ -212,7 +212,7 @@ impl SpillReader {
         let modified = i64::from_le_bytes(self.read_bytes()?);
         let [has_etag] = self.read_bytes()?;
         let etag = if has_etag == 1 { Some(self.read_text()?) } else { None };
-        Ok(ObjectVersion { path, size, modified, etag })
+        Ok(ObjectVersion { path, size, modified, etag, late_before: None })
     }
 
     fn read_text(&mut self) -> io::Result<String> {
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     fn version(path: String, tag: Option<u8>) -> ObjectVersion {
-        ObjectVersion { path, size: 1, modified: -2, etag: tag.map(|tag| tag.to_string()) }
+        ObjectVersion { path, size: 1, modified: -2, etag: tag.map(|tag| tag.to_string()), late_before: None }
     }
 
     proptest! {

@@ -137,11 +137,12 @@ fn origin_of(records: &RecordBatch) -> Result<ReplayOrigin> {
             start: offsets.value(0),
             end: offsets.value(last) + 1,
             topic_id: None,
+            late_before: None,
         }));
     }
     let modified = column(records, "modified")?.as_primitive_opt::<TimestampMicrosecondType>();
     let modified = modified.ok_or_else(|| unfit("modified"))?.value(0);
-    Ok(ReplayOrigin::Object(ObjectVersion { path: text("path")?, size: 0, modified, etag: None }))
+    Ok(ReplayOrigin::Object(ObjectVersion { path: text("path")?, size: 0, modified, etag: None, late_before: None }))
 }
 
 /// The number of each record in its object.

@@ -211,6 +211,8 @@ impl Run<'_> {
             since: self.state_since(planned, assignment),
             through: self.writer.next_epoch(),
             tables: tables.filter_map(version).collect(),
+            segments: Vec::new(),
+            closed: None,
         }
     }
 

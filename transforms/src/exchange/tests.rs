@@ -1,7 +1,6 @@
 //! Rows of plans with exchanges do not depend on threads, memory or which output is read first.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::{Float64Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array};
@@ -17,8 +16,8 @@ use futures::{FutureExt, TryStreamExt};
 
 use super::lane::Lane;
 use super::node::InOrderExec;
-use crate::tests::{FLIGHTS, definition, lines, plan_with, run, scan_schema, state};
-use crate::{Error, SessionOptions};
+use crate::Error;
+use crate::tests::{FLIGHTS, definition, lines, plan_with, run, scan_schema, state, state_with};
 
 /// Flights whose delays sum up differently in every order.
 fn flights(batches: i64, rows: i64) -> Vec<RecordBatch> {
@@ -155,15 +154,7 @@ async fn an_output_that_is_read_late_spills_and_has_the_same_rows() {
     let expected = read(&exchange(&batches), [0, 1], &state(2).task_ctx()).await;
     assert_eq!(expected[0].len() + expected[1].len(), 96_000);
 
-    let small = crate::session(&SessionOptions {
-        partitions: NonZeroUsize::new(2).unwrap(),
-        memory_bytes: 400 << 10,
-        process_memory: None,
-        spill_dir: std::env::temp_dir(),
-        spill_bytes_max: 1 << 30,
-        batch_rows: NonZeroUsize::new(8192).unwrap(),
-    });
-    let context = small.unwrap().task_ctx();
+    let context = state_with(2, 8192, 400 << 10).task_ctx();
     for outputs in [[0, 1], [1, 0]] {
         let exchange = exchange(&batches);
         assert_eq!(read(&exchange, outputs, &context).await, expected);

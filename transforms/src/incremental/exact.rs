@@ -7,6 +7,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::{Expr, ExprSchemable};
 
+use crate::functions::exact_aggregates;
 use crate::type_name::sql_type_name;
 
 /// Types of an argument with which a function is exact.
@@ -20,27 +21,10 @@ enum Exact {
     Ordered,
 }
 
-/// The functions, by the engine's names.
-const FUNCTIONS: [(&str, Exact); 26] = [
+/// Functions of the engine's, beside those that have a stand-in of ours.
+const FUNCTIONS: [(&str, Exact); 9] = [
     ("count", Exact::Any),
     ("approx_distinct", Exact::Any),
-    ("sum", Exact::Numbers),
-    ("avg", Exact::Numbers),
-    ("var", Exact::Numbers),
-    ("var_pop", Exact::Numbers),
-    ("stddev", Exact::Numbers),
-    ("stddev_pop", Exact::Numbers),
-    ("covar_samp", Exact::Numbers),
-    ("covar_pop", Exact::Numbers),
-    ("corr", Exact::Numbers),
-    ("regr_slope", Exact::Numbers),
-    ("regr_intercept", Exact::Numbers),
-    ("regr_r2", Exact::Numbers),
-    ("regr_avgx", Exact::Numbers),
-    ("regr_avgy", Exact::Numbers),
-    ("regr_sxx", Exact::Numbers),
-    ("regr_syy", Exact::Numbers),
-    ("regr_sxy", Exact::Numbers),
     ("min", Exact::Ordered),
     ("max", Exact::Ordered),
     ("bool_and", Exact::Any),
@@ -54,6 +38,12 @@ const FUNCTIONS: [(&str, Exact); 26] = [
 const DISTINCT: [&str; 4] = ["count", "sum", "min", "max"];
 
 impl Exact {
+    /// What the function called `name` is exact with, if it is.
+    fn of(name: &str) -> Option<Self> {
+        let engines = FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, exact)| *exact);
+        engines.or_else(|| exact_aggregates().any(|ours| ours.name() == name).then_some(Self::Numbers))
+    }
+
     fn takes(self, data_type: &DataType) -> bool {
         match self {
             Self::Any => true,
@@ -68,7 +58,7 @@ pub(super) fn refusal(function: &AggregateFunction, input: &DFSchema) -> Result<
     let name = function.func.name();
     let AggregateFunctionParams { args, distinct, order_by, .. } = &function.params;
     let needs_all = || Some(format!("`{name}` needs all rows"));
-    let Some((_, exact)) = FUNCTIONS.iter().find(|(known, _)| *known == name) else { return Ok(needs_all()) };
+    let Some(exact) = Exact::of(name) else { return Ok(needs_all()) };
     if !order_by.is_empty() || (*distinct && !(DISTINCT.contains(&name) && args.len() == 1)) {
         return Ok(needs_all());
     }

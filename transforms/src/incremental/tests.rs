@@ -1,7 +1,6 @@
 //! Absorbed slice by slice, a set has the rows that its query has over everything, bit for bit.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -17,8 +16,8 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::stream;
 use proptest::prelude::*;
 
-use crate::tests::{definition, lines, plan_with, run, scan_schema, state};
-use crate::{Plan, SessionOptions, Upkeep, exact_aggregates};
+use crate::tests::{definition, lines, plan_with, run, scan_schema, state, state_with};
+use crate::{Plan, Upkeep, exact_aggregates};
 
 const EVENTS: &str = "
 CREATE SOURCE events (
@@ -227,15 +226,7 @@ async fn groups_that_memory_cannot_hold_are_spilled_and_are_the_same() {
         |at: i32| -> Event { (u8::try_from(at % 200).ok(), Some(i64::from(at)), Some(at % 40_000), None, None, None) };
     let slices: Vec<Vec<Event>> =
         (0..3).map(|slice| (slice * 25_000..(slice + 1) * 25_000).map(event).collect()).collect();
-    let small = crate::session(&SessionOptions {
-        partitions: NonZeroUsize::new(2).unwrap(),
-        memory_bytes: 8 << 20,
-        process_memory: None,
-        spill_dir: std::env::temp_dir(),
-        spill_bytes_max: 1 << 30,
-        batch_rows: NonZeroUsize::new(1_024).unwrap(),
-    });
-    let small = small.unwrap();
+    let small = state_with(2, 1_024, 8 << 20);
     let (rows, groups) = absorbed(QUERY, &slices, &small).await;
     let (expected, in_memory) = absorbed(QUERY, &[slices.concat()], &state(2)).await;
     assert_eq!(lines(&groups, "").len(), 40_000);

@@ -1,16 +1,14 @@
 //! `ASOF JOIN` gives the rows of a naive loop, however its sides were cut and whatever their order.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use bessemer_schemas::ORIGIN_COLUMN;
-use datafusion::execution::SessionState;
 use proptest::prelude::*;
 
-use super::{definition, lines, plan_with, planned, run, scan_schema};
-use crate::{LedgerShape, SessionOptions, SetKind, session};
+use super::{definition, lines, plan_with, planned, run, scan_schema, state_with};
+use crate::{LedgerShape, SetKind};
 
 const SOURCES: &str = "
 CREATE SOURCE trades (price BIGINT, id BIGINT NOT NULL, k VARCHAR, j BIGINT, at TIMESTAMP,
@@ -45,18 +43,6 @@ fn batch(rows: &[Row]) -> RecordBatch {
     RecordBatch::try_new(scan_schema(&definition.sources[0]), columns.to_vec()).unwrap()
 }
 
-fn state(partitions: usize, batch_rows: usize, memory_bytes: usize) -> SessionState {
-    session(&SessionOptions {
-        partitions: NonZeroUsize::new(partitions).unwrap(),
-        memory_bytes,
-        process_memory: None,
-        spill_dir: std::env::temp_dir(),
-        spill_bytes_max: 1 << 30,
-        batch_rows: NonZeroUsize::new(batch_rows).unwrap(),
-    })
-    .unwrap()
-}
-
 /// Sides and how they are cut.
 #[derive(Debug, Clone)]
 struct Case {
@@ -76,7 +62,7 @@ impl Case {
     }
 
     fn lines(&self, text: &str, memory_bytes: usize) -> Vec<String> {
-        let state = state(self.partitions, self.batch_rows, memory_bytes);
+        let state = state_with(self.partitions, self.batch_rows, memory_bytes);
         let batches = |rows: &[Row]| rows.chunks(self.cut).map(batch).collect::<Vec<_>>();
         let (left, right) = (batches(&self.left), batches(&self.right));
         let data = BTreeMap::from([("trades", left), ("quotes", right.clone()), ("rates", right)]);

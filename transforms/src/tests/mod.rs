@@ -37,13 +37,17 @@ WITH (connector = 'object_store', path = 'x', format = 'json');
 ";
 
 pub(crate) fn state(partitions: usize) -> SessionState {
+    state_with(partitions, 8192, 256 << 20)
+}
+
+pub(crate) fn state_with(partitions: usize, batch_rows: usize, memory_bytes: usize) -> SessionState {
     session(&SessionOptions {
         partitions: NonZeroUsize::new(partitions).unwrap(),
-        memory_bytes: 256 << 20,
+        memory_bytes,
         process_memory: None,
         spill_dir: std::env::temp_dir(),
         spill_bytes_max: 1 << 30,
-        batch_rows: NonZeroUsize::new(8192).unwrap(),
+        batch_rows: NonZeroUsize::new(batch_rows).unwrap(),
     })
     .unwrap()
 }

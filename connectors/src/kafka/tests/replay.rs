@@ -43,7 +43,7 @@ async fn records_come_back_with_everything_that_came_with_them_and_without_a_bro
         [IncludeKind::Key, IncludeKind::Value, IncludeKind::Timestamp, IncludeKind::Offset, IncludeKind::Headers];
     let mut mended = definition(&kinds, &[("bootstrap_servers", "127.0.0.1:1")]);
     mended.columns.as_mut().unwrap()[0].data_type = DataType::Utf8;
-    mended.watermark = Some(WatermarkDefinition { column: name("at"), expr: None, span: Span::default() });
+    mended.watermark = Some(WatermarkDefinition { column: name("at"), expr: None, delay: 0, on_late: None, span: Span::default() });
     let source = open(&mut mended).unwrap();
     let parts = ReplayPart::parts_of(&quarantined(&rejects)).unwrap();
     let scanned = scan_input(&source, ScanInput::Replayed(parts.into()), 2, Vec::new()).await.unwrap();

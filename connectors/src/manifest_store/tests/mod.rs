@@ -50,7 +50,7 @@ pub(super) fn any_definition(_: &History) -> Result<DefinitionDigest> {
 }
 
 pub(super) fn object(path: &str, size: u64) -> ObjectVersion {
-    ObjectVersion { path: path.to_owned(), size, modified: 7, etag: None }
+    ObjectVersion { path: path.to_owned(), size, modified: 7, etag: None, late_before: None }
 }
 
 pub(super) fn file(path: impl Into<String>, rows: u64) -> DataFile {
@@ -99,7 +99,7 @@ pub(super) fn keeping(manifest: &mut Manifest, files: Vec<DataFile>) {
     let (through, fingerprint) = (manifest.epoch, Digest::of(b"columns"));
     let files = FileChanges { added: files, replaces_all: true, ..FileChanges::default() };
     let content = Digest::of(manifest.epoch.to_string().as_bytes());
-    let state = SetState { files, content, fingerprint, since: through, through, tables: BTreeMap::new() };
+    let state = SetState { files, content, fingerprint, since: through, through, tables: BTreeMap::new(), segments: Vec::new(), closed: None };
     manifest.sets.get_mut("carriers").unwrap().state = Some(state);
 }
 

@@ -5,7 +5,7 @@ use futures::stream;
 use super::*;
 
 fn version(path: &str, size: u64, modified: i64) -> ObjectVersion {
-    ObjectVersion { path: path.to_owned(), size, modified, etag: None }
+    ObjectVersion { path: path.to_owned(), size, modified, etag: None, late_before: None }
 }
 
 async fn listing(found: Vec<ObjectVersion>, known: Vec<ObjectVersion>, on_change: OnChange) -> Result<Listing> {

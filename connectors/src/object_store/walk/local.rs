@@ -118,7 +118,7 @@ fn is_skipped(name: &str) -> bool {
 }
 
 fn version(path: String, metadata: &Metadata) -> ObjectVersion {
-    ObjectVersion { path, size: metadata.len(), modified: modified_micros(metadata), etag: None }
+    ObjectVersion { path, size: metadata.len(), modified: modified_micros(metadata), etag: None, late_before: None }
 }
 
 /// Whether anybody still asks.

@@ -144,6 +144,7 @@ fn version(location: &Location, meta: ObjectMeta) -> Result<ObjectVersion> {
         size: meta.size,
         modified: meta.last_modified.timestamp_micros(),
         etag: meta.e_tag,
+        late_before: None,
     })
 }
 

@@ -131,6 +131,7 @@ fn range(partition: usize, start: usize, end: usize) -> OffsetRange {
         start: offset(start),
         end: offset(end),
         topic_id: None,
+        late_before: None,
     }
 }
 

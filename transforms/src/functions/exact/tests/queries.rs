@@ -1,6 +1,5 @@
 //! The functions in queries: against the engine's, in all partitions, and where they spill.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -14,9 +13,10 @@ use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::SessionContext;
 
+use crate::exact_aggregates;
 use crate::functions::exact::groups::Groups;
 use crate::functions::exact::statistic::Statistic;
-use crate::{SessionOptions, exact_aggregates, session};
+use crate::tests::state_with;
 
 /// Group, and two numbers.
 type Row = (i64, Option<f64>, Option<f64>);
@@ -32,15 +32,7 @@ fn state(partitions: usize, memory_bytes: usize) -> SessionState {
 
 /// A session with the engine's own functions.
 fn engines(partitions: usize, memory_bytes: usize) -> SessionState {
-    session(&SessionOptions {
-        partitions: NonZeroUsize::new(partitions).unwrap(),
-        memory_bytes,
-        process_memory: None,
-        spill_dir: std::env::temp_dir(),
-        spill_bytes_max: 1 << 30,
-        batch_rows: NonZeroUsize::new(512).unwrap(),
-    })
-    .unwrap()
+    state_with(partitions, 512, memory_bytes)
 }
 
 const MEMORY: usize = 256 << 20;
