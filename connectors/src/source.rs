@@ -14,6 +14,7 @@ use crate::default_value::default_value;
 #[cfg(feature = "kafka")]
 use crate::kafka::{Backlog, KafkaSource, KafkaSourceOptions};
 use crate::object_store::{ObjectSource, ObjectSourceOptions};
+use crate::scan::Lateness;
 use crate::{Error, Location, Result};
 
 /// Options of a source, by its connector.
@@ -52,6 +53,10 @@ pub trait OffsetLog: std::fmt::Debug + Send + Sync {
     fn table_provider(&self, with_origin: bool) -> Arc<dyn TableProvider>;
     /// What is there beyond `read`: the offsets that were read so far.
     async fn backlog(&self, read: Vec<OffsetRange>) -> Result<Backlog>;
+    /// When a row is late and what becomes of it then; `None` where none is.
+    fn lateness(&self) -> Option<Lateness> {
+        None
+    }
     /// Learns what was committed. Nothing depends on it.
     async fn acknowledge(&self, read: Vec<OffsetRange>) -> Result<()>;
 }
@@ -189,12 +194,23 @@ impl Source {
         }
     }
 
+    /// When a row is late and what becomes of it then: `ON LATE`. `None` where none is.
+    pub fn lateness(&self) -> Option<Lateness> {
+        match self {
+            Self::Objects(source) => source.lateness(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.lateness(),
+            #[cfg(feature = "kafka")]
+            Self::Log(log) => log.lateness(),
+        }
+    }
+
     /// Everything that changes what a record means, as text: what a later run compares.
     pub fn decoding_text(&self) -> String {
         match self {
-            Self::Objects(source) => source.options().decoding_text(),
+            Self::Objects(source) => source.decoding_text(),
             #[cfg(feature = "kafka")]
-            Self::Kafka(source) => source.options().decoding_text(),
+            Self::Kafka(source) => source.decoding_text(),
             #[cfg(feature = "kafka")]
             Self::Log(_) => String::new(),
         }
@@ -214,6 +230,28 @@ pub(crate) fn declared(definition: &SourceDefinition) -> Result<(SchemaRef, Vec<
         })?);
     }
     Ok((Arc::new(Schema::new(fields)), defaults))
+}
+
+/// `decoding`, and when a row is late where one can be.
+pub(crate) fn with_lateness(decoding: String, lateness: Option<Lateness>, event_time: Option<&Field>) -> String {
+    match (lateness, event_time) {
+        (Some(lateness), Some(column)) => format!("{decoding}; {}", lateness.as_text(column.name())),
+        _ => decoding,
+    }
+}
+
+/// When a row of a source is late, which needs an event time that is read.
+pub(crate) fn lateness(definition: &SourceDefinition, has_event_time: bool) -> Result<Option<Lateness>> {
+    let lateness = Lateness::of(definition);
+    match (&definition.watermark, lateness) {
+        (Some(watermark), Some(_)) if !has_event_time => Err(Error::Invalid {
+            message: format!(
+                "`ON LATE` of source `{}` needs an event time that is read from its records, and `{}` is none",
+                definition.name.value, watermark.column.value
+            ),
+        }),
+        _ => Ok(lateness),
+    }
 }
 
 /// Reports defaults that are no values of their columns' types.

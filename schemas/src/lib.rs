@@ -47,8 +47,8 @@ pub use file_name::FileName;
 pub use layout::{ORIGIN_COLUMN, PartitionField, PartitionTransform, pack_origin, unpack_origin};
 pub use ledger::{Imbalance, SetLedger, SourceLedger};
 pub use manifest::{
-    Base, BlockRef, DataFile, ExpectationResult, FORMAT_VERSION, Failure, FileChanges, Manifest, ManifestKind,
-    Segment, SetCommit, SetState, WriterInfo,
+    Base, BlockRef, DataFile, ExpectationResult, FORMAT_VERSION, Failure, FileChanges, Manifest, ManifestKind, Segment,
+    SetCommit, SetState, WriterInfo,
 };
 pub use option::{OptionEntry, OptionMap, OptionValue};
 pub use quantity::{ByteSize, Secret, parse_duration};

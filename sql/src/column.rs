@@ -1,7 +1,7 @@
 //! The column list of a source: columns, and the watermark among them.
 
 use arrow_schema::DataType;
-use bessemer_schemas::{ColumnDefinition, Diagnostic, Name, Span, WatermarkDefinition, nearest};
+use bessemer_schemas::{ColumnDefinition, Diagnostic, Name, WatermarkDefinition, nearest};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use crate::context::Context;
@@ -10,6 +10,7 @@ use crate::data_type::{data_type, is_type_name};
 use crate::lexer::is_unquoted;
 use crate::literal::default_value;
 use crate::query;
+use crate::watermark::watermark;
 
 /// What stands in the parentheses after a source's name.
 #[derive(Default)]
@@ -226,23 +227,4 @@ fn refuse_table_constraint(item: &Cursor<'_>) -> Result<(), Diagnostic> {
         }
         None => Ok(()),
     }
-}
-
-/// Reads `WATERMARK FOR column [AS expression]`.
-fn watermark(item: &mut Cursor<'_>) -> Result<WatermarkDefinition, Diagnostic> {
-    let help = "write `WATERMARK FOR column AS column - INTERVAL '5 minutes'`";
-    let start = item.span();
-    item.take_words(&["WATERMARK", "FOR"]);
-    let column = item.name("the event-time column")?;
-    let expr = if item.is_at_end() {
-        None
-    } else {
-        item.expect_words(&["AS"], help)?;
-        Some(query::expr(item, "watermark")?)
-    };
-    Ok(WatermarkDefinition { column, expr, delay: 0, on_late: None, span: span_to_end(start, item) })
-}
-
-fn span_to_end(start: Span, item: &Cursor<'_>) -> Span {
-    start.union(if item.is_at_end() { item.previous_span() } else { item.rest_span() })
 }

@@ -12,7 +12,7 @@ use crate::query;
 use crate::with_options::option_list;
 
 /// The clauses before `AS`, for suggestions.
-const CLAUSES: [&str; 4] = ["ENTITY", "EVENT TIME", "WITH", "AS"];
+const CLAUSES: [&str; 5] = ["ENTITY", "EVENT TIME", "EMIT ON WINDOW CLOSE", "WITH", "AS"];
 
 /// Reads what follows the name of a feature set.
 pub(crate) fn feature_set(
@@ -36,7 +36,7 @@ pub(crate) fn feature_set(
         constraints: clauses.constraints,
         entity: clauses.entity,
         event_time: clauses.event_time,
-        emit_on_window_close: None,
+        emit_on_window_close: clauses.emit_on_window_close,
         query,
         query_span,
     })
@@ -47,6 +47,7 @@ struct Clauses {
     constraints: Vec<bessemer_schemas::Constraint>,
     entity: Vec<Name>,
     event_time: Option<EventTime>,
+    emit_on_window_close: Option<Span>,
     options: Vec<OptionEntry>,
     places: BTreeMap<&'static str, Span>,
 }
@@ -61,6 +62,10 @@ impl Clauses {
             cursor.expect_words(&["EVENT", "TIME"], "write `EVENT TIME (column)`")?;
             self.once("EVENT TIME", span, ctx);
             self.event_time = Some(event_time(cursor)?);
+        } else if cursor.is_words(&["EMIT"]) {
+            let clause = emit_on_window_close(cursor)?;
+            self.once("EMIT ON WINDOW CLOSE", clause, ctx);
+            self.emit_on_window_close = Some(clause);
         } else if cursor.take_words(&["WITH"]) {
             self.once("WITH", span, ctx);
             self.options = option_list(ctx, cursor)?;
@@ -80,7 +85,7 @@ impl Clauses {
 }
 
 fn unknown_clause(cursor: &Cursor<'_>) -> Diagnostic {
-    let what = "`ENTITY`, `EVENT TIME`, `WITH` or `AS`";
+    let what = "`ENTITY`, `EVENT TIME`, `EMIT ON WINDOW CLOSE`, `WITH` or `AS`";
     match cursor.word().map(str::to_ascii_uppercase).as_deref() {
         Some("SELECT" | "FROM" | "VALUES") => cursor.expected("`AS` before the query", "write `AS SELECT …`"),
         Some("PARTITION" | "PARTITIONED") => {
@@ -91,13 +96,28 @@ fn unknown_clause(cursor: &Cursor<'_>) -> Diagnostic {
             what,
             "write all constraints in parentheses after the set's name: `(CONSTRAINT name EXPECT (…))`",
         ),
-        Some("EMIT" | "ON") => {
+        Some("ON") => {
             cursor.expected(what, "this clause belongs to the daemon, which is not available in this version")
         }
         Some("TIME" | "TIMESTAMP") => cursor.expected(what, "write `EVENT TIME (column)`"),
         None if cursor.is_at_end() => cursor.expected("`AS` and a query", "write `AS SELECT …` at the end"),
         _ => cursor.unknown(what, &CLAUSES),
     }
+}
+
+/// Reads the clause, whose first word is there.
+fn emit_on_window_close(cursor: &mut Cursor<'_>) -> Result<Span, Diagnostic> {
+    let start = cursor.span();
+    if cursor.is_words(&["EMIT", "EVERY"]) {
+        return Err(Diagnostic::error("`EMIT EVERY` is not available in this version", start).with_help(
+            "remove it: a snapshot set is refreshed by every epoch that brings something new; \
+             `EMIT ON WINDOW CLOSE` writes each window once",
+        ));
+    }
+    let help = "write `EMIT ON WINDOW CLOSE`, or leave it out: a snapshot set is then refreshed by every epoch that \
+                brings something new";
+    cursor.expect_words(&["EMIT", "ON", "WINDOW", "CLOSE"], help)?;
+    Ok(start.union(cursor.previous_span()))
 }
 
 fn entity(ctx: &mut Context<'_>, cursor: &mut Cursor<'_>) -> Result<Vec<Name>, Diagnostic> {

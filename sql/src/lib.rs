@@ -43,6 +43,7 @@ mod literal;
 mod query;
 mod source;
 mod statement;
+mod watermark;
 mod with_options;
 
 mod expr_check;

@@ -23,9 +23,22 @@ pub(crate) fn query(cursor: &Cursor<'_>) -> Result<Box<Query>, Diagnostic> {
     if cursor.is_at_end() {
         return Err(cursor.expected("a query", "write `SELECT … FROM …`"));
     }
+    refuse_emit(cursor)?;
     let mut query = parse(cursor, "query", Parser::parse_query)?;
     spelling::make_relations(&mut query);
     Ok(query)
+}
+
+/// Other dialects have the clause in the query; the parser would take its first word for an alias.
+fn refuse_emit(cursor: &Cursor<'_>) -> Result<(), Diagnostic> {
+    const CLAUSE: [&str; 4] = ["EMIT", "ON", "WINDOW", "CLOSE"];
+    let is_clause =
+        |tokens: &[TokenWithSpan]| tokens.iter().zip(CLAUSE).all(|(token, word)| is_unquoted(&token.token, &[word]));
+    let Some(clause) = cursor.rest().windows(CLAUSE.len()).find(|tokens| is_clause(tokens)) else { return Ok(()) };
+    let place = |token: &TokenWithSpan| Span::from_tokens(cursor.file(), token.span);
+    let span = clause.iter().map(place).reduce(Span::union).unwrap_or(cursor.end());
+    Err(Diagnostic::error("`EMIT ON WINDOW CLOSE` stands in the query", span)
+        .with_help("write it before `AS`: `CREATE FEATURE SET name EMIT ON WINDOW CLOSE WITH (…) AS SELECT …`"))
 }
 
 /// Reads the rest of a stretch as an expression; `what` names it in messages.

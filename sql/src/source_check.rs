@@ -8,12 +8,13 @@ use arrow_schema::DataType;
 use bessemer_schemas::{
     ColumnDefinition, Diagnostic, Name, SourceDefinition, SourceKind, Span, WatermarkDefinition, nearest,
 };
-use sqlparser::ast::{BinaryOperator, Expr, Ident, Interval, Value, visit_expressions};
+use sqlparser::ast::{Expr, Ident, Value, visit_expressions};
 
 use crate::expr_check;
 use crate::ident;
 use crate::literal::sql_name;
 use crate::source::refuse_reserved;
+use crate::watermark;
 
 /// Checks what each part of a source says by itself.
 pub(crate) fn check(source: &SourceDefinition, diagnostics: &mut Vec<Diagnostic>) {
@@ -28,7 +29,7 @@ pub(crate) fn check(source: &SourceDefinition, diagnostics: &mut Vec<Diagnostic>
                 .with_help("remove it, or write `CREATE SOURCE`: a table is read whole, whatever its times"),
         );
     }
-    diagnostics.extend(watermark.expr.as_ref().and_then(|expr| watermark_expr(watermark, expr)));
+    diagnostics.extend(watermark::check(watermark));
 }
 
 /// Checks what refers to the columns; all of them must have been read.
@@ -133,7 +134,15 @@ fn watermark_column(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let name = &watermark.column;
-    let declared = columns.iter().find(|column| column.name.value == name.value).map(|column| column.data_type.clone());
+    let declared = columns.iter().find(|column| column.name.value == name.value);
+    if watermark.on_late.is_some() && declared.is_some_and(|column| column.generated.is_some()) {
+        let message = format!("`ON LATE` needs an event time that is read, and `{}` is generated", name.value);
+        diagnostics.push(
+            Diagnostic::error(message, name.span)
+                .with_help("name a column that is read from the records, or remove `ON LATE`"),
+        );
+    }
+    let declared = declared.map(|column| column.data_type.clone());
     let included = source.includes.iter().find(|include| include.name.value == name.value).map(|include| include.kind);
     let wrong = match (declared, included) {
         (Some(DataType::Timestamp(..)), _) => return,
@@ -153,89 +162,4 @@ fn watermark_column(
             .with_label(format!("it is {wrong}"))
             .with_help(format!("declare it as `{} TIMESTAMP` or `{} TIMESTAMPTZ`", name.value, name.value)),
     );
-}
-
-/// The expression is the column, or the column less a delay.
-fn watermark_expr(watermark: &WatermarkDefinition, expr: &Expr) -> Option<Diagnostic> {
-    let column = &watermark.column.value;
-    let is_column = |expr: &Expr| match expr {
-        Expr::Identifier(found) => ident::name(watermark.span.file, found).value == *column,
-        _ => false,
-    };
-    if is_column(expr) {
-        return None;
-    }
-    if let Expr::BinaryOp { left, op: BinaryOperator::Minus, right } = expr
-        && is_column(left)
-        && let Expr::Interval(interval) = right.as_ref()
-    {
-        return delay(watermark, interval);
-    }
-    Some(
-        Diagnostic::error("a watermark is its column, or its column less a delay", watermark.span)
-            .with_help(format!("write `WATERMARK FOR {column} AS {column} - INTERVAL '5 minutes'`")),
-    )
-}
-
-/// Units of an interval, in full and as PostgreSQL abbreviates them.
-const UNITS: [&str; 28] = [
-    "microsecond",
-    "microseconds",
-    "us",
-    "millisecond",
-    "milliseconds",
-    "ms",
-    "second",
-    "seconds",
-    "sec",
-    "secs",
-    "s",
-    "minute",
-    "minutes",
-    "min",
-    "mins",
-    "m",
-    "hour",
-    "hours",
-    "h",
-    "day",
-    "days",
-    "d",
-    "week",
-    "weeks",
-    "month",
-    "months",
-    "year",
-    "years",
-];
-
-fn delay(watermark: &WatermarkDefinition, interval: &Interval) -> Option<Diagnostic> {
-    let example = "write for example `INTERVAL '5 minutes'`";
-    let text = match interval.value.as_ref() {
-        Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) | Value::Number(text, _) => text.clone(),
-            _ => return Some(Diagnostic::error("the delay must be a literal", watermark.span).with_help(example)),
-        },
-        _ => return Some(Diagnostic::error("the delay must be a literal", watermark.span).with_help(example)),
-    };
-    if text.contains('-') {
-        return Some(
-            Diagnostic::error(format!("the delay `{text}` is negative"), watermark.span)
-                .with_help("a watermark stays behind the newest event time: write the delay without `-`"),
-        );
-    }
-    let words = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
-    let unknown = words.map(str::to_ascii_lowercase).find(|word| !UNITS.contains(&word.as_str()));
-    let bad = match unknown {
-        Some(word) => match nearest(&word, UNITS.into_iter().filter(|unit| unit.len() > 3 && unit.ends_with('s'))) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => example.to_owned(),
-        },
-        None if !text.contains(|c: char| c.is_ascii_digit()) => example.to_owned(),
-        None if interval.leading_field.is_none() && text.trim().parse::<f64>().is_ok() => {
-            format!("say which unit: `INTERVAL '{} minutes'`", text.trim())
-        }
-        None => return None,
-    };
-    Some(Diagnostic::error(format!("`{text}` is no interval"), watermark.span).with_help(bad))
 }

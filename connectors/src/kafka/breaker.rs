@@ -70,9 +70,9 @@ impl Breaker {
         self.waiting.len() > self.limit.bad_max() as usize
     }
 
-    /// Takes the rows so far, of which `refused` (ascending) have a bad event time.
+    /// Takes the rows so far, of which `refused` (ascending) have a bad event time; a late one is as good as others.
     pub(super) fn rows(&mut self, offsets: &[i64], refused: &[Refusal]) -> Result<()> {
-        let mut refused = refused.iter().peekable();
+        let mut refused = refused.iter().filter(|refusal| !refusal.is_late()).peekable();
         let mut next = 0;
         for undecodable in std::mem::take(&mut self.waiting) {
             while let Some(refusal) = refused.next_if(|refusal| refusal.row < undecodable.rows_before) {

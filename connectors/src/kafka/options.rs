@@ -176,8 +176,8 @@ impl KafkaSourceOptions {
         }
     }
 
-    /// Everything that changes what a record means, as text: what a later run compares.
-    pub fn decoding_text(&self) -> String {
+    /// What of them changes what a record means, as text.
+    pub(super) fn decoding_text(&self) -> String {
         let limit = self.limits.max_record_bytes;
         let format = self.format.decoding_text();
         format!("{format}; {:?}; max_record_bytes {limit}; max_ahead {:?}", self.isolation, self.max_ahead)

@@ -23,7 +23,7 @@ use super::queue::{Polled, Record};
 use super::rows::{Rows, row_number};
 use super::scan::ScanContext;
 use crate::formats::text::{DecodeLimits, RecordFault};
-use crate::scan::{Refusal, ScanReport};
+use crate::scan::{LateFloor, Refusal, ScanReport, is_dropped};
 use crate::{Error, Result};
 
 /// How long one poll waits before it looks whether anybody still wants its rows.
@@ -254,6 +254,8 @@ struct RangeSink<'a> {
     rejects: Rejects,
     /// Where the range is new: a record trips it once.
     breaker: Option<Breaker>,
+    /// Lives as long as the range: where its rows begin to be late.
+    floor: LateFloor,
     ledger: SourceLedger,
     is_unwanted: bool,
     told: u64,
@@ -266,6 +268,9 @@ impl<'a> RangeSink<'a> {
             return Err(source.internal("a range is not in the slice"));
         };
         let options = source.options();
+        let floor = source
+            .lateness()
+            .map_or(LateFloor::NEVER, |lateness| LateFloor::following(offsets.range.late_before, lateness.delay));
         let limits = DecodeLimits { batch_rows: read.batch_rows, ..options.limits };
         Ok(Self {
             read,
@@ -277,6 +282,7 @@ impl<'a> RangeSink<'a> {
             parts: Parts::new(plan.wanted),
             rejects: Rejects::new(),
             breaker: offsets.is_new.then(|| Breaker::new(&read.context, &offsets.range)),
+            floor,
             ledger: SourceLedger::default(),
             is_unwanted: false,
             told: 0,
@@ -383,12 +389,12 @@ impl<'a> RangeSink<'a> {
         let context = &self.read.context;
         let number = (context.number, self.at as u64);
         let rows = Rows { source: &context.source, plan: &context.plan, range: &self.range, number };
-        let judged = rows.judge(decoded, &parts, &mut self.ledger)?;
+        let judged = rows.judge(decoded, &parts, &mut self.floor, &mut self.ledger)?;
         if let Some(breaker) = &mut self.breaker {
             breaker.rows(&parts.offsets, &judged.refused)?;
         }
-        if !judged.refused.is_empty() && self.reports_rejects() {
-            self.report_refused(&judged.refused, &parts)?;
+        if self.reports_rejects() {
+            self.report_refused(judged.refused, &parts)?;
         }
         if judged.output.num_rows() > 0 {
             self.is_unwanted = self.read.batches.blocking_send(judged.output).is_err();
@@ -396,10 +402,15 @@ impl<'a> RangeSink<'a> {
         Ok(())
     }
 
-    /// Rows whose event time is bad, as their records came.
-    fn report_refused(&self, refused: &[Refusal], parts: &TakenParts) -> Result<()> {
+    /// Rows whose event time is bad or late, as their records came.
+    fn report_refused(&self, mut refused: Vec<Refusal>, parts: &TakenParts) -> Result<()> {
+        let lateness = self.read.context.source.lateness();
+        refused.retain(|refusal| !is_dropped(lateness, refusal.reason));
+        if refused.is_empty() {
+            return Ok(());
+        }
         let name = self.read.context.plan.admission.event_time.as_ref().map_or("", |(_, name)| name);
-        self.report(parts.rejected(refused, name, |value| self.schema_id(value))?);
+        self.report(parts.rejected(&refused, name, |value| self.schema_id(value))?);
         Ok(())
     }
 

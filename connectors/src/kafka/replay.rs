@@ -16,7 +16,7 @@ use super::scan::ReadPlan;
 use super::source::KafkaSource;
 use crate::Result;
 use crate::formats::text::DecodeLimits;
-use crate::scan::{Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, column};
+use crate::scan::{LateFloor, Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, column};
 
 /// Reads records of one source, each by itself.
 #[derive(Debug)]
@@ -84,7 +84,8 @@ impl Replaying<'_> {
         let parts = self.parts(&UInt64Array::from_iter_values(taken.iter().copied()))?;
         let KafkaReplay { source, plan, number } = self.reader;
         let rows = Rows { source, plan, range: self.range, number: (*number, self.at as u64) };
-        let judged = rows.judge(decoded, &parts, &mut replayed.ledger)?;
+        // Somebody wants the row though it is late, and what came before it is not at hand.
+        let judged = rows.judge(decoded, &parts, &mut LateFloor::NEVER.clone(), &mut replayed.ledger)?;
         let column = plan.admission.event_time.as_ref().map(|(_, name)| name.clone());
         self.refused.extend(judged.refused.iter().map(|refusal| Refused {
             row: taken.get(refusal.row).and_then(|row| usize::try_from(*row).ok()).unwrap_or_default(),

@@ -11,7 +11,7 @@ use super::parts::TakenParts;
 use super::scan::{OutputColumn, ReadPlan};
 use super::source::KafkaSource;
 use crate::Result;
-use crate::scan::{Latest, Refusal};
+use crate::scan::{LateFloor, Latest, Refusal};
 
 /// Makes rows of the records of one range of offsets.
 #[derive(Debug, Clone, Copy)]
@@ -33,13 +33,19 @@ pub(super) fn row_number(range: &OffsetRange, offset: i64) -> u64 {
 pub(super) struct Judged {
     /// Those that the query sees.
     pub(super) output: RecordBatch,
-    /// The others: their event time is bad.
+    /// The others: their event time is bad or late.
     pub(super) refused: Vec<Refusal>,
 }
 
 impl Rows<'_> {
-    /// Judges rows and counts them into `ledger`.
-    pub(super) fn judge(&self, decoded: &[ArrayRef], parts: &TakenParts, ledger: &mut SourceLedger) -> Result<Judged> {
+    /// Judges rows and counts them into `ledger`; those below `floor` are late, and the others raise it.
+    pub(super) fn judge(
+        &self,
+        decoded: &[ArrayRef],
+        parts: &TakenParts,
+        floor: &mut LateFloor,
+        ledger: &mut SourceLedger,
+    ) -> Result<Judged> {
         let (plan, rows) = (self.plan, parts.offsets.len());
         let judged = self.batch(&plan.judged, &plan.judged_schema, decoded, parts)?;
         let ahead = i64::try_from(self.source.options().max_ahead.as_micros()).unwrap_or(i64::MAX);
@@ -48,10 +54,8 @@ impl Rows<'_> {
             // A record without a timestamp says nothing about what is ahead of it.
             Some(_) => parts.timestamps.iter().map(|at| at.map_or(i64::MAX, |at| at.saturating_add(ahead))).collect(),
         };
-        let verdict = plan.admission.judge(&judged, Latest::OfEach(&latest))?;
-        ledger.decoded += rows as u64;
-        ledger.bad_event_time += verdict.refused.len() as u64;
-        ledger.admitted += (rows - verdict.refused.len()) as u64;
+        let verdict = plan.admission.judge(&judged, Latest::OfEach(&latest), floor)?;
+        verdict.count(rows, self.source.lateness(), ledger);
         ledger.event_time_max = ledger.event_time_max.max(verdict.newest);
         let output = self.batch(&plan.output, &plan.output_schema, decoded, parts)?;
         let output = match &verdict.keep {

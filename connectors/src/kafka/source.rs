@@ -17,7 +17,8 @@ use super::consumers::Consumers;
 use super::options::KafkaSourceOptions;
 use super::payload::{PayloadFormat, WrittenSchemas};
 use super::provider::KafkaTable;
-use crate::source::declared;
+use crate::scan::Lateness;
+use crate::source::{declared, lateness, with_lateness};
 use crate::{Error, Location, Result};
 
 /// A source of connector `kafka`, with its columns.
@@ -34,6 +35,7 @@ pub struct KafkaSource {
     includes: Vec<IncludeKind>,
     /// The event time's index in `schema`.
     event_time: Option<usize>,
+    lateness: Option<Lateness>,
     /// The client that asks for what is new and publishes offsets; made when it is first needed, thrown away when it
     /// fails. It reads no record.
     asker: Mutex<Option<Arc<Consumer>>>,
@@ -90,6 +92,7 @@ impl KafkaSource {
             defaults,
             includes: definition.includes.iter().map(|include| include.kind).collect(),
             event_time,
+            lateness: lateness(definition, event_time.is_some())?,
             asker: Mutex::new(None),
             asked_for_group: AtomicBool::new(false),
             written: written.map(Arc::new),
@@ -106,6 +109,17 @@ impl KafkaSource {
     /// Its options.
     pub fn options(&self) -> &KafkaSourceOptions {
         &self.options
+    }
+
+    /// When a row is late and what becomes of it then; `None` where none is.
+    pub fn lateness(&self) -> Option<Lateness> {
+        self.lateness
+    }
+
+    /// Everything that changes what a record means, as text: what a later run compares.
+    pub fn decoding_text(&self) -> String {
+        let event_time = self.event_time.map(|column| self.schema.field(column));
+        with_lateness(self.options.decoding_text(), self.lateness, event_time)
     }
 
     /// The declared columns (without generated ones), then the INCLUDE columns.

@@ -6,8 +6,7 @@ use std::pin::Pin;
 
 use bessemer_schemas::{
     BadRecords, Base, BlockRef, DataFile, DefinitionDigest, Digest, Epoch, Failure, FileChanges, Manifest,
-    ManifestKind, ObjectVersion, OffsetRange, SetLedger, SetState, SourceLedger, SourceSlice,
-    Watermark,
+    ManifestKind, ObjectVersion, OffsetRange, SetLedger, SetState, SourceLedger, SourceSlice, Watermark,
 };
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 

@@ -108,6 +108,7 @@ impl ObjectSourceOptions {
         let parsed = Self::take(&mut options, base);
         check_defaults(source, &mut options);
         check_includes(source, &mut options);
+        check_event_time(source, &mut options);
         let diagnostics = options.finish("connector `object_store`");
         let is_sound = !diagnostics.iter().any(Diagnostic::is_error);
         (parsed.filter(|_| is_sound), diagnostics)
@@ -184,8 +185,8 @@ impl ObjectSourceOptions {
         self
     }
 
-    /// Everything that changes what a record means, as text: what a later run compares.
-    pub fn decoding_text(&self) -> String {
+    /// What of them changes what a record means, as text.
+    pub(super) fn decoding_text(&self) -> String {
         let limit = self.limits.max_record_bytes;
         format!("{:?}; {:?}; max_record_bytes {limit}; max_ahead {:?}", self.format, self.compression, self.max_ahead)
     }
@@ -302,6 +303,17 @@ fn check_includes(source: &SourceDefinition, options: &mut OptionMap) {
         let message = format!("`INCLUDE {}` is not available for files", include.kind.as_sql());
         let help = "the choices are `PATH`, `ROW` and `MODIFIED`";
         options.report(Diagnostic::error(message, include.name.span).with_help(help));
+    }
+}
+
+/// Lateness is decided by what is in the records.
+fn check_event_time(source: &SourceDefinition, options: &mut OptionMap) {
+    let Some(watermark) = source.watermark.as_ref().filter(|watermark| watermark.on_late.is_some()) else { return };
+    if source.includes.iter().any(|include| include.name.value == watermark.column.value) {
+        let message =
+            format!("`ON LATE` needs an event time that is in the files, and `{}` is not", watermark.column.value);
+        let help = "name a column that is read from the files, or remove `ON LATE`";
+        options.report(Diagnostic::error(message, watermark.column.span).with_help(help));
     }
 }
 

@@ -21,6 +21,7 @@ use super::read_plan::{Numbers, ReadPlan};
 use super::reject_rows::row_json;
 use super::scan_piece::{PieceSink, REPORT_ROWS, RefusedRow};
 use crate::formats::parquet::{RowGroupRead, footer, reader_metadata, row_group};
+use crate::scan::event_micros;
 use crate::{Error, Result};
 
 /// Reads the row groups that begin in `piece` into `sink`.
@@ -33,7 +34,10 @@ pub(super) async fn read(object: &PinnedObject, piece: &Piece, sink: &mut PieceS
     }
     let fit = declared.project(&plan.columns)?;
     let file = ParquetFile { object, metadata: &metadata, fit: &fit, plan: &plan };
-    let clean = file.clean_columns(sink.latest());
+    // The event time, where a watermark follows it.
+    let newest_of = plan.admission.event_time.as_ref().map(|(column, _)| *column);
+    let newest_of = newest_of.filter(|_| sink.source().lateness().is_some());
+    let clean = file.clean_columns(sink);
     let kept = file.kept(sink);
 
     let mut first_row = 0;
@@ -41,9 +45,15 @@ pub(super) async fn read(object: &PinnedObject, piece: &Piece, sink: &mut PieceS
         let rows = row_group.num_rows().unsigned_abs();
         if file.begins_in(group, &piece.bytes) {
             let unproven = |column: usize| !clean.iter().any(|clean| clean.column == column && clean.is_clean(group));
-            let must_check = |column: usize| is_checked(&plan, column) && unproven(column);
+            let is_unproven = |column: usize| is_checked(&plan, column) && unproven(column);
+            let has_unproven = (0..plan.columns.len()).any(is_unproven);
+            // The newest row of a group is that of its statistics only where all of its rows are admitted.
+            let must_check = |column: usize| is_unproven(column) || has_unproven && newest_of == Some(column);
+            if !has_unproven && let Some(column) = newest_of {
+                sink.note_newest(clean.iter().find(|clean| clean.column == column).and_then(|of| of.newest(group)));
+            }
             let is_wanted = kept.as_ref().is_none_or(|kept| kept.get(group).copied().unwrap_or(true));
-            if !is_wanted && !(0..plan.columns.len()).any(must_check) {
+            if !is_wanted && !has_unproven {
                 sink.count_pruned(rows);
             } else {
                 file.read_group(group, first_row, must_check, sink).await?;
@@ -104,11 +114,17 @@ struct CleanColumn {
     column: usize,
     /// By row group; a column that is missing and has a default is clean in all.
     groups: Option<Vec<bool>>,
+    /// Of the event time: the newest one by row group, where that is known exactly.
+    newest: Vec<Option<i64>>,
 }
 
 impl CleanColumn {
     fn is_clean(&self, group: usize) -> bool {
         self.groups.as_ref().is_none_or(|groups| groups.get(group).copied().unwrap_or(false))
+    }
+
+    fn newest(&self, group: usize) -> Option<i64> {
+        self.newest.get(group).copied().flatten()
     }
 }
 
@@ -192,15 +208,21 @@ impl ParquetFile<'_> {
     }
 
     /// Row groups in which the statistics prove that the checks find nothing.
-    fn clean_columns(&self, latest: i64) -> Vec<CleanColumn> {
+    fn clean_columns(&self, sink: &PieceSink<'_>) -> Vec<CleanColumn> {
         let mut clean = Vec::new();
         let event_time = self.plan.admission.event_time.as_ref().map(|(column, _)| *column);
         let checked = self.plan.admission.not_null.iter().map(|(column, _)| *column).chain(event_time);
         for column in checked {
+            let is_event_time = event_time == Some(column);
+            let newest = if is_event_time && sink.source().lateness().is_some() {
+                self.newest_times(column)
+            } else {
+                Vec::new()
+            };
             let groups = match self.fit.file_column(column) {
                 Some(file_column) => {
                     let no_nulls = self.without_nulls(file_column);
-                    let in_time = (event_time == Some(column)).then(|| self.in_time(column, latest));
+                    let in_time = is_event_time.then(|| self.in_time(column, sink, &newest));
                     let both = |(no_nulls, in_time): (bool, bool)| no_nulls && in_time;
                     Some(match in_time {
                         Some(in_time) => no_nulls.into_iter().zip(in_time).map(both).collect(),
@@ -208,10 +230,10 @@ impl ParquetFile<'_> {
                     })
                 }
                 // A default that is checked once is checked for all, but an event time is compared with each file's.
-                None if self.fit.is_constant_value(column) && event_time != Some(column) => None,
+                None if self.fit.is_constant_value(column) && !is_event_time => None,
                 None => Some(Vec::new()),
             };
-            clean.push(CleanColumn { column, groups });
+            clean.push(CleanColumn { column, groups, newest });
         }
         // The event time may be NOT NULL too: it is clean if both say so.
         let is_clean_twice = |column: usize, group: usize, all: &[CleanColumn]| {
@@ -221,6 +243,7 @@ impl ParquetFile<'_> {
         let merged = clean.iter().map(|of| CleanColumn {
             column: of.column,
             groups: Some((0..groups).map(|group| is_clean_twice(of.column, group, &clean)).collect()),
+            newest: of.newest.clone(),
         });
         merged.collect()
     }
@@ -239,21 +262,56 @@ impl ParquetFile<'_> {
         self.metadata.metadata().row_groups().iter().map(has_none).collect()
     }
 
-    fn in_time(&self, column: usize, latest: i64) -> Vec<bool> {
-        let statistics = RowGroupStatistics { metadata: self.metadata, declared: &self.plan.schema };
-        let newest = statistics.max_values(&Column::from_name(self.plan.schema.field(column).name()));
-        // Seconds, rounded down: one more second is asked for than needed.
-        let zone = |newest: &ArrayRef| match newest.data_type() {
-            DataType::Timestamp(_, zone) => zone.clone(),
-            _ => None,
-        };
-        let seconds =
-            newest.and_then(|newest| cast(&newest, &DataType::Timestamp(TimeUnit::Second, zone(&newest))).ok());
-        let seconds = seconds.and_then(|seconds| cast(&seconds, &DataType::Int64).ok());
-        let Some(seconds) = seconds else { return Vec::new() };
-        let latest = latest.div_euclid(1_000_000);
-        seconds.as_primitive::<Int64Type>().iter().map(|newest| newest.is_some_and(|newest| newest < latest)).collect()
+    /// Row groups whose event times are neither impossible nor late. Where rows may be late, `newest` has to be known too:
+    /// the watermark follows it.
+    fn in_time(&self, column: usize, sink: &PieceSink<'_>, newest: &[Option<i64>]) -> Vec<bool> {
+        let (statistics, name) = self.statistics_of(column);
+        let is_possible = is_before(statistics.max_values(&name), sink.latest());
+        if sink.source().lateness().is_none() {
+            return is_possible;
+        }
+        let oldest = times(statistics.min_values(&name));
+        let late_before = sink.late_before();
+        let is_on_time = |oldest: &Option<i64>| oldest.is_some() && *oldest >= late_before;
+        let groups = is_possible.iter().zip(&oldest).zip(newest);
+        groups.map(|((is_possible, oldest), newest)| *is_possible && newest.is_some() && is_on_time(oldest)).collect()
     }
+
+    /// The newest event time of each row group, where its statistics say that it is in it.
+    fn newest_times(&self, column: usize) -> Vec<Option<i64>> {
+        let (statistics, name) = self.statistics_of(column);
+        let is_exact = statistics.values(&name, |converter, groups| {
+            Some(Arc::new(converter.row_group_is_max_value_exact(groups).ok()?) as ArrayRef)
+        });
+        let Some(is_exact) = is_exact else { return Vec::new() };
+        let newest = times(statistics.max_values(&name));
+        let exact = newest.into_iter().zip(is_exact.as_boolean().iter());
+        exact.map(|(newest, is_exact)| newest.filter(|_| is_exact == Some(true))).collect()
+    }
+
+    fn statistics_of(&self, column: usize) -> (RowGroupStatistics<'_>, Column) {
+        let statistics = RowGroupStatistics { metadata: self.metadata, declared: &self.plan.schema };
+        (statistics, Column::from_name(self.plan.schema.field(column).name()))
+    }
+}
+
+/// Which times are before `latest`, in microseconds since 1970.
+fn is_before(newest: Option<ArrayRef>, latest: i64) -> Vec<bool> {
+    // Seconds, rounded down: one more second is asked for than needed.
+    let zone = |newest: &ArrayRef| match newest.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    let seconds = newest.and_then(|newest| cast(&newest, &DataType::Timestamp(TimeUnit::Second, zone(&newest))).ok());
+    let seconds = seconds.and_then(|seconds| cast(&seconds, &DataType::Int64).ok());
+    let Some(seconds) = seconds else { return Vec::new() };
+    let latest = latest.div_euclid(1_000_000);
+    seconds.as_primitive::<Int64Type>().iter().map(|newest| newest.is_some_and(|newest| newest < latest)).collect()
+}
+
+/// Event times in microseconds since 1970; none where statistics are of no use.
+fn times(statistics: Option<ArrayRef>) -> Vec<Option<i64>> {
+    statistics.and_then(|times| event_micros(&times).ok()).unwrap_or_default()
 }
 
 /// The statistics of a file's row groups, in the declared types.

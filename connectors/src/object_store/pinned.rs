@@ -297,8 +297,13 @@ mod tests {
             (None, Some("\"a\""), 1, true),
             (None, None, 9, false),
         ] {
-            let version =
-                ObjectVersion { path: "a".into(), size: 1, modified: 1_000_000, etag: pinned.map(str::to_owned), late_before: None };
+            let version = ObjectVersion {
+                path: "a".into(),
+                size: 1,
+                modified: 1_000_000,
+                etag: pinned.map(str::to_owned),
+                late_before: None,
+            };
             let last_modified = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
             let meta = ObjectMeta {
                 location: "a".into(),

@@ -9,7 +9,8 @@ use super::options::{FileFormat, OnError};
 use super::read_plan::{Origin, ReadPlan};
 use super::source::ObjectSource;
 use crate::formats::text::{
-    CsvOptions, DecodeLimits, Decoded, FileFault, TextDecoder, TextDecoderOptions, TextFormat, reject_schema,
+    CsvOptions, DecodeLimits, Decoded, EventTimeBounds, FileFault, TextDecoder, TextDecoderOptions, TextFormat,
+    reject_schema,
 };
 use crate::scan::{Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, record_numbers};
 use crate::{Error, Result};
@@ -58,7 +59,8 @@ impl ReplayReader for ObjectReplay {
         })?;
         if let Some(column) = self.source.event_time() {
             let ahead = i64::try_from(self.source.options().max_ahead.as_micros()).unwrap_or(i64::MAX);
-            decoder.judge_event_times(column, version.modified.saturating_add(ahead))?;
+            // No record is late: somebody wants it though it was.
+            decoder.judge_event_times(column, EventTimeBounds::until(version.modified.saturating_add(ahead)))?;
         }
 
         let origin = Origin { source: self.number, object: at as u64, version };
@@ -91,6 +93,7 @@ impl ReplayReader for ObjectReplay {
         ledger.undecodable = refused.len() as u64 - ledger.bad_event_time;
         ledger.decoded = records - ledger.undecodable;
         ledger.admitted = ledger.decoded - ledger.bad_event_time;
+        ledger.event_time_max = self.source.lateness().and(decoder.event_time_max());
         if !refused.is_empty() {
             replayed.rejects.push(part.refused(&reject_schema(), &refused)?);
         }

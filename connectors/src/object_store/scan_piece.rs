@@ -17,7 +17,7 @@ use super::source::ObjectSource;
 use super::typed_read::TypedFormat;
 use super::{parquet_read, text_read, typed_read};
 use crate::formats::text::ORIGINAL_BYTES_MAX;
-use crate::scan::{Emitter, Latest, Refusal, Reporter, ScanObject, ScanReport};
+use crate::scan::{Emitter, LateFloor, Latest, Refusal, Reporter, ScanObject, ScanReport, Verdict, is_dropped};
 use crate::{Error, Result};
 
 /// Refused rows that are reported at a time: bounds how many of their originals wait.
@@ -135,6 +135,11 @@ impl<'a> PieceSink<'a> {
         self.object.version.modified.saturating_add(ahead)
     }
 
+    /// Before which event time rows are late.
+    pub(super) fn late_before(&self) -> Option<i64> {
+        self.source().lateness().and(self.object.version.late_before)
+    }
+
     /// Whether rejects of this object go to quarantine.
     pub(super) fn reports_rejects(&self) -> bool {
         self.object.is_new && !self.is_check() && self.scan.context.reporter.reports_objects()
@@ -167,6 +172,23 @@ impl<'a> PieceSink<'a> {
         self.ledger.bad_event_time += records;
     }
 
+    /// Records that were late, and that the decoder reported itself where they are not dropped.
+    pub(super) fn count_late(&mut self, records: u64) {
+        self.ledger.records += records;
+        self.ledger.decoded += records;
+        self.ledger.late += records;
+        if is_dropped(self.source().lateness(), RejectReason::Late) {
+            self.ledger.late_dropped += records;
+        }
+    }
+
+    /// Rows of this event time were counted as admitted. Only a watermark needs to know.
+    pub(super) fn note_newest(&mut self, newest: Option<i64>) {
+        if self.source().lateness().is_some() {
+            self.ledger.event_time_max = self.ledger.event_time_max.max(newest);
+        }
+    }
+
     /// Takes rows with the columns of the plan. `whole` holds the same rows with all that is known of them.
     pub(super) async fn rows(&mut self, batch: &RecordBatch, numbers: Numbers<'_>, whole: &RecordBatch) -> Result<()> {
         let plan = self.plan();
@@ -188,17 +210,18 @@ impl<'a> PieceSink<'a> {
     ) -> Result<Vec<RefusedRow>> {
         let Some(emitter) = self.emitter else { return Ok(Vec::new()) };
         let rows = batch.num_rows();
-        let verdict = plan.admission.judge(batch, Latest::Of(self.latest()))?;
-        self.count(rows as u64, &verdict.refused);
+        let mut floor = LateFloor::at(self.late_before());
+        let verdict = plan.admission.judge(batch, Latest::Of(self.latest()), &mut floor)?;
+        self.count(rows, &verdict);
         let has_refused = !verdict.refused.is_empty();
         let mut numbers = if has_refused || plan.needs_numbers() { numbers.to_vec(rows) } else { Vec::new() };
 
         let mut refused = Vec::new();
         if has_refused && self.reports_rejects() {
             let record = |refusal: &Refusal| numbers.get(refusal.row).copied().unwrap_or_default();
-            refused.extend(
-                verdict.refused.iter().map(|refusal| RefusedRow { record: record(refusal), refusal: *refusal }),
-            );
+            let lateness = self.source().lateness();
+            let reported = verdict.refused.iter().filter(|refusal| !is_dropped(lateness, refusal.reason));
+            refused.extend(reported.map(|refusal| RefusedRow { record: record(refusal), refusal: *refusal }));
         }
         let kept = match &verdict.keep {
             None => batch.clone(),
@@ -261,14 +284,10 @@ impl<'a> PieceSink<'a> {
         self.scan.context.reporter.send(report).await;
     }
 
-    fn count(&mut self, rows: u64, refused: &[Refusal]) {
-        let bad_times = refused.iter().filter(|refusal| refusal.is_bad_event_time()).count() as u64;
-        let undecodable = refused.len() as u64 - bad_times;
-        self.ledger.records += rows;
-        self.ledger.undecodable += undecodable;
-        self.ledger.decoded += rows - undecodable;
-        self.ledger.bad_event_time += bad_times;
-        self.ledger.admitted += rows - undecodable - bad_times;
+    fn count(&mut self, rows: usize, verdict: &Verdict) {
+        self.ledger.records += rows as u64;
+        verdict.count(rows, self.source().lateness(), &mut self.ledger);
+        self.note_newest(verdict.newest);
     }
 
     fn origin(&self) -> Origin<'a> {

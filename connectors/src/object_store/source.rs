@@ -13,7 +13,8 @@ use super::options::{FileFormat, ObjectSourceOptions};
 use super::provider::ObjectTable;
 use super::{infer, walk};
 use crate::Result;
-use crate::source::declared;
+use crate::scan::Lateness;
+use crate::source::{declared, lateness, with_lateness};
 
 /// A source of connector `object_store`, with its columns.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub struct ObjectSource {
     defaults: Vec<Option<ArrayRef>>,
     includes: Vec<IncludeKind>,
     event_time: Option<usize>,
+    lateness: Option<Lateness>,
 }
 
 impl ObjectSource {
@@ -58,6 +60,7 @@ impl ObjectSource {
             defaults,
             includes: definition.includes.iter().map(|include| include.kind).collect(),
             event_time,
+            lateness: lateness(definition, event_time.is_some())?,
         }))
     }
 
@@ -74,6 +77,17 @@ impl ObjectSource {
     /// Its options.
     pub fn options(&self) -> &ObjectSourceOptions {
         &self.options
+    }
+
+    /// When a row is late and what becomes of it then; `None` where none is.
+    pub fn lateness(&self) -> Option<Lateness> {
+        self.lateness
+    }
+
+    /// Everything that changes what a record means, as text: what a later run compares.
+    pub fn decoding_text(&self) -> String {
+        let event_time = self.event_time.map(|column| self.declared.field(column));
+        with_lateness(self.options.decoding_text(), self.lateness, event_time)
     }
 
     /// The declared columns (without generated ones), then the INCLUDE columns.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod formats;
 mod harness;
+mod lateness;
 mod odd_store;
 mod parquet;
 mod paths;

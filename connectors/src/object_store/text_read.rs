@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bessemer_schemas::RejectReason;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::{BoxStream, StreamExt};
@@ -13,7 +14,8 @@ use super::pinned::PinnedObject;
 use super::read_plan::Numbers;
 use super::scan_piece::PieceSink;
 use crate::formats::compression::Compression;
-use crate::formats::text::{DecodeLimits, FileFault, TextDecoder, TextDecoderOptions, TextFormat};
+use crate::formats::text::{DecodeLimits, EventTimeBounds, FileFault, TextDecoder, TextDecoderOptions, TextFormat};
+use crate::scan::is_dropped;
 use crate::{Error, Result};
 
 /// Decompressed bytes that are decoded before what came of them is taken: bounds the rows and rejects that wait.
@@ -74,8 +76,10 @@ pub(super) async fn read(object: &PinnedObject, format: &TextFormat, sink: &mut 
     }
     let counts = decoder.finish_object().map_err(|fault| failed(object, format, sink, fault))?;
     drain(&mut decoder, object, format, sink).await?;
-    sink.count_undecodable(counts.rejected - counts.bad_event_times);
+    sink.count_undecodable(counts.rejected - counts.bad_event_times - counts.late);
     sink.count_bad_event_times(counts.bad_event_times);
+    sink.count_late(counts.late);
+    sink.note_newest(counts.event_time_max);
     Ok(())
 }
 
@@ -123,7 +127,9 @@ fn decoder(format: &TextFormat, sink: &PieceSink<'_>) -> Result<TextDecoder> {
     })?;
     // Judged where the record is at hand: what goes to quarantine are its own bytes, and its place among them.
     if let Some(column) = source.event_time() {
-        decoder.judge_event_times(column, sink.latest())?;
+        let drops_late = is_dropped(source.lateness(), RejectReason::Late);
+        let bounds = EventTimeBounds { latest: sink.latest(), late_before: sink.late_before(), drops_late };
+        decoder.judge_event_times(column, bounds)?;
     }
     Ok(decoder)
 }

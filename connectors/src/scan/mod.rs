@@ -3,12 +3,15 @@
 mod admit;
 mod emit;
 mod epoch;
+mod lateness;
 mod leaf;
 mod replay;
 
-pub(crate) use admit::{Admission, Latest, Refusal};
+pub(crate) use admit::{Admission, Latest, Refusal, Verdict, event_micros};
 pub(crate) use emit::{Emitter, stream_of};
 pub use epoch::{EpochScans, Reporter, ScanInput, ScanObject, ScanOffsets, ScanReport};
+pub use lateness::Lateness;
+pub(crate) use lateness::{LateFloor, is_dropped};
 pub(crate) use leaf::{PartRead, ScanExec, ScanLeaf, engine_error, epoch_scans};
 #[cfg(feature = "kafka")]
 pub(crate) use replay::column;

@@ -26,7 +26,9 @@ fn push_source(text: &mut String, source: &SourceDefinition) {
     source.columns.iter().flatten().for_each(|column| push_column(text, column));
     if let Some(watermark) = &source.watermark {
         let expr = watermark.expr.as_ref().map_or_else(|| "no delay".to_owned(), ToString::to_string);
-        writeln!(text, "  watermark {}: {expr}", watermark.column.value).unwrap();
+        let late =
+            watermark.on_late.map_or_else(String::new, |action| format!(", late {action:?} by {} us", watermark.delay));
+        writeln!(text, "  watermark {}: {expr}{late}", watermark.column.value).unwrap();
     }
     for include in &source.includes {
         writeln!(text, "  include {:?} as {}", include.kind, include.name.value).unwrap();
@@ -45,6 +47,7 @@ fn push_set(text: &mut String, set: &FeatureSetDefinition) {
     let names: Vec<&str> = set.entity.iter().map(|name| name.value.as_str()).collect();
     let time = set.event_time.as_ref().map_or("-", |time| time.column.value.as_str());
     writeln!(text, "set {}{}\n  entity {names:?}, event time {time}", set.name.value, options(&set.options)).unwrap();
+    set.emit_on_window_close.iter().for_each(|_| writeln!(text, "  emitted on window close").unwrap());
     set.constraints.iter().for_each(|constraint| push_constraint(text, constraint));
     writeln!(text, "  {}", set.query).unwrap();
 }

@@ -26,6 +26,8 @@ mod push;
 
 pub(in crate::formats) use make::ColumnMaker;
 
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
 /// One declared column: checks every value, and builds an array of them if it is read.
 #[derive(Debug)]
 pub(in crate::formats) struct Column {
@@ -199,7 +201,6 @@ impl Column {
 
     /// The last time in the column's unit that is not after `micros` (since 1970, UTC); `None` if it holds no times.
     pub(in crate::formats) fn last_time_until(&self, micros: i64) -> Option<i64> {
-        const MICROS_PER_DAY: i64 = 86_400_000_000;
         match &self.values {
             Values::Timestamp { unit, .. } => {
                 let scaled = (i128::from(micros) * 10_i128.pow(digits(*unit))).div_euclid(1_000_000);
@@ -207,6 +208,28 @@ impl Column {
             }
             Values::Date(_) => Some(micros.div_euclid(MICROS_PER_DAY)),
             _ => None,
+        }
+    }
+
+    /// The first time in the column's unit that is not before `micros` (since 1970, UTC), which the unit may not be able to
+    /// hold; `None` if it holds no times.
+    pub(in crate::formats) fn first_time_from(&self, micros: i64) -> Option<i128> {
+        let micros = i128::from(micros);
+        let ceil = |per_time: i128| -(-micros).div_euclid(per_time);
+        match &self.values {
+            Values::Timestamp { unit: TimeUnit::Nanosecond, .. } => Some(micros * 1_000),
+            Values::Timestamp { unit, .. } => Some(ceil(1_000_000 / 10_i128.pow(digits(*unit)))),
+            Values::Date(_) => Some(ceil(i128::from(MICROS_PER_DAY))),
+            _ => None,
+        }
+    }
+
+    /// A time in the column's unit, in microseconds since 1970, UTC, rounded down.
+    pub(in crate::formats) fn time_micros(&self, time: i64) -> i64 {
+        match &self.values {
+            Values::Timestamp { unit: TimeUnit::Nanosecond, .. } => time.div_euclid(1_000),
+            Values::Timestamp { unit, .. } => time.saturating_mul(1_000_000 / 10_i64.pow(digits(*unit))),
+            _ => time.saturating_mul(MICROS_PER_DAY),
         }
     }
 

@@ -93,8 +93,30 @@ pub struct ObjectCounts {
     pub rejected: u64,
     /// Of these, rejected for their event time alone ([`TextDecoder::judge_event_times`]).
     pub bad_event_times: u64,
+    /// Of these, rejected as late.
+    pub late: u64,
+    /// The newest event time of the others, where event times are judged; microseconds since 1970, UTC.
+    pub event_time_max: Option<i64>,
     /// Decompressed bytes.
     pub bytes: u64,
+}
+
+/// What event times must be to make a row. Times are microseconds since 1970, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTimeBounds {
+    /// A later one is impossible.
+    pub latest: i64,
+    /// A record with an earlier one is late.
+    pub late_before: Option<i64>,
+    /// Whether late records are counted, but not among the rejects that are taken.
+    pub drops_late: bool,
+}
+
+impl EventTimeBounds {
+    /// Every time that is possible.
+    pub fn until(latest: i64) -> Self {
+        Self { latest, late_before: None, drops_late: false }
+    }
 }
 
 /// The first bytes of an object, kept back until it is clear whether they are a byte order mark.
@@ -114,15 +136,28 @@ impl TextDecoder {
         Ok(Self { framer, reader, head: Head::Undecided(Vec::new()), bytes: 0 })
     }
 
-    /// Rejects records whose event time is null, or after `latest` (microseconds since 1970, UTC). `column` is the
-    /// declared column that holds it, which must be built.
-    pub fn judge_event_times(&mut self, column: usize, latest: i64) -> Result<()> {
+    /// Rejects records whose event time is null or out of `bounds`. `column` is the declared column that holds it, which
+    /// must be built.
+    pub fn judge_event_times(&mut self, column: usize, bounds: EventTimeBounds) -> Result<()> {
         let built = self.reader.rows.columns.get(column).filter(|column| column.is_built());
-        let Some(latest) = built.and_then(|column| column.last_time_until(latest)) else {
+        let limits = built.and_then(|column| {
+            let first = bounds.late_before.map_or(Some(i128::MIN), |before| column.first_time_from(before))?;
+            Some((first, column.last_time_until(bounds.latest)?))
+        });
+        let Some((first, latest)) = limits else {
             return Err(Error::Internal { message: format!("column {column} has no event times to judge") });
         };
-        self.reader.event_time = Some(EventTime { column, latest });
+        let drops_late = bounds.drops_late;
+        self.reader.event_time = Some(EventTime { column, first, latest, drops_late, newest: None });
         Ok(())
+    }
+
+    /// The newest event time of the rows of the object in hand, where event times are judged; microseconds since 1970,
+    /// UTC.
+    pub fn event_time_max(&self) -> Option<i64> {
+        let event_time = self.reader.event_time?;
+        let column = self.reader.rows.columns.get(event_time.column)?;
+        event_time.newest.map(|newest| column.time_micros(newest))
     }
 
     /// Schema of the batches.
@@ -161,7 +196,8 @@ impl TextDecoder {
         self.leave_head()?;
         self.framer.finish(&mut self.reader)?;
         self.reader.rows.flush()?;
-        let counts = ObjectCounts { bytes: self.bytes, ..self.reader.counts };
+        let event_time_max = self.event_time_max();
+        let counts = ObjectCounts { bytes: self.bytes, event_time_max, ..self.reader.counts };
         self.begin_object();
         Ok(counts)
     }
@@ -234,18 +270,27 @@ struct Reader {
 #[derive(Debug, Clone, Copy)]
 struct EventTime {
     column: usize,
+    /// The first one that is not late, in the column's unit.
+    first: i128,
     /// The last possible one, in the column's unit.
     latest: i64,
+    drops_late: bool,
+    /// The newest one of the object's rows so far.
+    newest: Option<i64>,
 }
 
 impl EventTime {
     /// Judges the row that was appended last.
-    fn judge(self, columns: &[Column]) -> Result<(), Fault> {
+    fn judge(&mut self, columns: &[Column]) -> Result<(), Fault> {
         let Some(column) = columns.get(self.column) else { return Ok(()) };
         match column.last_time() {
             None => Err(column.fault(RejectReason::NullEventTime)),
             Some(time) if time > self.latest => Err(column.fault(RejectReason::EventTimeAhead)),
-            Some(_) => Ok(()),
+            Some(time) if i128::from(time) < self.first => Err(column.fault(RejectReason::Late)),
+            Some(time) => {
+                self.newest = self.newest.max(Some(time));
+                Ok(())
+            }
         }
     }
 }
@@ -300,6 +345,9 @@ impl Reader {
     fn begin_object(&mut self) {
         self.restart();
         self.counts = ObjectCounts::default();
+        if let Some(event_time) = &mut self.event_time {
+            event_time.newest = None;
+        }
         if let Records::Csv(records) = &mut self.records {
             records.begin_object();
         }
@@ -338,7 +386,7 @@ impl Reader {
             Records::Changes(records) => records.decode_change(text, columns),
             Records::Csv(records) => records.decode(text, columns),
         };
-        let decoded = match self.event_time {
+        let decoded = match &mut self.event_time {
             None => decoded,
             Some(event_time) => decoded.and_then(|bytes| event_time.judge(columns).map(|()| bytes)),
         };
@@ -373,8 +421,12 @@ impl Reader {
     }
 
     fn reject(&mut self, fault: Fault, text: &[u8], place: Place) {
-        let column = fault.column.and_then(|number| self.paths.get(number.0 as usize));
-        self.rejects.push(place, fault.reason, column.map(String::as_str), text);
+        let is_late = fault.reason == RejectReason::Late;
+        if !(is_late && self.event_time.is_some_and(|event_time| event_time.drops_late)) {
+            let column = fault.column.and_then(|number| self.paths.get(number.0 as usize));
+            self.rejects.push(place, fault.reason, column.map(String::as_str), text);
+        }
+        self.counts.late += u64::from(is_late);
         self.counts.records += 1;
         self.counts.rejected += 1;
         let is_bad_event_time = matches!(fault.reason, RejectReason::NullEventTime | RejectReason::EventTimeAhead);

@@ -50,7 +50,7 @@ pub(super) mod time;
 #[cfg(test)]
 mod testing;
 
-pub use decoder::{Decoded, ObjectCounts, RecordFault, TextDecoder, TextDecoderOptions};
+pub use decoder::{Decoded, EventTimeBounds, ObjectCounts, RecordFault, TextDecoder, TextDecoderOptions};
 pub use fault::FileFault;
 pub use infer::{Inferred, infer};
 pub use options::{

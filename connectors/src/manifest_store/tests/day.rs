@@ -163,7 +163,14 @@ impl Day {
     /// An epoch: a file of each set, and sometimes one of late rows.
     async fn epoch(&mut self, second: u64, random: &mut StdRng) {
         let start = i64::try_from(second * 1_000).unwrap();
-        let range = OffsetRange { topic: "t".to_owned(), partition: 0, start, end: start + 1_000, topic_id: None, late_before: None };
+        let range = OffsetRange {
+            topic: "t".to_owned(),
+            partition: 0,
+            start,
+            end: start + 1_000,
+            topic_id: None,
+            late_before: None,
+        };
         let slice = Slice { sources: [("t".to_owned(), SourceSlice::Kafka { ranges: vec![range] })].into() };
         let mut sets = Vec::new();
         for (at, (_, bytes)) in SETS.iter().enumerate() {

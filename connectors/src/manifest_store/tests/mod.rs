@@ -99,7 +99,16 @@ pub(super) fn keeping(manifest: &mut Manifest, files: Vec<DataFile>) {
     let (through, fingerprint) = (manifest.epoch, Digest::of(b"columns"));
     let files = FileChanges { added: files, replaces_all: true, ..FileChanges::default() };
     let content = Digest::of(manifest.epoch.to_string().as_bytes());
-    let state = SetState { files, content, fingerprint, since: through, through, tables: BTreeMap::new(), segments: Vec::new(), closed: None };
+    let state = SetState {
+        files,
+        content,
+        fingerprint,
+        since: through,
+        through,
+        tables: BTreeMap::new(),
+        segments: Vec::new(),
+        closed: None,
+    };
     manifest.sets.get_mut("carriers").unwrap().state = Some(state);
 }
 

@@ -40,7 +40,8 @@ fn rejects(rows: u64) -> RecordBatch {
 #[tokio::test]
 async fn records_come_back_with_their_bytes_and_place() {
     let state = state();
-    let object = ObjectVersion { path: "in/1.json".to_owned(), size: 9, modified: 1_000_000, etag: None, late_before: None };
+    let object =
+        ObjectVersion { path: "in/1.json".to_owned(), size: 9, modified: 1_000_000, etag: None, late_before: None };
     let mut writer = QuarantineWriter::of_source(&state, "p", "flights", NAMING, None).unwrap();
     writer.write_records("flights", &object, &rejects(5_000)).await.unwrap();
     assert_eq!(writer.rows(), 5_000);

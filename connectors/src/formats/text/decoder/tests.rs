@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::super::testing::{columns, csv, json, options, outcome};
 use super::super::{DecodeLimits, FileFault, ORIGINAL_BYTES_MAX, reject_schema};
-use super::{Decoded, TextDecoder, TextDecoderOptions};
+use super::{Decoded, EventTimeBounds, TextDecoder, TextDecoderOptions};
 
 fn decode(decoder: &mut TextDecoder, text: &[u8], piece: usize) -> Vec<Decoded> {
     for piece in text.chunks(piece) {
@@ -67,7 +67,7 @@ fn record_with_a_bad_event_time_is_rejected_with_its_own_bytes_and_place() {
             let projection = Some(vec![0]);
             let mut decoder =
                 TextDecoder::new(TextDecoderOptions { projection, ..options(format.clone(), fields) }).unwrap();
-            decoder.judge_event_times(0, 86_400_000_000).unwrap();
+            decoder.judge_event_times(0, EventTimeBounds::until(86_400_000_000)).unwrap();
             decoder.feed(text.as_bytes()).unwrap();
             let counts = decoder.finish_object().unwrap();
             assert_eq!((counts.records, counts.rejected, counts.bad_event_times), (4, 3, 2));
@@ -88,7 +88,53 @@ fn record_with_a_bad_event_time_is_rejected_with_its_own_bytes_and_place() {
         }
     }
     let mut decoder = json_decoder(DecodeLimits::default());
-    assert!(decoder.judge_event_times(0, 0).is_err());
+    assert!(decoder.judge_event_times(0, EventTimeBounds::until(0)).is_err());
+}
+
+#[test]
+fn late_record_is_rejected_as_it_is_written_or_only_counted() {
+    use arrow_schema::TimeUnit::{Microsecond, Millisecond, Nanosecond, Second};
+    let text = "{\"a\":\"1970-01-02T00:00:01\"}\n{\"a\":\"1970-01-01T23:59:59\"}\n{\"a\":\"1970-01-02\"}\n{\"a\":null}";
+    let (day, second) = (86_400_000_000, 1_000_000);
+    let times = [Second, Millisecond, Microsecond, Nanosecond].map(|unit| DataType::Timestamp(unit, None));
+    for time in times {
+        // One that the unit cannot hold is passed by the next that it can.
+        for (late_before, drops_late, late) in [
+            (day - second + 1, false, 1),
+            (day, true, 1),
+            (day + 1, false, 2),
+            (i64::MAX, true, 3),
+            (i64::MIN, false, 0),
+        ] {
+            let mut decoder = TextDecoder::new(options(json(), columns(std::slice::from_ref(&time)))).unwrap();
+            let bounds =
+                EventTimeBounds { late_before: Some(late_before), drops_late, ..EventTimeBounds::until(2 * day) };
+            decoder.judge_event_times(0, bounds).unwrap();
+            for _ in 0..2 {
+                decoder.feed(text.as_bytes()).unwrap();
+                let counts = decoder.finish_object().unwrap();
+                let expected = (4, late + 1, late, 1);
+                assert_eq!((counts.records, counts.rejected, counts.late, counts.bad_event_times), expected, "{time}");
+                assert_eq!(counts.event_time_max, (late < 3).then_some(day + second), "{time}");
+                let rows = decoder.next_batch().map_or(0, |decoded| decoded.batch.num_rows() as u64);
+                assert_eq!(rows, 3 - late);
+                let rejects = decoder.take_rejects().unwrap().unwrap();
+                let reasons: Vec<_> = rejects.column(4).as_string::<i32>().iter().flatten().collect();
+                let quarantined = if drops_late { 0 } else { usize::try_from(late).unwrap() };
+                assert_eq!(reasons, [vec!["late"; quarantined], vec!["null_event_time"]].concat());
+                if quarantined > 0 {
+                    let original = rejects.column(6).as_binary::<i32>().value(0);
+                    assert_eq!(original, b"{\"a\":\"1970-01-01T23:59:59\"}");
+                }
+            }
+        }
+    }
+    let mut decoder = TextDecoder::new(options(csv(), columns(&[DataType::Date32]))).unwrap();
+    let bounds = EventTimeBounds { late_before: Some(1), ..EventTimeBounds::until(9 * day) };
+    decoder.judge_event_times(0, bounds).unwrap();
+    decoder.feed(b"a\n1970-01-01\n1970-01-02\n").unwrap();
+    let counts = decoder.finish_object().unwrap();
+    assert_eq!((counts.late, counts.event_time_max), (1, Some(day)));
 }
 
 #[test]

@@ -1,0 +1,203 @@
+//! Rows that the watermark has passed, in files of every format.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+};
+use arrow_schema::DataType;
+use bessemer_schemas::{OnLate, Span, WatermarkDefinition};
+use datafusion_catalog::Session;
+use datafusion_execution::config::SessionConfig;
+use datafusion_expr::{col, lit};
+use futures::TryStreamExt;
+use tempfile::tempdir;
+
+use super::harness::*;
+use crate::object_store::ObjectSource;
+use crate::scan::{EpochScans, ReplayPart, ScanInput};
+use crate::test_session::TestSession;
+use crate::{Error, Source};
+
+fn watermark(column: &str, delay: i64, on_late: Option<OnLate>) -> Option<WatermarkDefinition> {
+    Some(WatermarkDefinition { column: name(column), expr: None, delay, on_late, span: Span::default() })
+}
+
+async fn open(folder: &Path, path: &str, on_late: Option<OnLate>) -> Arc<ObjectSource> {
+    let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
+    let mut definition = definition(Some(declared), &[("path", path)]);
+    definition.watermark = watermark("at", 5, on_late);
+    let options = parse(&mut definition, folder);
+    ObjectSource::open(&definition, options).await.unwrap()
+}
+
+fn batch(times: Vec<Option<i64>>) -> RecordBatch {
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values((0_i64..).take(times.len())));
+    let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(times));
+    RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("at", at, true)]).unwrap()
+}
+
+/// Scans the files of which rows before `late_before` are late.
+async fn scan_late(source: &Arc<ObjectSource>, late_before: Option<i64>, ask: Ask<'_>) -> Scanned {
+    let mut objects = listed(source).await.unwrap();
+    objects.iter_mut().for_each(|object| object.late_before = late_before);
+    scan_objects(source, &objects, ask).await.unwrap()
+}
+
+#[tokio::test]
+async fn late_rows_are_set_aside_in_every_format_whatever_is_read() {
+    let rows = batch(vec![Some(30), Some(9), None, Some(10), Some(-1), Some(20)]);
+    let files = [
+        ("a.parquet", parquet(&rows, 2)),
+        ("a.arrow", ipc_file(&rows)),
+        ("a.avro", avro(&rows)),
+        ("a.csv", csv(&rows)),
+        ("a.json", json(&rows)),
+    ];
+    for (path, bytes) in files {
+        let folder = tempdir().unwrap();
+        write(folder.path(), path, &bytes);
+        for projection in [[0].as_slice(), &[]] {
+            let ask = || Ask { projection: Some(projection), ..Ask::default() };
+            let source = open(folder.path(), path, Some(OnLate::Quarantine)).await;
+            let scanned = scan_late(&source, Some(10), ask()).await;
+            if !projection.is_empty() {
+                assert_eq!(scanned.text(), ["0", "3", "5"], "{path}");
+            }
+            assert_eq!(scanned.reasons(), ["1|late|at", "2|null_event_time|at", "4|late|at"], "{path}");
+            let original =
+                String::from_utf8_lossy(scanned.rejects[0].column(6).as_binary::<i32>().value(0)).into_owned();
+            assert!(original.contains("1970-01-01T00:00:00.000009"), "{path}: {original}");
+            let ledger = scanned.ledger;
+            assert_eq!((ledger.decoded, ledger.late, ledger.late_dropped, ledger.admitted), (6, 2, 0, 3), "{path}");
+            assert_eq!((ledger.bad_event_time, ledger.event_time_max), (1, Some(30)), "{path}");
+
+            let source = open(folder.path(), path, Some(OnLate::Drop)).await;
+            let scanned = scan_late(&source, Some(10), ask()).await;
+            assert_eq!(scanned.reasons(), ["2|null_event_time|at"], "{path}");
+            let ledger = scanned.ledger;
+            assert_eq!((ledger.decoded, ledger.late, ledger.late_dropped, ledger.admitted), (6, 2, 2, 3), "{path}");
+
+            // Nothing is late before the first watermark, and nothing without the clause.
+            let scanned = scan_late(&source, None, ask()).await;
+            assert_eq!((scanned.ledger.late, scanned.ledger.event_time_max), (0, Some(30)), "{path}");
+            let source = open(folder.path(), path, None).await;
+            let scanned = scan_late(&source, Some(10), ask()).await;
+            assert_eq!((scanned.ledger.late, scanned.ledger.event_time_max), (0, None), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn row_groups_that_no_query_needs_are_left_unread_only_where_nothing_in_them_is_late() {
+    let folder = tempdir().unwrap();
+    let times = (0..10_000).map(|at| Some(if at == 4_321 { 7 } else { 1_000 + at })).collect();
+    write(folder.path(), "a.parquet", &parquet(&batch(times), 100));
+    let source = open(folder.path(), "a.parquet", Some(OnLate::Quarantine)).await;
+    let filters = [col("id").lt(lit(50_i64))];
+    let ask = |filters| Ask { projection: Some(&[0]), filters, ..Ask::default() };
+    let all = scan_late(&source, Some(1_000), ask(&[])).await;
+    let some = scan_late(&source, Some(1_000), ask(&filters)).await;
+    // One group with rows of the query, one with a late row.
+    assert_eq!(some.text().len(), 199);
+    assert_eq!(some.reasons(), ["4321|late|at"]);
+    assert_eq!(some.ledger, all.ledger);
+    assert_eq!((some.ledger.late, some.ledger.admitted, some.ledger.event_time_max), (1, 9_999, Some(10_999)));
+    assert!(some.bytes * 5 < all.bytes, "{} of {}", some.bytes, all.bytes);
+}
+
+#[tokio::test]
+async fn row_that_is_refused_is_not_the_newest_of_its_row_group() {
+    let folder = tempdir().unwrap();
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(0), None]));
+    let at: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![10, 90]));
+    let rows = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("at", at, true)]).unwrap();
+    write(folder.path(), "a.parquet", &parquet(&rows, 2));
+    let source = open(folder.path(), "a.parquet", Some(OnLate::Drop)).await;
+    let scanned = scan_late(&source, Some(8), Ask { projection: Some(&[0]), ..Ask::default() }).await;
+    assert_eq!((scanned.ledger.undecodable, scanned.ledger.event_time_max), (1, Some(10)));
+}
+
+#[tokio::test]
+async fn row_groups_without_statistics_are_judged_row_by_row() {
+    use parquet::file::properties::{EnabledStatistics, WriterProperties};
+    let folder = tempdir().unwrap();
+    let rows = batch(vec![Some(5), Some(40), Some(30), Some(8)]);
+    let properties = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::None).build();
+    let mut bytes = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties)).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    write(folder.path(), "a.parquet", &bytes);
+    let source = open(folder.path(), "a.parquet", Some(OnLate::Drop)).await;
+    let scanned = scan_late(&source, Some(8), Ask { projection: Some(&[0]), ..Ask::default() }).await;
+    assert_eq!(scanned.text(), ["1", "2", "3"]);
+    assert_eq!((scanned.ledger.late_dropped, scanned.ledger.event_time_max), (1, Some(40)));
+}
+
+#[tokio::test]
+async fn file_that_several_partitions_read_counts_each_late_row_once() {
+    let folder = tempdir().unwrap();
+    let mix = |row: i64| row.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()) >> 20;
+    let times: Vec<Option<i64>> = (0..800_000).map(|row| Some(mix(row) % 1_000_000)).collect();
+    let late = times.iter().flatten().filter(|at| **at < -995_000).count() as u64;
+    let newest = times.iter().flatten().copied().max();
+    let bytes = parquet(&batch(times), 50_000);
+    assert!(bytes.len() > 4 << 20 && late > 1_000, "{} bytes, {late} rows", bytes.len());
+    write(folder.path(), "a.parquet", &bytes);
+    let source = open(folder.path(), "a.parquet", Some(OnLate::Quarantine)).await;
+    let scanned =
+        scan_late(&source, Some(-995_000), Ask { projection: Some(&[]), partitions: 4, ..Ask::default() }).await;
+    let ledger = scanned.ledger;
+    assert_eq!((ledger.objects, ledger.late, ledger.admitted), (1, late, 800_000 - late));
+    assert_eq!((ledger.quarantined, ledger.event_time_max), (late, newest));
+}
+
+#[tokio::test]
+async fn late_record_that_is_replayed_becomes_a_row() {
+    let folder = tempdir().unwrap();
+    let source = open(folder.path(), "a.json", Some(OnLate::Quarantine)).await;
+    let records = RecordBatch::try_from_iter([
+        ("path", Arc::new(StringArray::from(vec!["a.json"])) as ArrayRef),
+        ("modified", Arc::new(TimestampMicrosecondArray::from(vec![50]))),
+        ("record", Arc::new(UInt64Array::from(vec![3]))),
+        ("original", Arc::new(BinaryArray::from_vec(vec![br#"{"id": 7, "at": "1970-01-01"}"#]))),
+    ]);
+    let parts = ReplayPart::parts_of(&records.unwrap()).unwrap();
+    let scans = EpochScans::silent().with_source("flights", 5, ScanInput::Replayed(parts.into()));
+    let session = TestSession::new(SessionConfig::new().with_extension(Arc::new(scans)));
+    let plan = source.table_provider(false).scan(&session, None, &[], None).await.unwrap();
+    let rows: Vec<_> = plan.execute(0, session.task_ctx()).unwrap().try_collect().await.unwrap();
+    assert_eq!(text(&rows), ["7|1970-01-01T00:00:00"]);
+}
+
+#[tokio::test]
+async fn decoding_is_another_one_only_where_rows_can_be_late() {
+    let folder = tempdir().unwrap();
+    let text = async |on_late| Source::Objects(open(folder.path(), "a.csv", on_late).await).decoding_text();
+    let (none, quarantined, dropped) =
+        (text(None).await, text(Some(OnLate::Quarantine)).await, text(Some(OnLate::Drop)).await);
+    assert!(!none.contains("late"), "{none}");
+    assert_eq!(quarantined, format!("{none}; quarantine where `at` is late by 5 us"));
+    assert_eq!(dropped, format!("{none}; drop where `at` is late by 5 us"));
+}
+
+#[tokio::test]
+async fn event_time_must_be_one_that_is_in_the_files() {
+    let folder = tempdir().unwrap();
+    write(folder.path(), "a.parquet", &parquet(&batch(vec![Some(1)]), 1));
+    for other in ["id", "nothing"] {
+        let mut definition = definition(None, &[("path", "a.parquet")]);
+        definition.watermark = watermark(other, 0, Some(OnLate::Drop));
+        let options = parse(&mut definition, folder.path());
+        let error = ObjectSource::open(&definition, options).await.unwrap_err();
+        assert!(matches!(&error, Error::Invalid { message } if message.contains(other)), "{error}");
+    }
+    let mut definition = definition(None, &[("path", "a.parquet")]);
+    let kind = bessemer_schemas::IncludeKind::Modified;
+    definition.includes = vec![bessemer_schemas::IncludeColumn { kind, name: name("modified") }];
+    definition.watermark = watermark("modified", 0, Some(OnLate::Drop));
+    let (options, diagnostics) = crate::SourceOptions::parse(&mut definition, folder.path());
+    assert!(options.is_none() && diagnostics[0].message.contains("`modified` is not"), "{diagnostics:?}");
+}

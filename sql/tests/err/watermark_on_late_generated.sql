@@ -1,0 +1,8 @@
+CREATE SOURCE flights (
+    day DATE,
+    at TIMESTAMP GENERATED ALWAYS AS (CAST(day AS TIMESTAMP)) STORED,
+    WATERMARK FOR at AS at - INTERVAL '1 hour' ON LATE DROP
+)
+WITH (path = 'flights/');
+CREATE TABLE planes (at TIMESTAMP, WATERMARK FOR at ON LATE DROP) WITH (path = 'planes/');
+CREATE FEATURE SET s WITH (path = 'out') AS SELECT * FROM flights;
