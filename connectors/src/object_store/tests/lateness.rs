@@ -20,14 +20,14 @@ use crate::scan::{EpochScans, ReplayPart, ScanInput};
 use crate::test_session::TestSession;
 use crate::{Error, Source};
 
-fn watermark(column: &str, delay: i64, on_late: Option<OnLate>) -> Option<WatermarkDefinition> {
-    Some(WatermarkDefinition { column: name(column), expr: None, delay, on_late, span: Span::default() })
+fn watermark(column: &str, delay: i64, on_late: Option<OnLate>) -> WatermarkDefinition {
+    WatermarkDefinition { column: name(column), expr: None, delay, on_late, span: Span::default() }
 }
 
 async fn open(folder: &Path, path: &str, on_late: Option<OnLate>) -> Arc<ObjectSource> {
     let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
     let mut definition = definition(Some(declared), &[("path", path)]);
-    definition.watermark = watermark("at", 5, on_late);
+    definition.watermark = Some(watermark("at", 5, on_late));
     let options = parse(&mut definition, folder);
     ObjectSource::open(&definition, options).await.unwrap()
 }
@@ -41,7 +41,9 @@ fn batch(times: Vec<Option<i64>>) -> RecordBatch {
 /// Scans the files of which rows before `late_before` are late.
 async fn scan_late(source: &Arc<ObjectSource>, late_before: Option<i64>, ask: Ask<'_>) -> Scanned {
     let mut objects = listed(source).await.unwrap();
-    objects.iter_mut().for_each(|object| object.late_before = late_before);
+    for object in &mut objects {
+        object.late_before = late_before;
+    }
     scan_objects(source, &objects, ask).await.unwrap()
 }
 
@@ -189,7 +191,7 @@ async fn event_time_must_be_one_that_is_in_the_files() {
     write(folder.path(), "a.parquet", &parquet(&batch(vec![Some(1)]), 1));
     for other in ["id", "nothing"] {
         let mut definition = definition(None, &[("path", "a.parquet")]);
-        definition.watermark = watermark(other, 0, Some(OnLate::Drop));
+        definition.watermark = Some(watermark(other, 0, Some(OnLate::Drop)));
         let options = parse(&mut definition, folder.path());
         let error = ObjectSource::open(&definition, options).await.unwrap_err();
         assert!(matches!(&error, Error::Invalid { message } if message.contains(other)), "{error}");
@@ -197,7 +199,7 @@ async fn event_time_must_be_one_that_is_in_the_files() {
     let mut definition = definition(None, &[("path", "a.parquet")]);
     let kind = bessemer_schemas::IncludeKind::Modified;
     definition.includes = vec![bessemer_schemas::IncludeColumn { kind, name: name("modified") }];
-    definition.watermark = watermark("modified", 0, Some(OnLate::Drop));
+    definition.watermark = Some(watermark("modified", 0, Some(OnLate::Drop)));
     let (options, diagnostics) = crate::SourceOptions::parse(&mut definition, folder.path());
     assert!(options.is_none() && diagnostics[0].message.contains("`modified` is not"), "{diagnostics:?}");
 }
