@@ -270,7 +270,7 @@ impl<'a> RangeSink<'a> {
         let options = source.options();
         let floor = source
             .lateness()
-            .map_or(LateFloor::NEVER, |lateness| LateFloor::following(offsets.range.late_before, lateness.delay));
+            .map_or(LateFloor::at(None), |lateness| LateFloor::following(offsets.range.late_before, lateness.delay));
         let limits = DecodeLimits { batch_rows: read.batch_rows, ..options.limits };
         Ok(Self {
             read,

@@ -85,7 +85,7 @@ impl Replaying<'_> {
         let KafkaReplay { source, plan, number } = self.reader;
         let rows = Rows { source, plan, range: self.range, number: (*number, self.at as u64) };
         // Somebody wants the row though it is late, and what came before it is not at hand.
-        let judged = rows.judge(decoded, &parts, &mut LateFloor::NEVER.clone(), &mut replayed.ledger)?;
+        let judged = rows.judge(decoded, &parts, &mut LateFloor::at(None), &mut replayed.ledger)?;
         let column = plan.admission.event_time.as_ref().map(|(_, name)| name.clone());
         self.refused.extend(judged.refused.iter().map(|refusal| Refused {
             row: taken.get(refusal.row).and_then(|row| usize::try_from(*row).ok()).unwrap_or_default(),

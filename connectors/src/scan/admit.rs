@@ -265,7 +265,7 @@ mod tests {
         let ids: ArrayRef = Arc::new(Int64Array::from(ids));
         let batch = RecordBatch::try_from_iter_with_nullable([("t", times, true), ("id", ids, true)]).unwrap();
         let admission = Admission { not_null: vec![(1, "id".to_owned())], event_time: Some((0, "t".to_owned())) };
-        let verdict = admission.judge(&batch, Latest::Of(2_000_000), &mut LateFloor::NEVER.clone()).unwrap();
+        let verdict = admission.judge(&batch, Latest::Of(2_000_000), &mut LateFloor::at(None)).unwrap();
         let found: Vec<_> = verdict.refused.iter().map(|refusal| (refusal.row, refusal.reason)).collect();
         assert_eq!(found, expected);
         assert_eq!(verdict.newest, newest);

@@ -43,10 +43,7 @@ pub(crate) struct LateFloor {
 }
 
 impl LateFloor {
-    /// No row is late.
-    pub(crate) const NEVER: Self = Self { at: i64::MIN, delay: None };
-
-    /// The same for all rows: they are of one file.
+    /// The same for all rows: they are of one file. With `None` no row is late.
     pub(crate) fn at(before: Option<i64>) -> Self {
         Self { at: before.unwrap_or(i64::MIN), delay: None }
     }
