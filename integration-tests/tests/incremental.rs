@@ -346,3 +346,27 @@ fn of_a_topic_each_set_reads_its_own_offsets() -> Result<()> {
     assert!(since < through);
     Ok(())
 }
+
+#[test]
+fn texts_of_parquet_files_whose_columns_are_not_declared_are_kept_as_they_are() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let made = pipeline(APPENDED)?;
+    let reading = Pipeline::new(&format!(
+        "CREATE PIPELINE reading; CREATE SOURCE seen WITH (path = '{}', format = 'parquet');
+         CREATE FEATURE SET kinds WITH (path = 'features/kinds')
+         AS SELECT kind, count(*) AS n, max(kind || ' and a tail that is long') AS tail, max(id) AS most
+            FROM seen GROUP BY kind;",
+        made.folder().join("features/seen/*.parquet").display()
+    ))?;
+    for round in 0..2 {
+        deliver(&made, round * 2..round * 2 + 2)?;
+        bessemer.json(["run", &made.path(), "--json"])?;
+        bessemer.json(["run", &reading.path(), "--json"])?;
+    }
+    let (since, through) = epochs(&bessemer, &reading, "kinds")?;
+    assert!(since < through, "the set was computed over everything again");
+    let rows = reading.rows("kinds")?;
+    let counted: u64 = rows.select(&["n"])?.rows.iter().filter_map(|row| row[0].parse::<u64>().ok()).sum();
+    assert_eq!((rows.rows.len(), counted), (4, 86));
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use bessemer_schemas::{DataFile, Digest};
@@ -56,6 +57,11 @@ impl StateFiles {
         Self { location: state_location(state, set), files, schema }
     }
 
+    /// The files.
+    pub fn files(&self) -> &[DataFile] {
+        &self.files
+    }
+
     /// The digest of all their bytes.
     ///
     /// # Errors
@@ -83,10 +89,12 @@ impl PartitionStream for StateFiles {
         let batch_rows = context.session_config().batch_size();
         let rows = read_in_batches(&self.location, &self.files, u64::MAX, Some(batch_rows));
         let schema = Arc::clone(&self.schema);
-        // A file says more of its columns than their types.
+        // A file says more of its columns than their types, and texts in views are plain texts in it.
         let rows = rows.map(move |batch| -> Result<RecordBatch, DataFusionError> {
             let batch = batch.map_err(|error| DataFusionError::External(Box::new(missing(error))))?;
-            Ok(RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())?)
+            let columns = batch.columns().iter().zip(schema.fields());
+            let columns = columns.map(|(column, field)| cast(column, field.data_type()));
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns.collect::<Result<_, _>>()?)?)
         });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
     }
