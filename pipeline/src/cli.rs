@@ -197,6 +197,10 @@ pub(crate) struct RunArgs {
     /// out what was read before, and leaves committed rows as they are.
     #[arg(long, value_name = "now", value_parser = ["now"])]
     pub(crate) from: Option<String>,
+    /// Close all windows once everything is read, those that may still get rows, too. It is for good: later input of their
+    /// sources is refused.
+    #[arg(long = "final")]
+    pub(crate) is_final: bool,
 }
 
 /// `compact`.

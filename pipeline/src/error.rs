@@ -95,6 +95,28 @@ pub(crate) enum Error {
         epoch: u64,
     },
 
+    /// Something came of a source that was said to be at its end.
+    #[error(
+        "source `{name}` has more input, but `run --final` has closed its windows for good: what comes now could be in none \
+         of them. To start anew, give the pipeline another name or `state`, and its feature sets another `path`"
+    )]
+    Final {
+        /// The source.
+        name: String,
+    },
+
+    /// The partial aggregates of windows that are open are not what was written.
+    #[error(
+        "the open windows of feature set `{set}` are lost: {why}. Its committed rows are not concerned. To start anew, give \
+         the pipeline another name or `state`, and its feature sets another `path`"
+    )]
+    StateLost {
+        /// The set.
+        set: String,
+        /// What is wrong.
+        why: String,
+    },
+
     /// Quarantined records that no replay can bring back.
     #[error("quarantined records of source `{name}` cannot be replayed: {reason}")]
     ReplayRefused {
@@ -231,10 +253,13 @@ impl Error {
             | Self::Redefined { .. }
             | Self::NotWhole { .. }
             | Self::NeedsStart { .. }
+            | Self::Final { .. }
             | Self::ReplayRefused { .. }
             | Self::Unknown { .. }
             | Self::NoEpoch { .. } => ErrorKind::Invalid,
-            Self::Failed { .. } | Self::ReadBefore { .. } | Self::Differs { .. } => ErrorKind::Data,
+            Self::Failed { .. } | Self::StateLost { .. } | Self::ReadBefore { .. } | Self::Differs { .. } => {
+                ErrorKind::Data
+            }
             Self::Unresolved { .. } | Self::Forgotten(_) => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Connector(error) => error.kind(),

@@ -172,8 +172,6 @@ pub struct SetState {
 pub struct Segment {
     /// How many of the state's files, after those of the segments before.
     pub files: u32,
-    /// How often they were merged.
-    pub level: u8,
     /// Digest of the bytes of the files, one after another.
     pub content: Digest,
     /// By which window its first group closes, microseconds since 1970, UTC.

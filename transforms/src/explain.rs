@@ -19,10 +19,11 @@ impl Plan {
 }
 
 impl PlannedSet {
-    /// Of a snapshot set, what it is computed from.
+    /// What it is computed from, where that is more than what is new.
     pub fn upkeep_text(&self) -> Option<String> {
         match &self.upkeep {
             Upkeep::Slice => None,
+            Upkeep::Closing(_) => Some("each window appears once, when the watermark has passed its end".to_owned()),
             Upkeep::Incremental(_) => Some("kept up to date from partial aggregates".to_owned()),
             Upkeep::Everything { reason } => Some(format!("computed over everything: {reason}")),
         }

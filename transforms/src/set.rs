@@ -47,19 +47,21 @@ pub(crate) fn plan_set(
     };
     let nature = nature(&query, catalog);
     let schema = visible_schema(&query);
+    let kind = if set.emit_on_window_close.is_some() { SetKind::Append } else { nature.kind() };
     if found.len() == before {
-        refuse_order(definition, set, &nature, found);
+        refuse_order(definition, set, kind, &nature, found);
+        refuse_emit(definition, set, &nature, found);
     }
     columns_exist(set, partition_by, &schema, found);
 
     let name = &set.name.value;
     let qualified = DFSchema::try_from_qualified_schema(name.as_str(), &schema).ok()?;
-    let expectations = plan_expectations(set, &qualified, Some(nature.kind()), catalog, found);
+    let expectations = plan_expectations(set, &qualified, Some(kind), catalog, found);
     if found.iter().skip(before).any(Diagnostic::is_error) {
         return None;
     }
     match assemble(definition, set, partition_by, &query, nature, expectations, catalog) {
-        Ok(planned) => Some(planned),
+        Ok(planned) => refuse_upkeep(set, planned, found),
         Err(error) => {
             found.push(told(&error, set.query_span));
             None
@@ -105,7 +107,8 @@ fn assemble(
     catalog: &Catalog<'_>,
 ) -> Result<PlannedSet> {
     let state = catalog.state();
-    let kind = nature.kind();
+    let closes = set.emit_on_window_close.is_some();
+    let kind = if closes { SetKind::Append } else { nature.kind() };
     let queries = queries_read(definition, set);
     let plan_text = plan_text(&state.optimize(query)?, queries.iter().map(|(query, _)| *query))?;
 
@@ -118,7 +121,7 @@ fn assemble(
         can_expand: nature.can_expand || scans > 1,
     };
     let quarantines = set.constraints.iter().any(|c| c.action == bessemer_schemas::Action::Quarantine);
-    let carries_origin = kind == SetKind::Append && (ordering.applies() || quarantines);
+    let carries_origin = nature.kind() == SetKind::Append && (ordering.applies() || quarantines);
 
     let mut logical = if carries_origin { carry_origin(query, catalog)? } else { query.clone() };
     if ordering.applies() {
@@ -132,13 +135,13 @@ fn assemble(
     Ok(PlannedSet {
         name: set.name.value.clone(),
         kind,
-        reasons: reasons(definition, set, &nature),
-        upkeep: upkeep(&set.name.value, kind, &logical, &output, catalog),
+        reasons: if closes { Vec::new() } else { reasons(definition, set, &nature) },
+        upkeep: upkeep(set, kind, &logical, &output, catalog),
         schema: Arc::new(visible_schema(&optimized)),
         order: if ordering.applies() { order_text(&logical) } else { Vec::new() },
         ledger: match kind {
-            SetKind::Append => LedgerShape::Stateless { can_expand: nature.can_expand },
-            SetKind::Snapshot => LedgerShape::Stateful,
+            SetKind::Append if !closes => LedgerShape::Stateless { can_expand: nature.can_expand },
+            SetKind::Append | SetKind::Snapshot => LedgerShape::Stateful,
         },
         sources: nature.logs,
         tables: nature.tables,
@@ -151,14 +154,67 @@ fn assemble(
     })
 }
 
-fn upkeep(of: &str, kind: SetKind, plan: &LogicalPlan, output: &SchemaRef, catalog: &Catalog<'_>) -> Upkeep {
-    match kind {
-        SetKind::Append => Upkeep::Slice,
-        SetKind::Snapshot => match incremental(of, plan, output, catalog) {
-            Ok(incremental) => Upkeep::Incremental(Box::new(incremental)),
-            Err(Everything(reason)) => Upkeep::Everything { reason },
-        },
+fn upkeep(
+    set: &FeatureSetDefinition,
+    kind: SetKind,
+    plan: &LogicalPlan,
+    output: &SchemaRef,
+    catalog: &Catalog<'_>,
+) -> Upkeep {
+    let closes = set.emit_on_window_close.is_some();
+    if kind == SetKind::Append && !closes {
+        return Upkeep::Slice;
     }
+    match incremental(&set.name.value, plan, output, closes, catalog) {
+        Ok(incremental) if closes => Upkeep::Closing(Box::new(incremental)),
+        Ok(incremental) => Upkeep::Incremental(Box::new(incremental)),
+        Err(Everything(reason)) => Upkeep::Everything { reason },
+    }
+}
+
+/// What `EMIT ON WINDOW CLOSE` cannot be about, whatever the plan.
+fn refuse_emit(definition: &Definition, set: &FeatureSetDefinition, nature: &Nature, found: &mut Vec<Diagnostic>) {
+    const EMIT: &str = "`EMIT ON WINDOW CLOSE`";
+    let Some(span) = set.emit_on_window_close else { return };
+    if nature.logs.is_empty() {
+        let message = format!("{EMIT} is about windows over a source, but the query reads tables only");
+        found
+            .push(Diagnostic::error(message, span).with_help("leave it out: the set is replaced when a table changes"));
+    } else if nature.kind() == SetKind::Append {
+        let message = format!("{EMIT} is about windows, but each row of this query is final as soon as it is made");
+        found.push(Diagnostic::error(message, span).with_help("leave it out: the set appends without it"));
+    } else if nature.reasons.iter().any(|(construct, _)| *construct == Construct::Session) {
+        let help = "leave it out, and the sessions so far are shown; or take a window of a fixed size";
+        found.push(Diagnostic::error(format!("{EMIT} does not close sessions yet"), span).with_help(help));
+    }
+    for constraint in &set.constraints {
+        if matches!(constraint.expectation, Expectation::Aggregate { .. }) {
+            let message =
+                format!("`{}` is over all rows of a run, but windows close one after another", constraint.name.value);
+            let help = "write `EXPECT (…)` of each row, or expect it of a set without `EMIT ON WINDOW CLOSE`";
+            found.push(Diagnostic::error(message, constraint.expr_span).with_help(help));
+        }
+    }
+    for source in definition.sources.iter().filter(|source| nature.logs.contains_key(&source.name.value)) {
+        let Some(watermark) = &source.watermark else { continue };
+        if watermark.on_late.is_none() {
+            let message = format!("{EMIT} needs to know what becomes of rows that come after their window has closed");
+            let (name, at) = (&source.name.value, watermark.span.start.line);
+            let help = format!("add `ON LATE QUARANTINE` or `ON LATE DROP` to the watermark of `{name}` (line {at})");
+            found.push(Diagnostic::error(message, span).with_help(help));
+        }
+    }
+}
+
+/// `planned`, unless its windows were to close and do not.
+fn refuse_upkeep(set: &FeatureSetDefinition, planned: PlannedSet, found: &mut Vec<Diagnostic>) -> Option<PlannedSet> {
+    let (Some(span), Upkeep::Everything { reason }) = (set.emit_on_window_close, &planned.upkeep) else {
+        return Some(planned);
+    };
+    let help = "group by a window of the event time (`window_end`, `date_trunc('hour', at)`), keep to one window in what is \
+                made of the groups, or leave `EMIT ON WINDOW CLOSE` out; docs/closing.md says what is possible";
+    found.push(Diagnostic::error(format!("no window of this query closes: {reason}"), span).with_help(help));
+    None
 }
 
 /// Some faults show only in the physical plan. It is tried over empty tables: a scan of ours needs an epoch.
@@ -317,8 +373,14 @@ fn partition_type(field: &PartitionField, data_type: &DataType, at: Span, found:
 }
 
 /// An append set has no order of its own: its rows come with the epochs.
-fn refuse_order(definition: &Definition, set: &FeatureSetDefinition, nature: &Nature, found: &mut Vec<Diagnostic>) {
-    if nature.kind() != SetKind::Append || !nature.orders_log {
+fn refuse_order(
+    definition: &Definition,
+    set: &FeatureSetDefinition,
+    kind: SetKind,
+    nature: &Nature,
+    found: &mut Vec<Diagnostic>,
+) {
+    if kind != SetKind::Append || !nature.orders_log {
         return;
     }
     let span = find(definition, set, &|query| {

@@ -369,7 +369,9 @@ impl EpochWriter {
                 return Err(Error::Internal { message: format!("`{}` of {owner} is not in force", file.path) });
             }
             let files: Vec<DataFile> = if changes.replaces_all {
-                self.history.files(&owner).try_collect().await?
+                let kept: BTreeSet<&str> = changes.added.iter().map(|file| file.path.as_str()).collect();
+                let live = self.history.files(&owner);
+                live.try_filter(|file| std::future::ready(!kept.contains(file.path.as_str()))).try_collect().await?
             } else {
                 changes.removed.clone()
             };

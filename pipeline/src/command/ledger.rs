@@ -128,6 +128,7 @@ impl Answer {
             "#decoded",
             "#undecodable",
             "#bad time",
+            "#late",
             "#admitted",
             "verdict",
         ];
@@ -143,6 +144,7 @@ impl Answer {
                 ledger.decoded,
                 ledger.undecodable,
                 ledger.bad_event_time,
+                ledger.late,
                 ledger.admitted,
             ];
             let mut row = vec![epoch_text(line.epoch), line.source.clone()];
@@ -171,6 +173,7 @@ impl Answer {
             "#decoded",
             "#undecodable",
             "#bad time",
+            "#late",
             "#admitted",
             "verdict",
         ];
@@ -183,6 +186,7 @@ impl Answer {
                 ledger.decoded,
                 ledger.undecodable,
                 ledger.bad_event_time,
+                ledger.late,
                 ledger.admitted,
             ];
             let mut row = vec![epoch(line.epoch), line.source.clone()];

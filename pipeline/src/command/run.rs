@@ -14,7 +14,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<()> {
     let parsed = load::parse(&args.pipeline.paths)?;
     let progress = Progress::new(args.pipeline.json);
     let cancel = cancel_on_interrupt(progress.clone());
-    let options = RunOptions { from_now: args.from.is_some(), ..RunOptions::default() };
+    let options = RunOptions { from_now: args.from.is_some(), is_final: args.is_final, ..RunOptions::default() };
     let summary = run::run(parsed, options, &progress, &cancel).await;
     progress.finish();
     let summary = summary?;

@@ -1,4 +1,4 @@
-//! `state`: the partial aggregates that snapshot sets are kept up to date from.
+//! `state`: the partial aggregates that snapshot sets are kept up to date from, and those of windows that are open.
 
 use serde::Serialize;
 
@@ -18,6 +18,9 @@ struct State {
     /// The last epoch whose rows are in it.
     through: u64,
     fingerprint: String,
+    /// Of a set that emits windows as they close: how many segments its state is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    segments: Option<usize>,
 }
 
 /// Lists the states of a pipeline.
@@ -30,6 +33,7 @@ pub(crate) async fn state(args: &PipelineArgs) -> Result<()> {
         bytes: state.files.added.iter().map(|file| file.bytes).sum(),
         since: state.since.0,
         through: state.through.0,
+        segments: (state.closed.is_some() || !state.segments.is_empty()).then_some(state.segments.len()),
         fingerprint: state.fingerprint.0,
     });
     let states: Vec<_> = states.collect();

@@ -141,7 +141,8 @@ impl Supervisor {
             (self.pipeline.files.clone(), self.pipeline.progress.clone(), self.pipeline.memory.clone());
         let (pause, timeout) = (CancellationToken::new(), CancellationToken::new());
         let cancel = self.pipeline.cancel.child_token();
-        let options = RunOptions { trigger, failures, pause: pause.clone(), timeout: timeout.clone(), from_now: false };
+        let options =
+            RunOptions { trigger, failures, pause: pause.clone(), timeout: timeout.clone(), ..RunOptions::default() };
         let is_first = std::mem::take(&mut self.is_first_run);
         let task = {
             let cancel = cancel.clone();

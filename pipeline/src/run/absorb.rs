@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bessemer_connectors::sink::{SetWriter, StateFiles, state_writer};
-use bessemer_schemas::{DataFile, Digest};
+use bessemer_schemas::{DataFile, Digest, Segment};
 use bessemer_transforms::{Incremental, PlannedSet};
 use datafusion::physical_plan::SendableRecordBatchStream;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -18,8 +18,12 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub(super) struct WrittenState {
     pub(super) files: Vec<DataFile>,
-    /// Digest of their bytes.
+    /// Digest of their bytes, or of the list of segments.
     pub(super) content: Digest,
+    /// Of a set that closes windows, what of the files belongs together.
+    pub(super) segments: Vec<Segment>,
+    /// Of such a set, the windows that are closed.
+    pub(super) closed: Option<i64>,
 }
 
 /// Absorbs what the scans of an attempt read, and writes what came of it.
@@ -44,7 +48,7 @@ pub(super) async fn absorb(
     let files = writer.finish().boxed().await?;
     let written = StateFiles::new(place, &planned.name, files.clone(), Arc::clone(schema));
     let content = written.digest().await?;
-    Ok((Arc::new(written), WrittenState { files, content }))
+    Ok((Arc::new(written), WrittenState { files, content, segments: Vec::new(), closed: None }))
 }
 
 async fn write(

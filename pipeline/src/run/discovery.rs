@@ -13,6 +13,7 @@ use bessemer_transforms::{PlannedSet, SetKind};
 
 use super::carry::{self, Carried, Found};
 use super::epoch::Assignment;
+use super::lateness::{Floors, check_goes_on};
 use super::reading::{self, Before};
 use crate::error::Result;
 use crate::load::Loaded;
@@ -116,11 +117,11 @@ impl Discovered {
     }
 
     /// The next epoch of the append sets; `None` when every listing is drained.
-    pub(super) async fn next_append(&mut self, loaded: &Loaded) -> Result<Option<Assignment>> {
+    pub(super) async fn next_append(&mut self, loaded: &Loaded, history: &History) -> Result<Option<Assignment>> {
         let mut assignment = Assignment::default();
         let mut limits = self.limits;
         for log in self.logs.iter_mut().filter(|log| log.appended) {
-            log.take(&mut limits, &mut assignment).await?;
+            log.take(&mut limits, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
         }
         if assignment.slice.sources.is_empty() {
             return Ok(None);
@@ -132,6 +133,15 @@ impl Discovered {
     /// What one slice may hold.
     pub(super) fn limits(&self) -> SliceLimits {
         self.limits
+    }
+
+    /// An epoch that reads nothing, and looks at the windows of the sets `at`.
+    pub(super) fn closing(&mut self, loaded: &Loaded, at: Vec<usize>) -> Assignment {
+        let mut assignment = Assignment::default();
+        for at in &at {
+            self.add_tables(&loaded.plan.sets[*at], &mut assignment);
+        }
+        Assignment { sets: at, bytes: bytes_read(loaded, &assignment), ..assignment }
     }
 
     /// Adds the append sets that read something of the assignment, and their tables.
@@ -158,7 +168,7 @@ impl Discovered {
         let mut assignment = Assignment { replaces: true, ..Assignment::default() };
         let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
         for log in self.logs.iter_mut().filter(|log| !log.appended) {
-            log.take(&mut unbounded, &mut assignment).await?;
+            log.take(&mut unbounded, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
         }
         let known = history.inputs();
         for (at, set) in loaded.plan.sets.iter().enumerate().filter(|(_, set)| set.kind == SetKind::Snapshot) {
@@ -243,14 +253,18 @@ impl Discovered {
 
 impl Log {
     /// Moves the next part of what arrived into `assignment`.
-    async fn take(&mut self, limits: &mut SliceLimits, assignment: &mut Assignment) -> Result<()> {
+    async fn take(&mut self, limits: &mut SliceLimits, floors: &Floors, assignment: &mut Assignment) -> Result<()> {
         let (slice, input) = match &mut self.arrival {
             Arrival::Objects { listing, number } => {
-                let objects = listing.next_slice(limits).await?;
+                let objects = listing.next_slice(limits).await?.into_iter();
+                let objects: Vec<_> = objects.map(|version| floors.object(version)).collect();
                 // Those that changed and are ignored are recorded with a slice, or alone.
                 let ignored = listing.next_changed()?;
                 if objects.is_empty() && ignored.is_empty() {
                     return Ok(());
+                }
+                if listing.remaining_objects() == 0 {
+                    assignment.drained.insert(self.name.clone());
                 }
                 let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
                 let input = ScanInput::Objects(scanned.collect());
@@ -258,7 +272,8 @@ impl Log {
             }
             #[cfg(feature = "kafka")]
             Arrival::Offsets(backlog) => {
-                let ranges = backlog.next_slice(limits);
+                let ranges = backlog.next_slice(limits).into_iter();
+                let ranges: Vec<_> = ranges.map(|range| floors.offsets(range)).collect();
                 if ranges.is_empty() {
                     return Ok(());
                 }
@@ -267,6 +282,7 @@ impl Log {
                 (SourceSlice::Kafka { ranges }, input)
             }
         };
+        check_goes_on(&self.name, floors)?;
         // Where changes are all there is, no set has anything to read.
         if !input.is_empty() {
             assignment.scans.insert(self.name.clone(), input);

@@ -1,6 +1,6 @@
 //! One epoch: run what is assigned, put its manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bessemer_connectors::Location;
@@ -11,7 +11,7 @@ use bessemer_connectors::sink::{
 };
 use bessemer_schemas::{
     Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind, SetCommit, SetLedger, SetState, Slice, SourceLedger,
-    SourceSlice,
+    SourceSlice, Watermark,
 };
 use bessemer_transforms::{Incremental, LedgerShape, PlannedSet, SetKind};
 use tokio::sync::mpsc;
@@ -21,7 +21,9 @@ use tracing::{Instrument, info, info_span};
 use super::Run;
 use super::absorb::WrittenState;
 use super::carry;
+use super::closing::Windows;
 use super::intake::{Intake, Taken};
+use super::lateness::watermarks_after;
 use super::replay::TakenRecords;
 use super::set::{self, Attempt, SetOutcome};
 use crate::error::{Error, Result};
@@ -39,6 +41,12 @@ pub(super) struct Assignment {
     pub(super) parts: BTreeMap<usize, BTreeMap<String, Arc<[u32]>>>,
     /// The partial aggregates that sets go on from.
     pub(super) before: BTreeMap<usize, StateFiles>,
+    /// The windows of the sets that emit them as they close.
+    pub(super) windows: BTreeMap<usize, Windows>,
+    /// Where watermarks are before it, where it is not the sources that say so.
+    pub(super) watermarks: BTreeMap<String, Watermark>,
+    /// Sources of objects of which nothing is left to read.
+    pub(super) drained: BTreeSet<String>,
     /// What the user is told before it is run.
     pub(super) notes: Vec<String>,
     /// The feature sets, as indexes into the plan.
@@ -176,6 +184,7 @@ impl Run<'_> {
         started_at: i64,
     ) -> Result<Manifest> {
         let mut sets = BTreeMap::new();
+        let watermarks = watermarks_after(assignment, &taken, &self.loaded, self.writer.history());
         for (at, outcome) in outcomes {
             let planned = &self.loaded.plan.sets[at];
             let admitted = self.admitted(planned, assignment, &taken);
@@ -189,6 +198,7 @@ impl Run<'_> {
             sets,
             quarantine: taken.quarantine,
             bad_records: taken.bad_records,
+            watermarks,
             committed_at: self.host.now_micros(),
             ..self.writer.draft(ManifestKind::Data, started_at)
         })
@@ -202,7 +212,7 @@ impl Run<'_> {
             Some(SourceSlice::Table { version, .. }) => Some((table.clone(), version.clone())),
             _ => None,
         };
-        let WrittenState { files: added, content } = written;
+        let WrittenState { files: added, content, segments, closed } = written;
         SetState {
             files: FileChanges { added, replaces_all: true, ..FileChanges::default() },
             content,
@@ -211,14 +221,15 @@ impl Run<'_> {
             since: self.state_since(planned, assignment),
             through: self.writer.next_epoch(),
             tables: tables.filter_map(version).collect(),
-            segments: Vec::new(),
-            closed: None,
+            segments,
+            closed,
         }
     }
 
     /// The epoch that computed the set's partial aggregates over everything: this one, unless it went on from others.
     fn state_since(&self, planned: &PlannedSet, assignment: &Assignment) -> Epoch {
-        let mut carried = assignment.before.keys().map(|at| &self.loaded.plan.sets[*at]);
+        let windows = assignment.windows.iter().filter(|(_, windows)| windows.goes_on()).map(|(at, _)| at);
+        let mut carried = assignment.before.keys().chain(windows).map(|at| &self.loaded.plan.sets[*at]);
         let before = carried.find(|set| set.name == planned.name);
         let before = before.and_then(|_| self.writer.history().states().remove(&planned.name));
         before.map_or_else(|| self.writer.next_epoch(), |state| state.since)
@@ -319,8 +330,9 @@ impl Engine<'_> {
                 None => Arc::clone(scans),
             };
             let session = bessemer_transforms::with_extension(&loaded.session, scans);
-            let before = assignment.before.get(at);
-            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before };
+            let (before, windows) = (assignment.before.get(at), assignment.windows.get(at));
+            let reads = loaded.plan.sets[*at].sources.keys().any(|name| assignment.scans.contains_key(name));
+            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before, windows, reads };
             let ran = set::run(&attempt, *at).instrument(span).await;
             let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
             if let Some(failure) = outcome.report.failed.take() {
@@ -358,8 +370,9 @@ fn set_commit(planned: &PlannedSet, assignment: &Assignment, outcome: SetOutcome
     let mut ledger =
         SetLedger { admitted, produced, dropped: outcome.report.dropped, quarantined, written, ..SetLedger::default() };
     match planned.kind {
-        // What a snapshot's operators took in became groups, windows and matches: rows in and rows out are not one to one.
-        SetKind::Snapshot if admitted > 0 => ledger.absorbed = admitted,
+        // What its operators took in became groups, windows and matches: rows in and rows out are not one to one.
+        _ if planned.ledger == LedgerShape::Stateful && admitted > 0 => ledger.absorbed = admitted,
+        _ if planned.ledger == LedgerShape::Stateful => ledger.expanded = produced,
         SetKind::Append if planned.ledger == (LedgerShape::Stateless { can_expand: true }) => {
             ledger.expanded = produced.saturating_sub(admitted);
             ledger.dropped_by_query = admitted.saturating_sub(produced);
@@ -369,7 +382,7 @@ fn set_commit(planned: &PlannedSet, assignment: &Assignment, outcome: SetOutcome
                 message: format!("feature set `{}` produced {produced} rows from {admitted}", planned.name),
             })?;
         }
-        SetKind::Snapshot => ledger.expanded = produced,
+        SetKind::Snapshot => {}
     }
     let changes = |added| FileChanges { added, replaces_all: assignment.replaces, ..FileChanges::default() };
     Ok(SetCommit {

@@ -71,12 +71,19 @@ pub(super) struct Taken {
     pub(super) bad_records: BTreeMap<String, Vec<BadRecords>>,
     /// Rows of all objects that were read, new or not, by source.
     rows: BTreeMap<String, u64>,
+    /// The newest event time of each part that was read, by source; microseconds since 1970, UTC.
+    newest: BTreeMap<String, BTreeMap<usize, i64>>,
 }
 
 impl Taken {
     /// Rows of all objects of `source` that were read in this epoch.
     pub(super) fn rows_of(&self, source: &str) -> u64 {
         self.rows.get(source).copied().unwrap_or(0)
+    }
+
+    /// The newest event time of a part of `source`, where it has a row and is asked for one.
+    pub(super) fn newest_of(&self, source: &str, part: usize) -> Option<i64> {
+        self.newest.get(source)?.get(&part).copied()
     }
 }
 
@@ -226,6 +233,9 @@ impl Intake {
                 let number = u32::try_from(part).unwrap_or(u32::MAX);
                 let Some(Done { ledger, .. }) = self.done.get(&(Arc::clone(&key), number)) else { continue };
                 *taken.rows.entry(source.clone()).or_default() += ledger.admitted;
+                if let Some(newest) = ledger.event_time_max {
+                    taken.newest.entry(source.clone()).or_default().insert(part, newest);
+                }
                 if input.is_new(part) {
                     taken.ledgers.entry(source.clone()).or_default().add(ledger);
                 }

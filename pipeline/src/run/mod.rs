@@ -16,12 +16,14 @@
 
 mod absorb;
 mod carry;
+mod closing;
 mod compaction;
 mod delta;
 mod discovery;
 mod epoch;
 mod fingerprint;
 mod intake;
+mod lateness;
 pub(crate) mod preview;
 mod reading;
 mod record;
@@ -37,6 +39,7 @@ mod summary;
 mod tests;
 pub(crate) mod verify;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +56,7 @@ use crate::load::{self, Loaded, Parsed};
 use crate::output::plural;
 use crate::progress::Progress;
 use crate::telemetry::Observer;
+use closing::{Windows, check_states};
 pub(crate) use compaction::CompactedSet;
 use compaction::Compaction;
 use discovery::Discovered;
@@ -71,6 +75,8 @@ const ATTEMPTS_MAX: u32 = 3;
 pub(crate) struct RunOptions {
     /// A new append set leaves out what its source has already given.
     pub(crate) from_now: bool,
+    /// It closes all windows once everything is read.
+    pub(crate) is_final: bool,
     /// What began it, for its record.
     pub(crate) trigger: RunTrigger,
     /// How often it failed before, for its record.
@@ -99,6 +105,7 @@ struct Run<'a> {
     cancel: &'a CancellationToken,
     host: &'a dyn Host,
     pause: CancellationToken,
+    is_final: bool,
     tally: Tally,
     /// Files that commits of this run put out of force; they go when the run ends.
     replaced: Vec<ReplacedFiles>,
@@ -237,7 +244,9 @@ impl Run<'_> {
     /// Everything between opening and closing.
     async fn work(&mut self) -> Result<()> {
         let cancel = self.cancel;
+        self.check_final()?;
         unless_cancelled(cancel, self.recover()).await?;
+        self.check_windows().await?;
         self.progress.phase("listing");
         let discovered = self.discover().await?;
         self.drain(discovered).await?;
@@ -248,6 +257,7 @@ impl Run<'_> {
     async fn work_on(&mut self) -> Result<()> {
         let cancel = self.cancel;
         unless_cancelled(cancel, self.recover()).await?;
+        self.check_windows().await?;
         unless_cancelled(cancel, self.begin_compacting()).await?;
         loop {
             // It runs while the epochs do: they begin at an even pace, unless they take longer than that.
@@ -287,17 +297,85 @@ impl Run<'_> {
             if self.pause.is_cancelled() {
                 return Ok(());
             }
-            let next = unless_cancelled(self.cancel, discovered.next_append(&self.loaded)).await?;
-            let Some(assignment) = next else { break };
+            let next = discovered.next_append(&self.loaded, self.writer.history());
+            let Some(mut assignment) = unless_cancelled(self.cancel, next).await? else { break };
+            self.add_windows(&mut assignment)?;
             self.commit_epoch(&assignment).await?;
             self.compact_meanwhile().await?;
         }
+        self.close_windows(&mut discovered).await?;
         let snapshot = discovered.snapshot(&self.loaded, self.writer.history(), &self.store);
         if let Some(assignment) = unless_cancelled(self.cancel, snapshot).await? {
             assignment.notes.iter().for_each(|note| self.progress.say(note));
             self.commit_epoch(&assignment).await?;
         }
         Ok(())
+    }
+
+    /// Looks whether the windows that are open can be gone on with, and says which are not.
+    async fn check_windows(&self) -> Result<()> {
+        let checked = check_states(&self.loaded, self.writer.history(), self.writer.opened_on());
+        let notes = unless_cancelled(self.cancel, checked).await?;
+        for note in &notes {
+            self.progress.say(note);
+        }
+        Ok(())
+    }
+
+    /// Adds the windows of the sets of an assignment that emit them as they close.
+    fn add_windows(&self, assignment: &mut Assignment) -> Result<()> {
+        let history = self.writer.history();
+        let mut watermarks = history.watermarks();
+        watermarks.extend(assignment.watermarks.clone());
+        for at in &assignment.sets {
+            let set = &self.loaded.plan.sets[*at];
+            if set.closing().is_some() {
+                assignment.windows.insert(*at, Windows::find(&self.loaded, set, history, &watermarks)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Emits the windows that the watermarks have passed now that all is read; in a last run, all.
+    async fn close_windows(&mut self, discovered: &mut Discovered) -> Result<()> {
+        let history = self.writer.history();
+        let mut watermarks = history.watermarks();
+        let mut ended = BTreeMap::new();
+        let sets = self.loaded.plan.sets.iter().enumerate();
+        let sets: Vec<_> = sets.filter_map(|(at, set)| Some((at, set, set.closing()?.1))).collect();
+        for name in sets.iter().flat_map(|(_, _, closing)| closing.sources()).filter(|_| self.is_final) {
+            let watermark = watermarks.remove(name).unwrap_or_default();
+            if !watermark.is_final {
+                ended.insert(name.to_owned(), watermark.clone().ended());
+            }
+            watermarks.insert(name.to_owned(), watermark.ended());
+        }
+        let mut due = Vec::new();
+        for (at, set, _) in sets {
+            if Windows::find(&self.loaded, set, history, &watermarks)?.is_due() {
+                due.push(at);
+            }
+        }
+        if due.is_empty() && ended.is_empty() {
+            return Ok(());
+        }
+        let mut assignment = discovered.closing(&self.loaded, due);
+        assignment.watermarks = ended;
+        self.add_windows(&mut assignment)?;
+        self.commit_epoch(&assignment).await
+    }
+
+    /// Refuses a last run of a pipeline that has no windows to close.
+    fn check_final(&self) -> Result<()> {
+        if !self.is_final || self.loaded.plan.sets.iter().any(|set| set.closing().is_some()) {
+            return Ok(());
+        }
+        let name = self.loaded.parsed.name();
+        let message = format!(
+            "`--final` closes windows, but no feature set of `{name}` says `EMIT ON WINDOW CLOSE`: its sets show all that is \
+             read after any run"
+        );
+        Err(Error::Unknown { message })
     }
 
     /// Makes one epoch exist, trying again where the world may come back.

@@ -49,6 +49,7 @@ impl<'a> Run<'a> {
             cancel,
             host,
             pause: options.pause.clone(),
+            is_final: options.is_final,
             tally,
             replaced,
             given_up,

@@ -17,7 +17,7 @@ use bessemer_connectors::{Location, Source};
 use bessemer_schemas::{
     DataFile, FileName, Manifest, QuarantinedRecords, RejectReason, SliceLimits, SourceKind, SourceSlice,
 };
-use bessemer_transforms::SetKind;
+use bessemer_transforms::{PlannedSet, SetKind};
 use datafusion::arrow::array::{AsArray, BinaryArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::UInt64Type;
@@ -150,9 +150,16 @@ fn refusal(source: &Source, loaded: &Loaded) -> Option<String> {
     if source.kind() == SourceKind::Table {
         return Some("a table is read anew whenever it changes: mend its file".to_owned());
     }
-    let mut readers = loaded.plan.sets.iter().filter(|set| set.sources.contains_key(source.name())).peekable();
-    if readers.peek().is_none() {
+    let mut readers = loaded.plan.sets.iter().filter(|set| set.sources.contains_key(source.name()));
+    if readers.clone().next().is_none() {
         return Some("no feature set reads it".to_owned());
+    }
+    let closes = |set: &&PlannedSet| set.closing().is_some();
+    if let Some(set) = readers.clone().find(closes) {
+        let name = &set.name;
+        return Some(format!(
+            "feature set `{name}` emits windows as they close, and theirs may have been closed since"
+        ));
     }
     match readers.find(|set| set.kind == SetKind::Snapshot) {
         Some(set) => Some(format!(

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::absorb::{WrittenState, absorb};
+use super::closing::Windows;
 use super::epoch::{Naming, Scanned};
 use super::unless_cancelled;
 use crate::error::{Error, Result};
@@ -45,6 +46,10 @@ pub(super) struct Attempt<'a> {
     pub(super) cancel: &'a CancellationToken,
     /// The partial aggregates that the set goes on from.
     pub(super) before: Option<&'a StateFiles>,
+    /// Its windows, where it emits them as they close.
+    pub(super) windows: Option<&'a Windows>,
+    /// Whether there is something for its scans to read.
+    pub(super) reads: bool,
 }
 
 /// What one partition of the plan is run with.
@@ -74,6 +79,9 @@ pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> 
     let planned = &loaded.plan.sets[at];
     let (plan, state) = plan(attempt, at).await?;
     let context = session.task_ctx();
+    let Some(plan) = plan else {
+        return Ok(SetOutcome { state, ..merge(planned, Vec::new(), context.memory_pool())? });
+    };
     let partitions = plan.output_partitioning().partition_count();
     // Where rows come in one stream, as sorted ones do, the columns are encoded side by side instead.
     let encoders = NonZeroUsize::new(session.config().target_partitions() / partitions).unwrap_or(NonZeroUsize::MIN);
@@ -101,17 +109,22 @@ pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> 
     Ok(SetOutcome { state, ..outcome })
 }
 
-/// The plan of the set's rows: over what its scans read, or over the partial aggregates that these were absorbed into.
-async fn plan(attempt: &Attempt<'_>, at: usize) -> Result<(Arc<dyn ExecutionPlan>, Option<WrittenState>)> {
-    let Attempt { loaded, session, cancel, .. } = *attempt;
+/// The plan of the set's rows, if there can be some: over what its scans read, or over the partial aggregates that these
+/// were absorbed into.
+async fn plan(attempt: &Attempt<'_>, at: usize) -> Result<(Option<Arc<dyn ExecutionPlan>>, Option<WrittenState>)> {
+    let Attempt { loaded, session, cancel, windows, .. } = *attempt;
     let planned = &loaded.plan.sets[at];
     let Some(incremental) = planned.incremental() else {
         let plan = unless_cancelled(cancel, async { Ok(planned.physical(session).await?) }).await?;
-        return Ok((plan, None));
+        return Ok((Some(plan), None));
     };
+    if let Some(windows) = windows {
+        let written = windows.absorb(attempt, planned, incremental).await?;
+        return Ok((windows.emit(attempt, incremental).await?, Some(written)));
+    }
     let (state, written) = absorb(attempt, planned, incremental).await?;
     let plan = unless_cancelled(cancel, async { Ok(incremental.emit(session, state).await?) }).await?;
-    Ok((plan, Some(written)))
+    Ok((Some(plan), Some(written)))
 }
 
 /// Waits for every partition. The first error stops the others, which then take back what they wrote: were they aborted,

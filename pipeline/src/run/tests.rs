@@ -114,7 +114,7 @@ async fn live(run: &Run<'_>) -> Vec<String> {
 
 async fn next(run: &Run<'_>) -> (Discovered, Assignment) {
     let mut discovered = Discovered::find(&run.loaded, run.writer.history()).await.unwrap();
-    let assignment = discovered.next_append(&run.loaded).await.unwrap().unwrap();
+    let assignment = discovered.next_append(&run.loaded, run.writer.history()).await.unwrap().unwrap();
     (discovered, assignment)
 }
 
@@ -294,7 +294,7 @@ async fn compacting(world: &World, files: usize) -> Run<'_> {
     let mut run = world.open().await;
     run.begin_compacting().await.unwrap();
     let mut discovered = Discovered::find(&run.loaded, run.writer.history()).await.unwrap();
-    while let Some(assignment) = discovered.next_append(&run.loaded).await.unwrap() {
+    while let Some(assignment) = discovered.next_append(&run.loaded, run.writer.history()).await.unwrap() {
         run.commit_epoch(&assignment).await.unwrap();
     }
     run

@@ -153,7 +153,8 @@ impl SourceState {
         let ledger = &self.ledger;
         let fates = [
             ("admitted", ledger.admitted),
-            ("late", ledger.late),
+            ("late", ledger.late - ledger.late_dropped),
+            ("late_dropped", ledger.late_dropped),
             ("bad_event_time", ledger.bad_event_time),
             ("undecodable", ledger.undecodable),
             ("tombstone", ledger.tombstones),

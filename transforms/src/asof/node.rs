@@ -22,7 +22,7 @@ use crate::type_name::is_sortable;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct AsofJoin {
     pub(crate) left: Arc<LogicalPlan>,
-    right: Arc<LogicalPlan>,
+    pub(crate) right: Arc<LogicalPlan>,
     join_type: JoinType,
     keys: Vec<(Expr, Expr)>,
     time: (Expr, Expr),

@@ -6,6 +6,7 @@ mod exact;
 mod frame;
 mod length;
 mod moments;
+mod ordered;
 mod top_k;
 
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use decay::Decayed;
 use length::CharacterLength;
 use moments::{Shape, ShapeOf};
 use top_k::TopK;
+
+pub(crate) use ordered::{from_ordered, to_ordered};
 
 /// Adds the functions to a session.
 pub(crate) fn register(session: &mut impl FunctionRegistry) -> Result<()> {

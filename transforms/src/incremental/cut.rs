@@ -18,16 +18,19 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::empty::EmptyExec;
 
-use super::exact::{function, is_storable, refusal};
+use super::closing::{Closing, check_per_window, window_key};
+use super::exact::{function, is_of_places, is_storable, refusal};
+use super::groups::Group;
 use super::{Incremental, groups};
 use crate::SetKind;
 use crate::catalog::Catalog;
 use crate::classify::{Nature, nature};
-use crate::functions::exact_for;
+use crate::functions::{exact_for, to_ordered};
 use crate::set::plans_physically;
 use crate::type_name::{is_sortable, sql_type_name};
+use crate::window::Follows;
 
-/// Why a set is computed over everything.
+/// Why a query is not cut: a snapshot set is computed over everything then.
 #[derive(Debug)]
 pub(crate) struct Everything(pub(crate) String);
 
@@ -38,15 +41,17 @@ impl From<DataFusionError> for Everything {
     }
 }
 
-/// Cuts the analysed plan of the snapshot set `of`, whose rows have the columns `output`.
+/// Cuts the analysed plan of the set `of`, whose rows have the columns `output`. Where it `closes`, its rows are those of
+/// the groups of a window at a time, once no more come into it.
 pub(crate) fn incremental(
     of: &str,
     plan: &LogicalPlan,
     output: &SchemaRef,
+    closes: bool,
     catalog: &Catalog<'_>,
 ) -> Result<Incremental, Everything> {
     let whole = nature(plan, catalog);
-    let (plan, cut) = find(plan, &whole, catalog)?;
+    let (plan, mut cut) = find(plan, &whole, closes, catalog)?;
     let below = nature(&cut.input, catalog);
     if below.kind() != SetKind::Append || below.orders_log {
         let reason = below.reasons.first().map_or("an order or a limit", |(_, reason)| reason.as_str());
@@ -54,6 +59,11 @@ pub(crate) fn incremental(
     }
 
     let above = replace(&plan, &cut.node, &groups::leaf(cut.node.schema())?)?;
+    if closes {
+        let (at, follows) = window_key(&cut.keys, &cut.input, catalog)?;
+        check_per_window(&above, at)?;
+        cut.window = Some((at, follows));
+    }
     let above = catalog.state().optimize(&above)?;
     if above.schema().inner() != output {
         return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
@@ -69,12 +79,19 @@ struct Cut {
     input: LogicalPlan,
     keys: Vec<Expr>,
     functions: Vec<AggregateFunction>,
+    /// Which of the keys says when groups are final, where they are to be, and what watermarks mean for it.
+    window: Option<(usize, Vec<Follows>)>,
 }
 
 /// The lowest aggregate that takes in all that the plan reads of its logs, and the plan. Where it has `DISTINCT` values
 /// of one column, that column is one of its keys, and another aggregate is above it: keys are sorted and spilled, a set
 /// of values is held in memory.
-fn find(plan: &LogicalPlan, whole: &Nature, catalog: &Catalog<'_>) -> Result<(LogicalPlan, Cut), Everything> {
+fn find(
+    plan: &LogicalPlan,
+    whole: &Nature,
+    closes: bool,
+    catalog: &Catalog<'_>,
+) -> Result<(LogicalPlan, Cut), Everything> {
     let node = lowest(plan, whole, catalog).ok_or_else(|| {
         let what = if whole.logs.is_empty() { "it reads no source" } else { "no aggregate takes in all that it reads" };
         Everything(what.to_owned())
@@ -83,11 +100,11 @@ fn find(plan: &LogicalPlan, whole: &Nature, catalog: &Catalog<'_>) -> Result<(Lo
     if rewritten.transformed {
         let plan = replace(plan, node, &rewritten.data)?;
         if let Some(node) = lowest(&plan, whole, catalog) {
-            let cut = Cut::of(node)?;
+            let cut = Cut::of(node, closes)?;
             return Ok((plan, cut));
         }
     }
-    Ok((plan.clone(), Cut::of(node)?))
+    Ok((plan.clone(), Cut::of(node, closes)?))
 }
 
 fn lowest<'p>(plan: &'p LogicalPlan, whole: &Nature, catalog: &Catalog<'_>) -> Option<&'p LogicalPlan> {
@@ -117,7 +134,7 @@ fn replace(plan: &LogicalPlan, node: &LogicalPlan, other: &LogicalPlan) -> Resul
 }
 
 impl Cut {
-    fn of(node: &LogicalPlan) -> Result<Self, Everything> {
+    fn of(node: &LogicalPlan, closes: bool) -> Result<Self, Everything> {
         let (input, keys, functions) = match node {
             LogicalPlan::Aggregate(aggregate) => {
                 if aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
@@ -134,21 +151,25 @@ impl Cut {
             _ => return Err(Everything("`DISTINCT ON` needs all rows".to_owned())),
         };
         for function in &functions {
-            if let Some(why) = refusal(function, input.schema())? {
+            if let Some(why) = refusal(function, input.schema(), closes)? {
                 return Err(Everything(why));
             }
         }
-        Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions })
+        Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions, window: None })
     }
 
     fn plan(
-        self,
+        mut self,
         of: &str,
         above: LogicalPlan,
         tables: BTreeSet<String>,
         catalog: &Catalog<'_>,
     ) -> Result<Incremental, Everything> {
-        let (below, keys, functions) = self.columns()?;
+        let window = self.window.take();
+        let is_place = |function| is_of_places(function, self.input.schema());
+        let of_places = self.functions.iter().map(is_place).collect::<Result<Vec<_>>>()?;
+        let places = self.sort_keys(window.as_ref().map(|(at, _)| *at));
+        let (below, keys, functions) = self.columns(&of_places)?;
         let below = catalog.state().optimize(&below)?;
         plans_physically(&below, catalog)?;
         let schema = below.schema();
@@ -170,12 +191,32 @@ impl Cut {
         )?;
         let state = partial.schema();
         check_state(&state, keys.expr().len())?;
-        Ok(Incremental { of: of.to_owned(), below, above, keys, functions, filters, input, state, tables })
+        let closing = window.map(|(_, follows)| Closing::new(follows, state.field(0).data_type(), catalog));
+        let closing = closing.transpose()?;
+        let is_place = std::iter::repeat_n(false, keys.expr().len()).chain(of_places);
+        let columns = is_place.enumerate().map(|(at, is_place)| Group { at, is_place });
+        let columns: Vec<_> = columns.collect();
+        let columns = places.into_iter().filter_map(|place| columns.get(place).copied()).collect();
+        let of = of.to_owned();
+        Ok(Incremental { of, below, above, keys, functions, filters, input, state, columns, tables, closing })
+    }
+
+    /// Puts the key that tells windows apart before the others, so that a state is sorted by it. Says where the columns
+    /// of the node are then.
+    fn sort_keys(&mut self, window: Option<usize>) -> Vec<usize> {
+        let mut places: Vec<usize> = (0..self.keys.len() + self.functions.len()).collect();
+        if let Some(window) = window {
+            self.keys[..=window].rotate_right(1);
+            places[..=window].rotate_left(1);
+        }
+        places
     }
 
     /// What is aggregated as a plan with a column for each key, argument and filter; the number of keys, which come first;
     /// the functions of these columns.
-    fn columns(self) -> Result<(LogicalPlan, usize, Vec<AggregateFunction>)> {
+    ///
+    /// The functions `of_places` are asked of the places of their arguments.
+    fn columns(self, of_places: &[bool]) -> Result<(LogicalPlan, usize, Vec<AggregateFunction>)> {
         let keys = self.keys.len();
         let mut columns: Vec<Expr> = self.keys.into_iter().map(Expr::unalias).collect();
         let mut column = |expr: Expr| {
@@ -190,9 +231,11 @@ impl Cut {
             Expr::Column(Column::from_name(name(at)))
         };
         let mut functions = self.functions;
-        for AggregateFunction { func, params } in &mut functions {
+        for (AggregateFunction { func, params }, of_places) in functions.iter_mut().zip(of_places) {
             *func = exact_for(func);
-            params.args = std::mem::take(&mut params.args).into_iter().map(&mut column).collect();
+            let arguments = std::mem::take(&mut params.args).into_iter();
+            let placed = arguments.map(|arg| if *of_places { to_ordered().call(vec![arg]) } else { arg });
+            params.args = placed.map(&mut column).collect();
             params.filter = params.filter.take().map(|filter| Box::new(column(*filter)));
         }
         if columns.is_empty() {

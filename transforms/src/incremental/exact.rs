@@ -17,7 +17,8 @@ enum Exact {
     Any,
     /// Numbers. Sums of whole numbers and decimals wrap, those of `DOUBLE` lose nothing: none depends on its order.
     Numbers,
-    /// All that has one order. Of floating-point numbers the engine compares NaN and -0 by what came first.
+    /// All that has one order. Of floating-point numbers the engine compares NaN and -0 by what came first; `DOUBLE` is
+    /// given an order where nothing but partial aggregates will do.
     Ordered,
 }
 
@@ -44,17 +45,18 @@ impl Exact {
         engines.or_else(|| exact_aggregates().any(|ours| ours.name() == name).then_some(Self::Numbers))
     }
 
-    fn takes(self, data_type: &DataType) -> bool {
+    fn takes(self, data_type: &DataType, closes: bool) -> bool {
         match self {
             Self::Any => true,
             Self::Numbers => data_type.is_integer() || data_type.is_decimal() || *data_type == DataType::Float64,
-            Self::Ordered => !data_type.is_floating() && !data_type.is_nested() && !is_interval(data_type),
+            Self::Ordered if data_type.is_floating() => closes && *data_type == DataType::Float64,
+            Self::Ordered => !data_type.is_nested() && !is_interval(data_type),
         }
     }
 }
 
-/// Why `function` over `input` cannot be taken apart; nothing if it can.
-pub(super) fn refusal(function: &AggregateFunction, input: &DFSchema) -> Result<Option<String>> {
+/// Why `function` over `input` cannot be taken apart; nothing if it can. Where windows close there is no other way.
+pub(super) fn refusal(function: &AggregateFunction, input: &DFSchema, closes: bool) -> Result<Option<String>> {
     let name = function.func.name();
     let AggregateFunctionParams { args, distinct, order_by, .. } = &function.params;
     let needs_all = || Some(format!("`{name}` needs all rows"));
@@ -65,12 +67,22 @@ pub(super) fn refusal(function: &AggregateFunction, input: &DFSchema) -> Result<
     for argument in args {
         let data_type = argument.get_type(input)?;
         // Which of two zeros stays of a set of values depends on which came first.
-        if !exact.takes(&data_type) || (*distinct && name == "sum" && data_type.is_floating()) {
+        if !exact.takes(&data_type, closes) || (*distinct && name == "sum" && data_type.is_floating()) {
             let type_name = sql_type_name(&data_type);
             return Ok(Some(format!("`{name}` of {type_name} depends on the order of its rows")));
         }
     }
     Ok(None)
+}
+
+/// Whether `function` over `input` is asked of numbers of which the engine's answer depends on which came first, so that it
+/// is asked of their places in their order instead.
+pub(super) fn is_of_places(function: &AggregateFunction, input: &DFSchema) -> Result<bool> {
+    let is_extreme = matches!(Exact::of(function.func.name()), Some(Exact::Ordered));
+    Ok(match function.params.args.as_slice() {
+        [argument] if is_extreme => argument.get_type(input)? == DataType::Float64,
+        _ => false,
+    })
 }
 
 /// The aggregate in an output of a plan's node, which may have a name.

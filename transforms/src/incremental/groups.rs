@@ -6,7 +6,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Column, DFSchema, internal_err};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
@@ -14,6 +14,7 @@ use datafusion::physical_expr::expressions;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
+use crate::functions::from_ordered;
 use crate::session::with_extension;
 
 /// Its name in a plan.
@@ -40,14 +41,39 @@ pub(super) fn leaf(aggregate: &DFSchema) -> Result<LogicalPlan> {
     LogicalPlanBuilder::scan(GROUPS, provider_as_source(Arc::new(table)), None)?.project(named)?.build()
 }
 
-/// `session` in which `groups` are read.
-pub(super) fn with_groups(session: &SessionState, groups: Arc<dyn ExecutionPlan>) -> Result<SessionState> {
+/// Whether `plan` is the scan of the groups.
+pub(super) fn is_leaf(plan: &LogicalPlan) -> bool {
+    let LogicalPlan::TableScan(scan) = plan else { return false };
+    source_as_provider(&scan.source).is_ok_and(|provider| provider.downcast_ref::<GroupsTable>().is_some())
+}
+
+/// A column that *above* reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Group {
+    /// Where it is among those that the aggregate gives.
+    pub(super) at: usize,
+    /// Whether it is the place of a number in their order.
+    pub(super) is_place: bool,
+}
+
+/// `session` in which the `columns` of `groups` are read.
+pub(super) fn with_groups(
+    session: &SessionState,
+    groups: Arc<dyn ExecutionPlan>,
+    columns: &[Group],
+) -> Result<SessionState> {
     let schema = groups.schema();
-    let columns = schema.fields().iter().enumerate().map(|(at, field)| ProjectionExpr {
-        expr: Arc::new(expressions::Column::new(field.name(), at)),
-        alias: name(at),
+    let known = DFSchema::try_from(schema.as_ref().clone())?;
+    let columns = columns.iter().enumerate().map(|(at, column)| {
+        let found = schema.field(column.at).name();
+        let expr = if column.is_place {
+            session.create_physical_expr(from_ordered().call(vec![Expr::Column(Column::from_name(found))]), &known)?
+        } else {
+            Arc::new(expressions::Column::new(found, column.at))
+        };
+        Ok(ProjectionExpr { expr, alias: name(at) })
     });
-    let named = ProjectionExec::try_new(columns.collect::<Vec<_>>(), groups)?;
+    let named = ProjectionExec::try_new(columns.collect::<Result<Vec<_>>>()?, groups)?;
     Ok(with_extension(session, Arc::new(Groups(Arc::new(named)))))
 }
 

@@ -1,4 +1,5 @@
-//! Snapshot sets that are kept up to date from partial aggregates, instead of being computed over everything.
+//! Sets that are made from partial aggregates, instead of being computed over everything: snapshot sets that are kept up to
+//! date, and windows that are emitted as they close ([`closing`]).
 //!
 //! ```text
 //! query    above ◄─ aggregate ◄─ below ◄─ logs
@@ -15,6 +16,7 @@
 //! *Below* and *above* are optimised each by itself, and no logical rule sees the aggregate: rules rewrite its functions
 //! by what else is in the plan, and a state that an earlier epoch wrote must keep its meaning.
 
+mod closing;
 mod cut;
 mod exact;
 mod groups;
@@ -35,13 +37,16 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
+pub use self::closing::{Between, Closing};
 pub(crate) use self::cut::{Everything, incremental};
+use self::groups::Group;
 use crate::exchange::gather;
 use crate::{Error, Result};
 
@@ -61,7 +66,10 @@ pub struct Incremental {
     /// The columns of `below`.
     input: SchemaRef,
     state: SchemaRef,
+    /// The columns that `above` reads, among those of the groups.
+    columns: Vec<Group>,
     tables: BTreeSet<String>,
+    closing: Option<Closing>,
 }
 
 impl Incremental {
@@ -73,6 +81,11 @@ impl Incremental {
     /// The tables that rows were looked up in before they came into the state.
     pub fn tables(&self) -> &BTreeSet<String> {
         &self.tables
+    }
+
+    /// When its groups are final, where it is of a set that emits windows as they close.
+    pub fn closing(&self) -> Option<&Closing> {
+        self.closing.as_ref()
     }
 
     /// What the columns of the state mean: another text is another state.
@@ -103,7 +116,7 @@ impl Incremental {
             let below = session.query_planner().create_physical_plan(&self.below, session).await?;
             let new = self.sorted(self.aggregate(AggregateMode::Partial, below)?);
             let inputs = match before {
-                Some(before) => UnionExec::try_new(vec![self.read(before)?, new])?,
+                Some(before) => UnionExec::try_new(vec![self.segments(vec![before], Between::open(None))?, new])?,
                 None => new,
             };
             self.aggregate(AggregateMode::PartialReduce, self.merged(inputs))
@@ -117,12 +130,51 @@ impl Incremental {
         session: &SessionState,
         state: Arc<dyn PartitionStream>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.emit_between(session, vec![state], Between::open(None)).await
+    }
+
+    /// The plan of the set's rows of the groups that are `between` in the `segments` of a state, each sorted by the keys.
+    pub async fn emit_between(
+        &self,
+        session: &SessionState,
+        segments: Vec<Arc<dyn PartitionStream>>,
+        between: Between,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let planned = async {
-            let groups = self.aggregate(AggregateMode::Final, self.read(state)?)?;
-            let session = groups::with_groups(session, groups)?;
+            let states = self.merged(self.segments(segments, between)?);
+            let groups = self.aggregate(AggregateMode::Final, states)?;
+            let session = groups::with_groups(session, groups, &self.columns)?;
             session.query_planner().create_physical_plan(&self.above, &session).await
         };
         planned.await.map_err(|source| self.error(source))
+    }
+
+    /// The plan of one segment with the groups that are `between` in the `segments` of a state, each sorted by the keys.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn merge(&self, segments: Vec<Arc<dyn PartitionStream>>, between: Between) -> Result<Arc<dyn ExecutionPlan>> {
+        let states = self.segments(segments, between).map(|states| self.merged(states));
+        let merged = states.and_then(|states| self.aggregate(AggregateMode::PartialReduce, states));
+        merged.map_err(|source| self.error(source))
+    }
+
+    /// A partition for each segment.
+    fn segments(
+        &self,
+        segments: Vec<Arc<dyn PartitionStream>>,
+        between: Between,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let predicate = match &self.closing {
+            Some(closing) => closing.predicate(between, &self.state)?,
+            None => None,
+        };
+        let schema = Arc::clone(&self.state);
+        let read = StreamingTableExec::try_new(schema, segments, None, self.order(), false, None)?;
+        Ok(match predicate {
+            Some(predicate) => Arc::new(FilterExec::try_new(predicate, Arc::new(read))?),
+            None => Arc::new(read),
+        })
     }
 
     fn error(&self, source: DataFusionError) -> Error {
@@ -162,10 +214,5 @@ impl Incremental {
             Some(order) => Arc::new(SortPreservingMergeExec::new(order, plan).with_round_robin_repartition(false)),
             None => gather(plan, None),
         }
-    }
-
-    fn read(&self, state: Arc<dyn PartitionStream>) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let schema = Arc::clone(&self.state);
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![state], None, self.order(), false, None)?))
     }
 }

@@ -21,7 +21,7 @@ mod watermark;
 pub(crate) use call::Call;
 pub(crate) use plan::is_session;
 pub(crate) use planner::WindowPlanner;
-pub(crate) use watermark::Logs;
+pub(crate) use watermark::{Follows, Logs};
 
 use datafusion::common::Column;
 use datafusion::logical_expr::Expr;

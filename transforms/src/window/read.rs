@@ -86,7 +86,7 @@ impl<'a> Read<'a> {
             return None;
         };
         match self.logs.follows(self.data, &column) {
-            Ok(()) => Some((column, *unit)),
+            Ok(_) => Some((column, *unit)),
             Err(reason) => {
                 self.no_watermark(&column, &reason, expr.span());
                 None

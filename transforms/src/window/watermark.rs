@@ -1,11 +1,13 @@
-//! Whether a column follows a watermark: a window over one that does not would never close.
+//! Whether a column follows a watermark, and how: a window over one that does not would never close.
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::DataType;
 use datafusion::common::Column;
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::functions_nested::expr_fn::array_element;
 use datafusion::logical_expr::expr::WindowFunction;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator, lit};
 
 use super::bounds::WINDOW_BOUNDS;
 use crate::asof::AsofJoin;
@@ -21,9 +23,23 @@ struct Log {
     watermark: Option<String>,
 }
 
+/// How a column follows the watermark of a log: rows that are not late have no value in it below that of `expr` at the
+/// watermark.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Follows {
+    /// The log.
+    pub(crate) source: String,
+    /// Its event time.
+    pub(crate) time: Column,
+    /// The type of that.
+    pub(crate) data_type: DataType,
+    /// What the column is of a row, or the least of what it is where one row becomes several.
+    pub(crate) expr: Expr,
+}
+
 /// Why a column follows no watermark.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NoWatermark {
+pub(crate) enum NoWatermark {
     /// It is a column of a source with another one, or without.
     Source { source: String, watermark: Option<String> },
     /// It is computed from others.
@@ -38,34 +54,62 @@ impl Logs {
         self.0.insert(name.to_owned(), Log { plan, watermark });
     }
 
-    /// Whether `column` of `plan` follows a watermark, or comes from a table, which needs none.
-    pub(super) fn follows(&self, plan: &LogicalPlan, column: &Column) -> Result<(), NoWatermark> {
+    /// How `column` of `plan` follows the watermarks of the logs that it comes from: one of each `UNION ALL`, none of a
+    /// table, which needs none.
+    pub(crate) fn follows(&self, plan: &LogicalPlan, column: &Column) -> Result<Vec<Follows>, NoWatermark> {
         match plan.schema().maybe_index_of_column(column) {
             Some(at) => self.column(plan, at),
             None => Err(NoWatermark::Computed),
         }
     }
 
-    fn column(&self, plan: &LogicalPlan, at: usize) -> Result<(), NoWatermark> {
-        if let Some((source, log)) = self.0.iter().find(|(_, log)| log.plan == *plan) {
-            let watermark = log.watermark.clone();
-            let is_watermark = watermark.as_deref() == Some(plan.schema().field(at).name().as_str());
-            return if is_watermark { Ok(()) } else { Err(NoWatermark::Source { source: source.clone(), watermark }) };
+    /// The same of an expression over the columns of `plan`.
+    pub(crate) fn expr_follows(&self, plan: &LogicalPlan, expr: &Expr) -> Result<Vec<Follows>, NoWatermark> {
+        let column = monotone(expr).ok_or(NoWatermark::Computed)?;
+        let mut follows = self.follows(plan, column)?;
+        for of in &mut follows {
+            of.expr = with(expr, column, &of.expr).ok_or(NoWatermark::Computed)?;
+        }
+        Ok(follows)
+    }
+
+    fn column(&self, plan: &LogicalPlan, at: usize) -> Result<Vec<Follows>, NoWatermark> {
+        if let Some((source, log)) = self.log(plan) {
+            let field = plan.schema().field(at);
+            if log.watermark.as_deref() != Some(field.name().as_str()) {
+                let watermark = log.watermark.clone();
+                return Err(NoWatermark::Source { source: source.clone(), watermark });
+            }
+            let time = Column::from_name(field.name());
+            let (source, data_type) = (source.clone(), field.data_type().clone());
+            return Ok(vec![Follows { source, data_type, expr: Expr::Column(time.clone()), time }]);
         }
         if !self.reads_log(plan) {
-            return Ok(());
+            return Ok(Vec::new());
         }
         match plan {
-            LogicalPlan::Projection(projection) => self.expr(&projection.expr, at, &projection.input),
-            LogicalPlan::Aggregate(aggregate) => self.expr(&aggregate.group_expr, at, &aggregate.input),
-            LogicalPlan::Distinct(Distinct::On(on)) => self.expr(&on.select_expr, at, &on.input),
-            LogicalPlan::Union(union) => union.inputs.iter().try_for_each(|input| self.column(input, at)),
+            LogicalPlan::Projection(projection) => self.item(&projection.expr, at, &projection.input),
+            LogicalPlan::Aggregate(aggregate) => self.item(&aggregate.group_expr, at, &aggregate.input),
+            LogicalPlan::Distinct(Distinct::On(on)) => self.item(&on.select_expr, at, &on.input),
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|input| self.column(input, at));
+                Ok(inputs.collect::<Result<Vec<_>, _>>()?.concat())
+            }
             LogicalPlan::Unnest(unnest) => match unnest.dependency_indices.get(at) {
-                Some(at) => self.column(&unnest.input, *at),
+                Some(from) => {
+                    let mut follows = self.column(&unnest.input, *from)?;
+                    if unnest.list_type_columns.iter().any(|(list, _)| list == from) {
+                        // Windows of a row come from the first to the last.
+                        for of in &mut follows {
+                            of.expr = array_element(of.expr.clone(), lit(1_i64));
+                        }
+                    }
+                    Ok(follows)
+                }
                 None => Err(NoWatermark::Computed),
             },
             LogicalPlan::Window(window) => match at.checked_sub(window.input.schema().fields().len()) {
-                Some(at) => self.expr(&window.window_expr, at, &window.input),
+                Some(at) => self.item(&window.window_expr, at, &window.input),
                 None => self.column(&window.input, at),
             },
             LogicalPlan::Join(join) => {
@@ -90,11 +134,19 @@ impl Logs {
         }
     }
 
-    fn expr(&self, exprs: &[Expr], at: usize, input: &LogicalPlan) -> Result<(), NoWatermark> {
-        match exprs.get(at).and_then(monotone) {
-            Some(column) => self.follows(input, column),
-            None => Err(NoWatermark::Computed),
-        }
+    fn item(&self, exprs: &[Expr], at: usize, input: &LogicalPlan) -> Result<Vec<Follows>, NoWatermark> {
+        exprs.get(at).map_or(Err(NoWatermark::Computed), |expr| self.expr_follows(input, expr))
+    }
+
+    /// The log that `plan` reads, be it the source as it is or with its generated columns.
+    fn log(&self, plan: &LogicalPlan) -> Option<(&String, &Log)> {
+        self.0.iter().find(|(name, log)| match plan {
+            // An analysed plan is not that of the source to the letter.
+            LogicalPlan::TableScan(scan) if matches!(log.plan, LogicalPlan::TableScan(_)) => {
+                scan.table_name.table() == name.as_str()
+            }
+            _ => log.plan == *plan,
+        })
     }
 
     fn reads_log(&self, plan: &LogicalPlan) -> bool {
@@ -121,6 +173,24 @@ fn monotone(expr: &Expr) -> Option<&Column> {
         Expr::WindowFunction(window) => bound(window),
         _ => None,
     }
+}
+
+/// `expr` with `inner` in the place of the `column` that it is made from.
+fn with(expr: &Expr, column: &Column, inner: &Expr) -> Option<Expr> {
+    let expr = match expr.clone().unalias() {
+        // The bounds of a session are event times of its rows.
+        Expr::WindowFunction(window) => window.params.args.first()?.clone(),
+        expr => expr,
+    };
+    let replaced = expr.transform(|found| {
+        Ok(if matches!(&found, Expr::Column(name) if name == column) {
+            Transformed::yes(inner.clone())
+        } else {
+            Transformed::no(found)
+        })
+    });
+    // The walk cannot fail: it only replaces.
+    replaced.data().ok()
 }
 
 /// The first or last event time of a session.

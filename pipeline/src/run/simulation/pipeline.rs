@@ -1,4 +1,5 @@
-//! The pipeline that is simulated: two logs, two sets that append, one that is a snapshot, all in one store.
+//! The pipeline that is simulated: two logs, two sets that append, one that is a snapshot, one that emits windows as they
+//! close, all in one store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(super) const FILES: &str = "files";
 pub(super) const NUMBERS_SEEN: &str = "numbers_seen";
 pub(super) const FILES_SEEN: &str = "files_seen";
 pub(super) const TOTALS: &str = "totals";
+pub(super) const WINDOWS: &str = "windows";
 pub(super) const NUMBERS_AGAIN: &str = "numbers_again";
 
 /// The source `numbers` is replaced by the script.
@@ -29,10 +31,14 @@ const TEXT: &str = "
 CREATE PIPELINE simulated;
 SET epoch_rows = 9; SET epoch_files = 2; SET epoch_age_max = '1s';
 CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL) WITH (path = 'in/', format = 'json');
-CREATE SOURCE files (number BIGINT NOT NULL) WITH (path = 'in/', format = 'json');
+CREATE SOURCE files (number BIGINT NOT NULL, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at ON LATE QUARANTINE)
+WITH (path = 'in/', format = 'json');
 CREATE FEATURE SET numbers_seen (CONSTRAINT lucky EXPECT (number % 13 <> 0) ON VIOLATION QUARANTINE)
 WITH (path = 'features/numbers_seen') AS SELECT number, kind FROM numbers;
 CREATE FEATURE SET files_seen WITH (path = 'features/files_seen') AS SELECT number FROM files;
+CREATE FEATURE SET windows EMIT ON WINDOW CLOSE WITH (path = 'features/windows')
+AS SELECT CAST(min(number) AS VARCHAR) AS kind, count(*) AS records, sum(number) AS total
+FROM TUMBLE(files, at, INTERVAL '10 minutes') GROUP BY window_end;
 CREATE FEATURE SET totals WITH (path = 'features/totals')
 AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;";
 

@@ -21,7 +21,9 @@ use object_store::{
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::pipeline::{FILES, FILES_SEEN, NUMBERS_AGAIN, NUMBERS_SEEN, PIPELINE, TOTALS, set_folder, small_limits};
+use super::pipeline::{
+    FILES, FILES_SEEN, NUMBERS_AGAIN, NUMBERS_SEEN, PIPELINE, TOTALS, WINDOWS, set_folder, small_limits,
+};
 use super::script::{Entry, NUMBERS, Script, kind, ledger_of};
 
 /// Requests of the trace that a failure shows.
@@ -119,7 +121,10 @@ impl World {
         };
         let entries: Vec<_> = (first..first + random.random_range(0..4)).map(|number| entry(number, random)).collect();
         let line = |entry: &Entry| match entry {
-            Entry::Row(number) => format!("{{\"number\": {number}}}\n"),
+            Entry::Row(number) => {
+                let (hour, minute) = (number / 60, number % 60);
+                format!("{{\"number\": {number}, \"at\": \"1970-01-01T{hour:02}:{minute:02}:00\"}}\n")
+            }
             entry => format!("{entry:?}\n"),
         };
         let (path, text) = (
@@ -261,6 +266,26 @@ impl World {
         ledger.lost
     }
 
+    /// Checks the windows, once all is read: each file is one of ten minutes, and all but the last with a row are closed.
+    async fn check_windows(&self, history: &History) {
+        let files = self.files.lock().unwrap().there.clone();
+        let rows = files.values().map(|entries| {
+            let numbers =
+                entries.iter().filter_map(|entry| if let Entry::Row(number) = entry { Some(number) } else { None });
+            numbers.copied().collect::<Vec<i64>>()
+        });
+        let mut windows: Vec<_> = rows.filter(|numbers| !numbers.is_empty()).collect();
+        windows.sort();
+        windows.pop();
+        let total = |numbers: &Vec<i64>| {
+            Row::Total(numbers[0].to_string(), i64::try_from(numbers.len()).unwrap(), numbers.iter().sum())
+        };
+        let expected: Vec<_> = windows.iter().map(total).collect();
+        let mut found = self.rows_of(history, &FileOwner::Set(WINDOWS.to_owned())).await;
+        found.sort();
+        assert_eq!(found, expected, "windows");
+    }
+
     /// Claims follow one another: who was fenced commits nothing any more.
     fn check_chain(&self, history: &History) {
         for manifest in history.recent() {
@@ -354,6 +379,7 @@ impl World {
         let mut found = self.rows_of(&history, &FileOwner::Set(TOTALS.to_owned())).await;
         found.sort();
         assert_eq!(found, expected, "rows of the totals");
+        self.check_windows(&history).await;
 
         let mut named = BTreeSet::new();
         for owner in history.owners() {

@@ -1,0 +1,338 @@
+//! Sets that emit windows as they close: every window once, whole, whatever the cut; rows that come too late are in
+//! quarantine and in no window.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Context, Result};
+use bessemer_integration_tests::{Bessemer, KafkaCluster, Outcome, Pipeline, Rows, parquet_files, signal, wait_until};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+/// 2013-01-01, in seconds since 1970.
+const FIRST_MOMENT: i64 = 1_356_998_400;
+/// Seconds.
+const WINDOW: i64 = 60;
+const DELAY: i64 = 30;
+
+/// Key, time in seconds after the first moment, value.
+type Event = (i64, i64, i64);
+
+fn sets() -> &'static str {
+    "CREATE FEATURE SET minutes
+     (CONSTRAINT busy EXPECT (n > 1) ON VIOLATION QUARANTINE)
+     ENTITY (k) EVENT TIME (window_end) EMIT ON WINDOW CLOSE
+     WITH (path = 'features/minutes', partition_by = 'hour(window_start)')
+     AS SELECT k, window_start, window_end, count(*) AS n, sum(value) AS total, count(DISTINCT value) AS several
+        FROM TUMBLE(events, at, INTERVAL '1 minute') GROUP BY k, window_start, window_end;
+     CREATE FEATURE SET most EMIT ON WINDOW CLOSE WITH (path = 'features/most')
+     AS SELECT window_end, k, n FROM (
+            SELECT window_end, k, n, row_number() OVER (PARTITION BY window_end ORDER BY n DESC, k) AS place FROM (
+                SELECT k, window_end, count(*) AS n FROM HOP(events, at, INTERVAL '30 seconds', INTERVAL '1 minute')
+                GROUP BY k, window_end
+            ) counts
+        ) places WHERE place = 1;
+     CREATE FEATURE SET totals WITH (path = 'features/totals') AS SELECT k, count(*) AS n FROM events GROUP BY k;"
+}
+
+fn over_files(epoch_files: u32) -> Result<Pipeline> {
+    let pipeline = Pipeline::new(&format!(
+        "CREATE PIPELINE closing; SET epoch_files = {epoch_files}; SET partitions = 2;
+         CREATE SOURCE events (k BIGINT NOT NULL, at TIMESTAMP NOT NULL, value BIGINT,
+             WATERMARK FOR at AS at - INTERVAL '30 seconds' ON LATE QUARANTINE) WITH (path = 'in/*.json');
+         {}",
+        sets()
+    ))?;
+    fs::create_dir(pipeline.folder().join("in"))?;
+    Ok(pipeline)
+}
+
+fn record((k, at, value): Event) -> String {
+    let moment = FIRST_MOMENT + at;
+    let (hour, minute, second) = (moment / 3_600 % 24, moment / 60 % 60, moment % 60);
+    format!("{{\"k\": {k}, \"at\": \"2013-01-01T{hour:02}:{minute:02}:{second:02}\", \"value\": {value}}}\n")
+}
+
+/// Rounds of files: each is of a stretch of time, in no order, and holds some events of long ago.
+fn rounds(seed: u64) -> Vec<Vec<Vec<Event>>> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut round = |at: i64| -> Vec<Vec<Event>> {
+        let mut events: Vec<Event> = (0..300)
+            .map(|_| {
+                let late = if random.random_bool(0.05) { random.random_range(0..500) } else { 0 };
+                let at = (at * 200 + random.random_range(0..240) - late).max(0);
+                (random.random_range(0..4), at, random.random_range(0..9))
+            })
+            .collect();
+        events.shuffle(&mut random);
+        events.chunks(60).map(<[Event]>::to_vec).collect()
+    };
+    (0..5).map(&mut round).collect()
+}
+
+/// The events that are not late: what one listing found is one arrival.
+fn admitted(rounds: &[Vec<Vec<Event>>]) -> Vec<Event> {
+    let (mut watermark, mut admitted) = (i64::MIN, Vec::new());
+    for round in rounds {
+        let events: Vec<Event> = round.concat().into_iter().filter(|event| event.1 >= watermark).collect();
+        watermark = events.iter().map(|event| event.1 - DELAY).max().unwrap_or(watermark).max(watermark);
+        admitted.extend(events);
+    }
+    admitted
+}
+
+fn micros(seconds: i64) -> String {
+    ((FIRST_MOMENT + seconds) * 1_000_000).to_string()
+}
+
+/// Number, sum and different values of each key and window.
+fn minutes(events: &[Event]) -> Vec<Vec<String>> {
+    let mut windows: BTreeMap<(i64, i64), Vec<i64>> = BTreeMap::new();
+    for (k, at, value) in events {
+        windows.entry((*k, at / WINDOW * WINDOW)).or_default().push(*value);
+    }
+    let rows = windows.iter().filter(|(_, values)| values.len() > 1).map(|((k, start), values)| {
+        let several: BTreeSet<_> = values.iter().collect();
+        let counts = [values.len().to_string(), values.iter().sum::<i64>().to_string(), several.len().to_string()];
+        [vec![k.to_string(), micros(*start), micros(start + WINDOW)], counts.to_vec()].concat()
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort();
+    rows
+}
+
+/// The key with the most events of each window.
+fn most(events: &[Event]) -> Vec<Vec<String>> {
+    let mut windows: BTreeMap<i64, BTreeMap<i64, i64>> = BTreeMap::new();
+    for (k, at, _) in events {
+        for start in [at.div_euclid(30) * 30, at.div_euclid(30) * 30 - 30] {
+            *windows.entry(start).or_default().entry(*k).or_default() += 1;
+        }
+    }
+    let best = |keys: &BTreeMap<i64, i64>| keys.iter().map(|(k, n)| (-n, *k)).min().unwrap_or_default();
+    let rows = windows.iter().map(|(start, keys)| {
+        let (n, k) = best(keys);
+        vec![micros(start + WINDOW), k.to_string(), (-n).to_string()]
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort();
+    rows
+}
+
+fn found(pipeline: &Pipeline, set: &str, columns: &[&str]) -> Result<Vec<Vec<String>>> {
+    let rows: Rows = pipeline.rows(set)?;
+    Ok(if rows.rows.is_empty() { Vec::new() } else { rows.select(columns)?.sorted().rows })
+}
+
+fn check(bessemer: &Bessemer, pipeline: &Pipeline, events: &[Event], sent: usize) -> Result<()> {
+    let columns = ["k", "window_start", "window_end", "n", "total", "several"];
+    assert_eq!(found(pipeline, "minutes", &columns)?, minutes(events), "minutes");
+    assert_eq!(found(pipeline, "most", &["window_end", "k", "n"])?, most(events), "most");
+    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+    let source = &ledger["sources"][0];
+    assert_eq!(ledger["balanced"], true);
+    assert_eq!((&source["records"], &source["admitted"]), (&sent.into(), &events.len().into()), "{ledger}");
+    assert_eq!((&source["late"], &source["quarantined"]), (&(sent - events.len()).into(), &source["late"]));
+    Ok(())
+}
+
+fn deliver(pipeline: &Pipeline, round: usize, files: &[Vec<Event>]) -> Result<()> {
+    for (number, file) in files.iter().enumerate() {
+        let records: String = file.iter().copied().map(record).collect();
+        fs::write(pipeline.folder().join(format!("in/{}-{round}.json", (number * 7 + round * 3) % 10)), records)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn windows_of_files_are_emitted_once_and_whole_however_the_files_are_cut() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    for (seed, epoch_files) in [(1, 1), (1, 2), (2, 1_000)] {
+        let rounds = rounds(seed);
+        let pipeline = over_files(epoch_files)?;
+        let mut emitted = Vec::new();
+        for (number, round) in rounds.iter().enumerate() {
+            deliver(&pipeline, number, round)?;
+            bessemer.json(["run", &pipeline.path(), "--json"])?;
+            // What was emitted stays as it was.
+            let rows = found(&pipeline, "minutes", &["k", "window_end", "n", "total"])?;
+            assert!(emitted.iter().all(|row| rows.contains(row)), "a window was taken back");
+            assert!(number == 0 || rows.len() > emitted.len(), "no window was emitted in round {number}");
+            emitted = rows;
+            // Nothing is new, nothing changes.
+            let epochs = bessemer.json(["run", &pipeline.path(), "--json"])?["epochs"].clone();
+            assert_eq!(epochs, 0);
+        }
+        let events = admitted(&rounds);
+        let states = bessemer.json(["state", &pipeline.path(), "--json"])?;
+        let open = states.as_array().context("no list")?.iter().find(|state| state["set"] == "minutes");
+        assert!(open.context("no state")?["groups"].as_u64() > Some(0), "{states}");
+        bessemer.json(["run", &pipeline.path(), "--final", "--json"])?;
+        let sent = rounds.concat().concat().len();
+        assert!(events.len() < sent);
+        check(&bessemer, &pipeline, &events, sent)?;
+        let totals: i64 = found(&pipeline, "totals", &["n"])?.iter().filter_map(|row| row[0].parse::<i64>().ok()).sum();
+        assert_eq!(usize::try_from(totals)?, events.len(), "a late row is in a set that does not close windows");
+
+        // The reason and the bytes.
+        let quarantine = bessemer.call(["quarantine", &pipeline.path(), "events", "--json", "--limit", "1000"])?;
+        let text = quarantine.stdout;
+        assert!(text.contains("\"late\"") && text.contains("2013-01-01T00:"), "{text}");
+
+        // It is for good.
+        bessemer.json(["run", &pipeline.path(), "--final", "--json"])?;
+        deliver(&pipeline, 9, &[vec![(1, 99_999, 1)]])?;
+        for last in [&["--final"][..], &[]] {
+            let path = pipeline.path();
+            let outcome = bessemer.call([&["run", &path], last].concat())?;
+            outcome.expect_code(2)?;
+            assert!(outcome.stderr.contains("`run --final` has closed its windows for good"), "{}", outcome.stderr);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_state_holds_open_windows_alone_and_its_files_are_those_that_are_named() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let pipeline = over_files(1)?;
+    for (number, hours) in (0..30).enumerate() {
+        let events: Vec<Event> = (0..40).map(|at| (at % 4, hours * 3_600 / 6 + at, at)).collect();
+        deliver(&pipeline, number + 10, &[events])?;
+        bessemer.json(["run", &pipeline.path(), "--json"])?;
+    }
+    let states = bessemer.json(["state", &pipeline.path(), "--json"])?;
+    let states = states.as_array().context("no list")?;
+    let closing = states.iter().filter(|state| state["set"] != "totals");
+    assert!(closing.filter_map(|state| state["groups"].as_u64()).all(|groups| groups <= 16), "{states:?}");
+    let named: u64 = states.iter().filter_map(|state| state["files"].as_u64()).sum();
+    let on_disk = parquet_files(&pipeline.folder().join(".bessemer/closing/aggregates"))?;
+    assert_eq!(on_disk.len() as u64, named, "{on_disk:?}");
+
+    // One byte of it changes.
+    let path = on_disk.iter().find(|path| path.to_string_lossy().contains("minutes")).context("no file")?;
+    let mut bytes = fs::read(path)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes)?;
+    let outcome = bessemer.call(["run", &pipeline.path()])?;
+    outcome.expect_code(4)?;
+    assert!(outcome.stderr.contains("the open windows of feature set `minutes` are lost"), "{}", outcome.stderr);
+    Ok(())
+}
+
+/// Of each partition, in the order of its offsets: those that are not late against the rows before them.
+fn admitted_of_partition(events: &[Event]) -> Vec<Event> {
+    let mut newest = i64::MIN;
+    let mut admitted = Vec::new();
+    for event in events {
+        if event.1 >= newest.saturating_sub(DELAY) {
+            newest = newest.max(event.1);
+            admitted.push(*event);
+        }
+    }
+    admitted
+}
+
+#[test]
+fn windows_of_a_topic_are_emitted_once_and_whole_however_it_is_cut_and_read() -> Result<()> {
+    const PARTITIONS: i32 = 3;
+    let bessemer = Bessemer::find()?;
+    let cluster = KafkaCluster::start(1)?;
+    cluster.create_topic("events", PARTITIONS)?;
+    let mut random = StdRng::seed_from_u64(3);
+    let mut partition = |_: i32| -> Vec<Event> {
+        let mut at = 0;
+        let mut event = |_: i64| {
+            at += random.random_range(0..3);
+            let late = if random.random_bool(0.2) { random.random_range(0..80) } else { 0 };
+            (random.random_range(0..4), (at - late).max(0), random.random_range(0..9))
+        };
+        (0..400).map(&mut event).collect()
+    };
+    let events: Vec<Vec<Event>> = (0..PARTITIONS).map(&mut partition).collect();
+    let over_topic = |name: &str, settings: &str| {
+        Pipeline::new(&format!(
+            "CREATE PIPELINE {name}; {settings} SET partitions = 2;
+             CREATE SOURCE events (k BIGINT NOT NULL, at TIMESTAMP NOT NULL, value BIGINT,
+                 WATERMARK FOR at AS at - INTERVAL '30 seconds' ON LATE QUARANTINE)
+             WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'events', format = 'json');
+             {}",
+            cluster.bootstrap_servers(),
+            sets()
+        ))
+    };
+    let pipelines = [
+        over_topic("whole", "")?,
+        over_topic("few", "SET epoch_rows = 70;")?,
+        over_topic("often", "")?,
+        over_topic("served", "SET epoch_age_max = '50ms'; SET epoch_rows = 100;")?,
+    ];
+    let daemon = bessemer.start_listening(["daemon", &pipelines[3].path()])?;
+    for part in 0..4 {
+        for (partition, events) in (0..).zip(&events) {
+            cluster.send("events", partition, events[part * 100..part * 100 + 100].iter().copied().map(record))?;
+        }
+        bessemer.json(["run", &pipelines[2].path(), "--json"])?;
+    }
+    let sent = events.concat().len();
+    wait_until("all is read", || {
+        let outcome = bessemer.call(["ledger", &pipelines[3].path(), "--json"])?;
+        let ledger: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap_or_default();
+        Ok(ledger["sources"][0]["records"] == sent)
+    })?;
+    signal("-TERM", daemon.id())?;
+    Outcome::of(daemon)?.expect_code(0)?;
+    let in_time: Vec<Event> = events.iter().flat_map(|events| admitted_of_partition(events)).collect();
+    assert!(in_time.len() < sent);
+    for pipeline in &pipelines {
+        bessemer.json(["run", &pipeline.path(), "--json"])?;
+        let before = found(pipeline, "minutes", &["k", "window_end"])?.len();
+        assert!(before > 0, "no window was emitted before the end");
+        bessemer.json(["run", &pipeline.path(), "--final", "--json"])?;
+        check(&bessemer, pipeline, &in_time, sent)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pipeline_without_such_a_set_has_nothing_to_close() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let pipeline = Pipeline::new(
+        "CREATE PIPELINE plain; CREATE SOURCE events (k BIGINT) WITH (path = 'in/*.json');
+         CREATE FEATURE SET seen WITH (path = 'features/seen') AS SELECT k FROM events;",
+    )?;
+    fs::create_dir(pipeline.folder().join("in"))?;
+    fs::write(pipeline.folder().join("in/1.json"), "{\"k\": 1}\n")?;
+    let outcome = bessemer.call(["run", &pipeline.path(), "--final"])?;
+    outcome.expect_code(2)?;
+    assert!(outcome.stderr.contains("says `EMIT ON WINDOW CLOSE`"), "{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_changed_query_begins_anew_once_the_user_says_so() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let pipeline = over_files(10)?;
+    deliver(&pipeline, 0, &[vec![(1, 10, 1), (1, 20, 2), (2, 130, 1), (2, 135, 1)]])?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    let path = pipeline.folder().join("pipeline.sql");
+    let text = fs::read_to_string(&path)?.replace("sum(value) AS total", "sum(value + 1) AS total");
+    fs::write(&path, text)?;
+    let refused = bessemer.call(["run", &pipeline.path()])?;
+    refused.expect_code(2)?;
+    assert!(refused.stderr.contains("`--from now`"), "{}", refused.stderr);
+    let accepted = bessemer.call(["run", &pipeline.path(), "--from", "now"])?;
+    accepted.expect_code(0)?;
+    assert!(accepted.stderr.contains("windows of `minutes` that were open are given up"), "{}", accepted.stderr);
+    // What was given up is gone for good; the next run has nothing to say.
+    let next = bessemer.call(["run", &pipeline.path()])?;
+    next.expect_code(0)?;
+    assert!(!next.stderr.contains("given up"), "{}", next.stderr);
+    deliver(&pipeline, 1, &[vec![(2, 140, 5), (2, 145, 5), (3, 400, 1)]])?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    let rows = found(&pipeline, "minutes", &["k", "window_start", "n", "total"])?;
+    assert_eq!(rows, [["1", &micros(0), "2", "3"], ["2", &micros(120), "2", "12"]].map(|row| row.map(str::to_owned)));
+    Ok(())
+}

@@ -1,0 +1,31 @@
+CREATE PIPELINE closing;
+CREATE SOURCE trips (rider VARCHAR, fare DOUBLE, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '5 minutes' ON LATE DROP)
+WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE SOURCE calls (rider VARCHAR, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '5 minutes')
+WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE TABLE riders (rider VARCHAR, home VARCHAR) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE VIEW hourly AS
+SELECT rider, window_end, count(*) AS trips FROM TUMBLE(trips, at, INTERVAL '1 hour') GROUP BY rider, window_end;
+
+CREATE FEATURE SET no_window EMIT ON WINDOW CLOSE WITH (path = 'f/1')
+AS SELECT rider, count(*) AS trips FROM trips GROUP BY rider;
+CREATE FEATURE SET no_group EMIT ON WINDOW CLOSE WITH (path = 'f/2')
+AS SELECT rider, fare FROM trips;
+CREATE FEATURE SET no_source EMIT ON WINDOW CLOSE WITH (path = 'f/3')
+AS SELECT home, count(*) AS riders FROM riders GROUP BY home;
+CREATE FEATURE SET no_late EMIT ON WINDOW CLOSE WITH (path = 'f/4')
+AS SELECT window_end, count(*) AS calls FROM TUMBLE(calls, at, INTERVAL '1 hour') GROUP BY window_end;
+CREATE FEATURE SET sessions EMIT ON WINDOW CLOSE WITH (path = 'f/5')
+AS SELECT rider, window_end, count(*) AS trips FROM SESSION(trips PARTITION BY rider, at, INTERVAL '1 hour')
+GROUP BY rider, window_end;
+CREATE FEATURE SET across EMIT ON WINDOW CLOSE WITH (path = 'f/6')
+AS SELECT rider, max(trips) AS most FROM hourly GROUP BY rider;
+CREATE FEATURE SET ranked EMIT ON WINDOW CLOSE WITH (path = 'f/7')
+AS SELECT rider, window_end, rank() OVER (ORDER BY trips) AS place FROM hourly;
+CREATE FEATURE SET collected EMIT ON WINDOW CLOSE WITH (path = 'f/8')
+AS SELECT window_end, array_agg(fare) AS fares FROM TUMBLE(trips, at, INTERVAL '1 hour') GROUP BY window_end;
+CREATE FEATURE SET ordered EMIT ON WINDOW CLOSE WITH (path = 'f/9')
+AS SELECT window_end, trips FROM hourly ORDER BY trips LIMIT 3;
+CREATE FEATURE SET expected (CONSTRAINT enough EXPECT AGGREGATE (count(*) > 1) PER RUN ON VIOLATION FAIL)
+EMIT ON WINDOW CLOSE WITH (path = 'f/10')
+AS SELECT window_end, trips FROM hourly;
