@@ -10,6 +10,7 @@ use bessemer_schemas::SourceDefinition;
 
 use super::{definition, plan_with, run, scan_schema, state};
 
+const CLOSING: &str = include_str!("../../../docs/closing.md");
 const JOINS: &str = include_str!("../../../docs/joins.md");
 const WINDOWS: &str = include_str!("../../../docs/windows.md");
 
@@ -65,6 +66,14 @@ async fn check(page: &str, examples: usize) {
 #[tokio::test]
 async fn examples_of_joins_give_what_stands_below_them() {
     check(JOINS, 6).await;
+}
+
+#[test]
+fn example_of_windows_that_close_is_one() {
+    let [("sql", text)] = blocks(CLOSING)[..] else { panic!("one example") };
+    let (plan, found) = plan_with(text, &BTreeMap::new(), &[("rider_hours", "day(window_end)")], &state(2));
+    let plan = plan.unwrap_or_else(|| panic!("{found:#?}"));
+    assert!(plan.set("rider_hours").unwrap().closing().is_some());
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use arrow_schema::SchemaRef;
 use bessemer_schemas::RejectReason;
 use memchr::memchr;
 
-use super::column::{Column, ColumnMaker};
+use super::column::ColumnMaker;
 use super::csv::CsvRecords;
+use super::event_time::{EventTime, EventTimeBounds};
 use super::fault::{Fault, FileFault};
 use super::frame::{Frame, Framer, RecordReader, Unframed};
 use super::json::JsonRecords;
@@ -14,7 +15,7 @@ use super::options::{CHANGE_COLUMNS, DecodeLimits, TextFormat};
 use super::record_numbers::RecordNumbers;
 use super::reject::{Place, Rejects};
 use super::rows::{Rows, RowsOptions};
-use crate::{Error, Result};
+use crate::Result;
 
 /// What a decoder is made from.
 #[derive(Debug, Clone)]
@@ -101,24 +102,6 @@ pub struct ObjectCounts {
     pub bytes: u64,
 }
 
-/// What event times must be to make a row. Times are microseconds since 1970, UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventTimeBounds {
-    /// A later one is impossible.
-    pub latest: i64,
-    /// A record with an earlier one is late.
-    pub late_before: Option<i64>,
-    /// Whether late records are counted, but not among the rejects that are taken.
-    pub drops_late: bool,
-}
-
-impl EventTimeBounds {
-    /// Every time that is possible.
-    pub fn until(latest: i64) -> Self {
-        Self { latest, late_before: None, drops_late: false }
-    }
-}
-
 /// The first bytes of an object, kept back until it is clear whether they are a byte order mark.
 #[derive(Debug)]
 enum Head {
@@ -139,25 +122,14 @@ impl TextDecoder {
     /// Rejects records whose event time is null or out of `bounds`. `column` is the declared column that holds it, which
     /// must be built.
     pub fn judge_event_times(&mut self, column: usize, bounds: EventTimeBounds) -> Result<()> {
-        let built = self.reader.rows.columns.get(column).filter(|column| column.is_built());
-        let limits = built.and_then(|column| {
-            let first = bounds.late_before.map_or(Some(i128::MIN), |before| column.first_time_from(before))?;
-            Some((first, column.last_time_until(bounds.latest)?))
-        });
-        let Some((first, latest)) = limits else {
-            return Err(Error::Internal { message: format!("column {column} has no event times to judge") });
-        };
-        let drops_late = bounds.drops_late;
-        self.reader.event_time = Some(EventTime { column, first, latest, drops_late, newest: None });
+        self.reader.event_time = Some(EventTime::of(column, &self.reader.rows.columns, bounds)?);
         Ok(())
     }
 
     /// The newest event time of the rows of the object in hand, where event times are judged; microseconds since 1970,
     /// UTC.
     pub fn event_time_max(&self) -> Option<i64> {
-        let event_time = self.reader.event_time?;
-        let column = self.reader.rows.columns.get(event_time.column)?;
-        event_time.newest.map(|newest| column.time_micros(newest))
+        self.reader.event_time?.newest_micros(&self.reader.rows.columns)
     }
 
     /// Schema of the batches.
@@ -264,35 +236,6 @@ struct Reader {
     paths: Vec<String>,
     event_time: Option<EventTime>,
     counts: ObjectCounts,
-}
-
-/// What the event time of a record must be.
-#[derive(Debug, Clone, Copy)]
-struct EventTime {
-    column: usize,
-    /// The first one that is not late, in the column's unit.
-    first: i128,
-    /// The last possible one, in the column's unit.
-    latest: i64,
-    drops_late: bool,
-    /// The newest one of the object's rows so far.
-    newest: Option<i64>,
-}
-
-impl EventTime {
-    /// Judges the row that was appended last.
-    fn judge(&mut self, columns: &[Column]) -> Result<(), Fault> {
-        let Some(column) = columns.get(self.column) else { return Ok(()) };
-        match column.last_time() {
-            None => Err(column.fault(RejectReason::NullEventTime)),
-            Some(time) if time > self.latest => Err(column.fault(RejectReason::EventTimeAhead)),
-            Some(time) if i128::from(time) < self.first => Err(column.fault(RejectReason::Late)),
-            Some(time) => {
-                self.newest = self.newest.max(Some(time));
-                Ok(())
-            }
-        }
-    }
 }
 
 #[derive(Debug)]

@@ -35,6 +35,7 @@ mod change;
 pub(super) mod column;
 mod csv;
 mod decoder;
+mod event_time;
 pub(super) mod fault;
 mod frame;
 mod infer;
@@ -50,7 +51,8 @@ pub(super) mod time;
 #[cfg(test)]
 mod testing;
 
-pub use decoder::{Decoded, EventTimeBounds, ObjectCounts, RecordFault, TextDecoder, TextDecoderOptions};
+pub use decoder::{Decoded, ObjectCounts, RecordFault, TextDecoder, TextDecoderOptions};
+pub use event_time::EventTimeBounds;
 pub use fault::FileFault;
 pub use infer::{Inferred, infer};
 pub use options::{
