@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, ListArray, StructArray, make_array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray, make_array, new_null_array};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
@@ -83,6 +83,53 @@ impl ScalarUDFImpl for WindowBounds {
             one(grid, ticks, time.data_type())?
         };
         Ok(ColumnarValue::Array(bounds))
+    }
+}
+
+/// `window_start(bounds)` and `window_end(bounds)`: one of the two bounds of a window.
+///
+/// The engine moves `get_field` down towards the scan together with what it is asked of: the bounds would be computed once
+/// for each of the two, and the branches of a `UNION ALL` would no longer have their columns in one order.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct WindowBound {
+    /// [`START`] or [`END`].
+    name: &'static str,
+    signature: Signature,
+}
+
+impl WindowBound {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, signature: Signature::any(1, Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for WindowBound {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match arg_types {
+            [DataType::Struct(bounds)] => match bounds.find(self.name) {
+                Some((_, bound)) => Ok(bound.data_type().clone()),
+                None => plan_err!("a window has no `{}`", self.name),
+            },
+            _ => plan_err!("bounds are those of a window"),
+        }
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [bounds] = args.args.as_slice() else { return exec_err!("bounds are those of a window") };
+        let bounds = bounds.to_array(args.number_rows)?;
+        let Some(bound) = bounds.as_struct().column_by_name(self.name) else {
+            return exec_err!("a window has no `{}`", self.name);
+        };
+        let nulls = NullBuffer::union(bounds.nulls(), bound.nulls());
+        Ok(ColumnarValue::Array(make_array(bound.to_data().into_builder().nulls(nulls).build()?)))
     }
 }
 

@@ -7,7 +7,7 @@ use datafusion::scalar::ScalarValue;
 use super::Length;
 
 /// A day has 24 hours, as in UTC.
-pub(super) const NANOS_OF_DAY: i64 = 86_400_000_000_000;
+pub(crate) const NANOS_OF_DAY: i64 = 86_400_000_000_000;
 
 /// Why an expression is no length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Length {
 }
 
 /// How many nanoseconds a unit has.
-pub(super) fn nanos_of(unit: TimeUnit) -> i64 {
+pub(crate) fn nanos_of(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Second => 1_000_000_000,
         TimeUnit::Millisecond => 1_000_000,

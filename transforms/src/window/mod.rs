@@ -19,6 +19,7 @@ mod read;
 mod watermark;
 
 pub(crate) use call::Call;
+pub(crate) use interval::{NANOS_OF_DAY, nanos_of};
 pub(crate) use plan::is_session;
 pub(crate) use planner::WindowPlanner;
 pub(crate) use watermark::{Follows, Logs};

@@ -2,7 +2,6 @@
 
 use datafusion::common::{Column, UnnestOptions};
 use datafusion::error::Result;
-use datafusion::functions::core::expr_fn::get_field;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::lead_lag::lag;
@@ -13,7 +12,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::bounds::WindowBounds;
+use super::bounds::{WindowBound, WindowBounds};
 use super::{Aligned, END, Kind, Length, START, Window};
 
 /// The bounds of a row's window, before they become columns.
@@ -49,7 +48,8 @@ fn plan_aligned(aligned: Aligned, time: Expr, data: LogicalPlanBuilder, mut colu
     } else {
         with_bounds.filter(hidden(BOUNDS).is_not_null())?
     };
-    columns.extend([START, END].map(|name| get_field(hidden(BOUNDS), name).alias(name)));
+    let bound = |name| ScalarUDF::from(WindowBound::new(name)).call(vec![hidden(BOUNDS)]).alias(name);
+    columns.extend([START, END].map(bound));
     each.project(columns)?.build()
 }
 

@@ -10,6 +10,7 @@ use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator, lit};
 
 use super::bounds::WINDOW_BOUNDS;
+use super::{END, START};
 use crate::asof::AsofJoin;
 
 /// The sources of a definition and their watermarks.
@@ -47,7 +48,7 @@ pub(crate) enum NoWatermark {
 }
 
 /// Functions whose result does not decrease where their one column does not.
-const MONOTONE: [&str; 4] = ["date_bin", "date_trunc", "get_field", WINDOW_BOUNDS];
+const MONOTONE: [&str; 5] = ["date_bin", "date_trunc", WINDOW_BOUNDS, START, END];
 
 impl Logs {
     pub(crate) fn add(&mut self, name: &str, plan: LogicalPlan, watermark: Option<String>) {

@@ -20,7 +20,8 @@ CREATE SOURCE events (
     k VARCHAR, n BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE DROP
 ) WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE SOURCE more (
-    k VARCHAR, n BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE QUARANTINE
+    k VARCHAR, n BIGINT, at TIMESTAMP, twice BIGINT GENERATED ALWAYS AS (n * 2) STORED,
+    WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE QUARANTINE
 ) WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE TABLE names (k VARCHAR, label VARCHAR) WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE VIEW hourly AS SELECT k, n, date_trunc('hour', at) AS hour FROM events WHERE n <> 3;
@@ -60,7 +61,7 @@ const QUERIES: [&str; 17] = [
     "SELECT g.hour, g.c, l.label FROM (SELECT hour, k, count(*) AS c FROM hourly GROUP BY hour, k) g
      JOIN names l ON g.k = l.k",
     "SELECT window_end, k, count(*) AS c, sum(n) AS s FROM TUMBLE((
-         SELECT k, n, at FROM events UNION ALL SELECT k, n, at FROM more
+         SELECT k, n, at FROM events UNION ALL SELECT k, twice, at + INTERVAL '1 hour' FROM more WHERE n > 1
      ), at, INTERVAL '2 hours') GROUP BY k, window_end",
 ];
 
