@@ -137,6 +137,15 @@ fn check(bessemer: &Bessemer, pipeline: &Pipeline, events: &[Event], sent: usize
     Ok(())
 }
 
+/// A run with these options ends with this code and these words.
+fn says(bessemer: &Bessemer, pipeline: &Pipeline, options: &[&str], code: i32, words: &str) -> Result<()> {
+    let path = pipeline.path();
+    let outcome = bessemer.call([&["run", &path], options].concat())?;
+    outcome.expect_code(code)?;
+    assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    Ok(())
+}
+
 fn deliver(pipeline: &Pipeline, round: usize, files: &[Vec<Event>]) -> Result<()> {
     for (number, file) in files.iter().enumerate() {
         let records: String = file.iter().copied().map(record).collect();
@@ -184,10 +193,7 @@ fn windows_of_files_are_emitted_once_and_whole_however_the_files_are_cut() -> Re
         bessemer.json(["run", &pipeline.path(), "--final", "--json"])?;
         deliver(&pipeline, 9, &[vec![(1, 99_999, 1)]])?;
         for last in [&["--final"][..], &[]] {
-            let path = pipeline.path();
-            let outcome = bessemer.call([&["run", &path], last].concat())?;
-            outcome.expect_code(2)?;
-            assert!(outcome.stderr.contains("`run --final` has closed its windows for good"), "{}", outcome.stderr);
+            says(&bessemer, &pipeline, last, 2, "`run --final` has closed its windows for good")?;
         }
     }
     Ok(())
@@ -216,10 +222,7 @@ fn the_state_holds_open_windows_alone_and_its_files_are_those_that_are_named() -
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(path, bytes)?;
-    let outcome = bessemer.call(["run", &pipeline.path()])?;
-    outcome.expect_code(4)?;
-    assert!(outcome.stderr.contains("the open windows of feature set `minutes` are lost"), "{}", outcome.stderr);
-    Ok(())
+    says(&bessemer, &pipeline, &[], 4, "the open windows of feature set `minutes` are lost")
 }
 
 /// Of each partition, in the order of its offsets: those that are not late against the rows before them.
@@ -305,10 +308,7 @@ fn a_pipeline_without_such_a_set_has_nothing_to_close() -> Result<()> {
     )?;
     fs::create_dir(pipeline.folder().join("in"))?;
     fs::write(pipeline.folder().join("in/1.json"), "{\"k\": 1}\n")?;
-    let outcome = bessemer.call(["run", &pipeline.path(), "--final"])?;
-    outcome.expect_code(2)?;
-    assert!(outcome.stderr.contains("says `EMIT ON WINDOW CLOSE`"), "{}", outcome.stderr);
-    Ok(())
+    says(&bessemer, &pipeline, &["--final"], 2, "says `EMIT ON WINDOW CLOSE`")
 }
 
 #[test]
@@ -320,12 +320,8 @@ fn a_changed_query_begins_anew_once_the_user_says_so() -> Result<()> {
     let path = pipeline.folder().join("pipeline.sql");
     let text = fs::read_to_string(&path)?.replace("sum(value) AS total", "sum(value + 1) AS total");
     fs::write(&path, text)?;
-    let refused = bessemer.call(["run", &pipeline.path()])?;
-    refused.expect_code(2)?;
-    assert!(refused.stderr.contains("`--from now`"), "{}", refused.stderr);
-    let accepted = bessemer.call(["run", &pipeline.path(), "--from", "now"])?;
-    accepted.expect_code(0)?;
-    assert!(accepted.stderr.contains("windows of `minutes` that were open are given up"), "{}", accepted.stderr);
+    says(&bessemer, &pipeline, &[], 2, "`--from now`")?;
+    says(&bessemer, &pipeline, &["--from", "now"], 0, "windows of `minutes` that were open are given up")?;
     // What was given up is gone for good; the next run has nothing to say.
     let next = bessemer.call(["run", &pipeline.path()])?;
     next.expect_code(0)?;

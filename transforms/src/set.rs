@@ -47,7 +47,7 @@ pub(crate) fn plan_set(
     };
     let nature = nature(&query, catalog);
     let schema = visible_schema(&query);
-    let kind = if set.emit_on_window_close.is_some() { SetKind::Append } else { nature.kind() };
+    let kind = kind(set, &nature);
     if found.len() == before {
         refuse_order(definition, set, kind, &nature, found);
         refuse_emit(definition, set, &nature, found);
@@ -107,8 +107,7 @@ fn assemble(
     catalog: &Catalog<'_>,
 ) -> Result<PlannedSet> {
     let state = catalog.state();
-    let closes = set.emit_on_window_close.is_some();
-    let kind = if closes { SetKind::Append } else { nature.kind() };
+    let (kind, closes) = (kind(set, &nature), set.emit_on_window_close.is_some());
     let queries = queries_read(definition, set);
     let plan_text = plan_text(&state.optimize(query)?, queries.iter().map(|(query, _)| *query))?;
 
@@ -152,6 +151,11 @@ fn assemble(
         logical,
         optimized,
     })
+}
+
+/// Windows that are closed do not change any more.
+fn kind(set: &FeatureSetDefinition, nature: &Nature) -> SetKind {
+    if set.emit_on_window_close.is_some() { SetKind::Append } else { nature.kind() }
 }
 
 fn upkeep(

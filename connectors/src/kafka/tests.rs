@@ -9,8 +9,9 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_schema::{DataType, TimeUnit};
 use bessemer_schemas::{
-    BadRecords, ColumnDefinition, Diagnostic, ErrorKind, IncludeColumn, IncludeKind, Name, OffsetRange, OptionEntry,
-    OptionMap, OptionValue, SliceLimits, SourceDefinition, SourceKind, SourceLedger, Span, WatermarkDefinition,
+    BadRecords, ColumnDefinition, Diagnostic, ErrorKind, IncludeColumn, IncludeKind, Name, OffsetRange, OnLate,
+    OptionEntry, OptionMap, OptionValue, SliceLimits, SourceDefinition, SourceKind, SourceLedger, Span,
+    WatermarkDefinition,
 };
 use datafusion_catalog::Session;
 use datafusion_common::DataFusionError;
@@ -249,6 +250,15 @@ fn values(ids: std::ops::Range<i64>) -> Vec<String> {
     ids.map(|id| format!(r#"{{"id": {id}, "delay": {}, "at": "2013-01-01T00:00:00"}}"#, id as f64 / 4.0)).collect()
 }
 
+/// Offsets of a partition of the topic that most tests read.
+fn range(partition: i32, start: i64, end: i64) -> OffsetRange {
+    OffsetRange { topic: "flights".to_owned(), partition, start, end, topic_id: None, late_before: None }
+}
+
+fn watermark(delay: i64, on_late: Option<OnLate>) -> WatermarkDefinition {
+    WatermarkDefinition { column: name("at"), expr: None, delay, on_late, span: Span::default() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_become_rows_with_what_came_with_them() {
     let cluster = Cluster::with_partitions(2);
@@ -312,8 +322,7 @@ async fn event_times_are_judged_by_the_records_own_timestamp() {
     let ahead = r#"{"id": 2, "at": "2013-01-03T00:00:00"}"#;
     cluster.send_values(0, [r#"{"id": 1, "at": "2013-01-01T12:00:00"}"#, ahead, r#"{"id": 3}"#]);
     let mut definition = definition(&[], &[]);
-    definition.watermark =
-        Some(WatermarkDefinition { column: name("at"), expr: None, delay: 0, on_late: None, span: Span::default() });
+    definition.watermark = Some(watermark(0, None));
     let scanned = read_all(&cluster.open(definition)).await.unwrap();
     assert_eq!(scanned.ids(), [1]);
     assert_eq!(scanned.reasons(), ["1 event_time_ahead", "2 null_event_time"]);
@@ -361,14 +370,6 @@ async fn a_consumer_stays_where_its_last_scan_ended() {
         cluster.send_values(partition, values(ids).iter().map(String::as_str));
     }
     let source = cluster.source(&[]);
-    let range = |partition, start, end| OffsetRange {
-        topic: "flights".to_owned(),
-        partition,
-        start,
-        end,
-        topic_id: None,
-        late_before: None,
-    };
     let mut ids = Vec::new();
     let slices = [vec![range(0, 0, 10)], vec![range(0, 10, 20), range(1, 0, 200)], vec![range(0, 20, 300)]];
     for (partitions, ranges) in (1..).zip(&slices) {
@@ -394,14 +395,6 @@ async fn ranges_that_follow_one_another_are_read_in_one_scan() {
     for (partition, ids) in [(0, 0..300), (1, 300..600)] {
         cluster.send_values(partition, values(ids).iter().map(String::as_str));
     }
-    let range = |partition, start, end| OffsetRange {
-        topic: "flights".to_owned(),
-        partition,
-        start,
-        end,
-        topic_id: None,
-        late_before: None,
-    };
     let ranges = [range(0, 0, 120), range(0, 120, 300), range(1, 0, 0), range(1, 0, 299), range(1, 299, 300)];
     for partitions in 1..4 {
         let scanned = scan(&cluster.source(&[]), &ranges, partitions).await.unwrap();
@@ -464,14 +457,7 @@ async fn a_topic_that_was_cut_off_or_is_gone_is_an_error_that_names_the_offsets(
     let cluster = Cluster::with_partitions(1);
     cluster.send_values(0, values(0..3).iter().map(String::as_str));
     let source = cluster.source(&[]);
-    let range = |partition, end| OffsetRange {
-        topic: "flights".to_owned(),
-        partition,
-        start: 0,
-        end,
-        topic_id: None,
-        late_before: None,
-    };
+    let range = |partition, end| range(partition, 0, end);
     for (read, words) in [(range(0, 5), "read up to offset 5 and now ends at 3"), (range(4, 1), "is no longer there")] {
         let error = source.backlog(vec![read]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
@@ -488,14 +474,7 @@ async fn records_that_were_deleted_before_they_were_read_are_an_error_or_are_cou
     for id in 0..SENT {
         cluster.send_values(0, [format!(r#"{{"id": {id}, "filling": "{filling}"}}"#).as_str()]);
     }
-    let read = vec![OffsetRange {
-        topic: "flights".to_owned(),
-        partition: 0,
-        start: 0,
-        end: 1,
-        topic_id: None,
-        late_before: None,
-    }];
+    let read = vec![range(0, 0, 1)];
     let error = cluster.source(&[]).backlog(read.clone()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("offsets 1 to "), "{error}");

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bessemer_connectors::sink::{SetWriter, StateFiles, state_writer};
+use bessemer_connectors::sink::{StateFiles, state_writer};
 use bessemer_schemas::{DataFile, Digest, Segment};
 use bessemer_transforms::{Incremental, PlannedSet};
-use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::{FutureExt, TryFutureExt, TryStreamExt};
-use tokio_util::sync::CancellationToken;
 
 use super::set::Attempt;
 use super::unless_cancelled;
@@ -32,32 +32,43 @@ pub(super) async fn absorb(
     planned: &PlannedSet,
     incremental: &Incremental,
 ) -> Result<(Arc<StateFiles>, WrittenState)> {
-    let Attempt { loaded, session, naming, cancel, before, .. } = *attempt;
-    let before = before.map(|before| Arc::new(before.clone()) as Arc<dyn PartitionStream>);
-    let plan = unless_cancelled(cancel, async { Ok(incremental.absorb(session, before).await?) }).await?;
-    let context = session.task_ctx();
-    let stream = plan.execute(0, Arc::clone(&context)).map_err(Error::engine)?;
+    let before = attempt.before.map(|before| Arc::new(before.clone()) as Arc<dyn PartitionStream>);
+    let plan = incremental.absorb(attempt.session, before);
+    let plan = unless_cancelled(attempt.cancel, plan.map(|plan| Ok(plan?))).await?;
+    let (state, content) = write_groups(attempt, planned, incremental, plan, 0, |_| Ok(())).await?;
+    let files = state.files().to_vec();
+    Ok((Arc::new(state), WrittenState { files, content, segments: Vec::new(), closed: None }))
+}
 
+/// Writes the groups of `plan` as the files of one stream of this epoch, after a `look` at each batch. Also gives the digest
+/// of their bytes.
+pub(super) async fn write_groups(
+    attempt: &Attempt<'_>,
+    planned: &PlannedSet,
+    incremental: &Incremental,
+    plan: Arc<dyn ExecutionPlan>,
+    stream: usize,
+    mut look: impl FnMut(&RecordBatch) -> Result<()> + Send,
+) -> Result<(StateFiles, Digest)> {
+    let Attempt { loaded, session, naming, cancel, .. } = *attempt;
+    let context = session.task_ctx();
+    let mut groups = plan.execute(0, Arc::clone(&context)).map_err(Error::engine)?;
     let (place, schema) = (&loaded.parsed.settings.state, incremental.state_schema());
     let (pipeline, memory) = (loaded.parsed.name(), context.memory_pool());
-    let mut writer = state_writer(place, pipeline, &planned.name, schema, naming.writer(0), memory)?;
-    if let Err(error) = write(&mut writer, stream, cancel).boxed().await {
+    let mut writer = state_writer(place, pipeline, &planned.name, schema, naming.writer(stream), memory)?;
+    let written = async {
+        while let Some(batch) = unless_cancelled(cancel, groups.try_next().map_err(Error::engine)).await? {
+            look(&batch)?;
+            writer.write(&batch).boxed().await?;
+        }
+        Ok(())
+    };
+    if let Err(error) = written.boxed().await {
         writer.abort().await;
         return Err(error);
     }
     let files = writer.finish().boxed().await?;
-    let written = StateFiles::new(place, &planned.name, files.clone(), Arc::clone(schema));
-    let content = written.digest().await?;
-    Ok((Arc::new(written), WrittenState { files, content, segments: Vec::new(), closed: None }))
-}
-
-async fn write(
-    writer: &mut SetWriter,
-    mut groups: SendableRecordBatchStream,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    while let Some(batch) = unless_cancelled(cancel, groups.try_next().map_err(Error::engine)).await? {
-        writer.write(&batch).boxed().await?;
-    }
-    Ok(())
+    let files = StateFiles::new(place, &planned.name, files, Arc::clone(schema));
+    let content = files.digest().await?;
+    Ok((files, content))
 }

@@ -61,10 +61,17 @@ pub(super) async fn find(
     let Some(since) = slices_after(state.through, history, store).await? else { return Ok(Found::Nothing) };
     let (files, schema) = (state.files.added.clone(), Arc::clone(incremental.state_schema()));
     let files = StateFiles::new(&loaded.parsed.settings.state, &set.name, files, schema);
+    match damage(&files, &state.content).await? {
+        None => Ok(Found::Carried(Carried { state: files, since })),
+        Some(why) => Ok(lost(set, why)),
+    }
+}
+
+/// Why the files of a state are not those that were written with the digest `content`; nothing where they are.
+pub(super) async fn damage(files: &StateFiles, content: &Digest) -> Result<Option<&'static str>> {
     match files.digest().await {
-        Ok(content) if content == state.content => Ok(Found::Carried(Carried { state: files, since })),
-        Ok(_) => Ok(lost(set, "its files are not what was written")),
-        Err(bessemer_connectors::Error::Damaged { .. }) => Ok(lost(set, "a file of it is gone")),
+        Ok(found) => Ok((found != *content).then_some("a file of them is not what was written")),
+        Err(bessemer_connectors::Error::Damaged { .. }) => Ok(Some("a file of them is gone")),
         Err(error) => Err(error.into()),
     }
 }

@@ -12,14 +12,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_connectors::sink::{StateFiles, state_writer};
+use bessemer_connectors::sink::StateFiles;
 use bessemer_schemas::{DataFile, DefinitionDigest, Segment, SetState, Watermark};
 use bessemer_transforms::{Between, Closing, Incremental, PlannedSet};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
-use futures::{FutureExt, TryFutureExt, TryStreamExt};
+use futures::FutureExt;
 
-use super::absorb::WrittenState;
+use super::absorb::{WrittenState, write_groups};
 use super::carry;
 use super::set::Attempt;
 use super::{fingerprint, unless_cancelled};
@@ -131,7 +132,7 @@ impl Windows {
             let plan = incremental.merge(streams(&many), Between::open(closed))?;
             segments.extend(writer.write(plan).await?);
         }
-        if attempt.reads {
+        if planned.sources.keys().any(|name| attempt.scanned.of(name).is_some()) {
             let plan = incremental.absorb(attempt.session, None);
             let plan = unless_cancelled(attempt.cancel, plan.map(|plan| Ok(plan?))).await?;
             let new = writer.write(plan).await?;
@@ -199,14 +200,8 @@ pub(super) async fn check_states(
             continue;
         }
         for segment in segments(loaded, set, incremental, state) {
-            let lost = |why: &str| Error::StateLost { set: set.name.clone(), why: why.to_owned() };
-            match segment.files.digest().await {
-                Ok(content) if content == segment.entry.content => {}
-                Ok(_) => return Err(lost("a file of them is not what was written")),
-                Err(bessemer_connectors::Error::Damaged { path, .. }) => {
-                    return Err(lost(&format!("`{path}` is gone")));
-                }
-                Err(error) => return Err(error.into()),
+            if let Some(why) = carry::damage(&segment.files, &segment.entry.content).await? {
+                return Err(Error::StateLost { set: set.name.clone(), why: why.to_owned() });
             }
         }
     }
@@ -235,37 +230,24 @@ struct SegmentWriter<'a> {
 impl SegmentWriter<'_> {
     /// Nothing where there is no group.
     async fn write(&mut self, plan: Arc<dyn ExecutionPlan>) -> Result<Option<OpenSegment>> {
-        let Attempt { loaded, session, naming, cancel, .. } = *self.attempt;
-        let context = session.task_ctx();
-        let mut groups = plan.execute(0, Arc::clone(&context)).map_err(Error::engine)?;
-        let (place, schema) = (&loaded.parsed.settings.state, self.incremental.state_schema());
-        let (pipeline, name, naming) = (loaded.parsed.name(), &self.planned.name, naming.writer(self.streams));
+        let stream = self.streams;
         self.streams += 1;
-        let mut writer = state_writer(place, pipeline, name, schema, naming, context.memory_pool())?;
         let mut range: Option<(i64, i64)> = None;
-        let written = async {
-            while let Some(batch) = unless_cancelled(cancel, groups.try_next().map_err(Error::engine)).await? {
-                range = match (range, Closing::range(&batch)?) {
-                    (Some((oldest, newest)), Some((least, most))) => Some((oldest.min(least), newest.max(most))),
-                    (known, found) => known.or(found),
-                };
-                writer.write(&batch).boxed().await?;
-            }
+        let look = |batch: &RecordBatch| {
+            range = match (range, Closing::range(batch)?) {
+                (Some((oldest, newest)), Some((least, most))) => Some((oldest.min(least), newest.max(most))),
+                (known, found) => known.or(found),
+            };
             Ok(())
         };
-        if let Err(error) = written.boxed().await {
-            writer.abort().await;
-            return Err(error);
-        }
-        let files = writer.finish().boxed().await?;
-        if files.is_empty() {
+        let written = write_groups(self.attempt, self.planned, self.incremental, plan, stream, look).await?;
+        let (files, content) = written;
+        if files.files().is_empty() {
             return Ok(None);
         }
-        let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
-        let files = StateFiles::new(place, name, files, Arc::clone(schema));
+        let count = u32::try_from(files.files().len()).unwrap_or(u32::MAX);
         // Groups without a window are closed by the last one.
         let (oldest, newest) = range.unwrap_or((i64::MAX - 1, i64::MAX - 1));
-        let content = files.digest().await?;
         Ok(Some(OpenSegment { entry: Segment { files: count, content, oldest, newest }, files }))
     }
 }

@@ -331,8 +331,7 @@ impl Engine<'_> {
             };
             let session = bessemer_transforms::with_extension(&loaded.session, scans);
             let (before, windows) = (assignment.before.get(at), assignment.windows.get(at));
-            let reads = loaded.plan.sets[*at].sources.keys().any(|name| assignment.scans.contains_key(name));
-            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before, windows, reads };
+            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before, windows };
             let ran = set::run(&attempt, *at).instrument(span).await;
             let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
             if let Some(failure) = outcome.report.failed.take() {

@@ -48,8 +48,6 @@ pub(super) struct Attempt<'a> {
     pub(super) before: Option<&'a StateFiles>,
     /// Its windows, where it emits them as they close.
     pub(super) windows: Option<&'a Windows>,
-    /// Whether there is something for its scans to read.
-    pub(super) reads: bool,
 }
 
 /// What one partition of the plan is run with.

@@ -20,7 +20,7 @@ use super::cut::Everything;
 use super::groups::is_leaf;
 use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
-use crate::window::{END, Follows};
+use crate::window::{END, Follows, NANOS_OF_DAY, nanos_of};
 
 /// The key that says when groups are final.
 #[derive(Debug)]
@@ -93,16 +93,6 @@ impl Closing {
         Ok(min(ticks).zip(max(ticks)))
     }
 
-    /// Microseconds since 1970 of a key, for people.
-    pub fn micros(&self, ticks: i64) -> i64 {
-        let micros = match &self.data_type {
-            DataType::Timestamp(unit, _) => i128::from(ticks) * 1_000_000 / i128::from(per_second(*unit)),
-            DataType::Date32 => i128::from(ticks) * 86_400_000_000,
-            _ => i128::from(ticks) * 1_000,
-        };
-        i64::try_from(micros).unwrap_or(if micros > 0 { i64::MAX } else { i64::MIN })
-    }
-
     /// Whether a group is one of those `between`; nothing where all are.
     pub(super) fn predicate(&self, between: Between, state: &Schema) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         let key: Arc<dyn PhysicalExpr> = Arc::new(expressions::Column::new(state.field(0).name(), 0));
@@ -133,30 +123,19 @@ impl Mark {
         if at == i64::MAX {
             return Ok(Some(at));
         }
+        let data_type = self.time.field(0).data_type();
+        let nanos = match data_type {
+            DataType::Timestamp(unit, _) => nanos_of(*unit),
+            DataType::Date32 => NANOS_OF_DAY,
+            _ => nanos_of(TimeUnit::Millisecond),
+        };
         // Rounded down: rows that are not late are no earlier.
-        let at = match self.time.field(0).data_type() {
-            DataType::Timestamp(unit, _) => {
-                i128::from(at) * i128::from(per_second(*unit)) / 1_000_000 - i128::from(at < 0 && at % 1_000_000 != 0)
-            }
-            DataType::Date32 => i128::from(at.div_euclid(86_400_000_000)),
-            _ => i128::from(at.div_euclid(1_000)),
-        };
-        let Some(at) = i64::try_from(at).ok().and_then(|at| scalar(at, self.time.field(0).data_type())) else {
-            return Ok(None);
-        };
+        let ticks = (i128::from(at) * 1_000).div_euclid(i128::from(nanos));
+        let Some(at) = i64::try_from(ticks).ok().and_then(|ticks| scalar(ticks, data_type)) else { return Ok(None) };
         let row = RecordBatch::try_new(Arc::clone(&self.time), vec![at.to_array()?])?;
         let key = self.key.evaluate(&row)?.into_array(1)?;
         let ticks = cast(&key, &DataType::Int64)?;
         Ok(ticks.as_primitive::<Int64Type>().iter().next().flatten())
-    }
-}
-
-fn per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn incremental(
     catalog: &Catalog<'_>,
 ) -> Result<Incremental, Everything> {
     let whole = nature(plan, catalog);
-    let (plan, mut cut) = find(plan, &whole, closes, catalog)?;
+    let (plan, cut) = find(plan, &whole, closes, catalog)?;
     let below = nature(&cut.input, catalog);
     if below.kind() != SetKind::Append || below.orders_log {
         let reason = below.reasons.first().map_or("an order or a limit", |(_, reason)| reason.as_str());
@@ -59,17 +59,16 @@ pub(crate) fn incremental(
     }
 
     let above = replace(&plan, &cut.node, &groups::leaf(cut.node.schema())?)?;
-    if closes {
-        let (at, follows) = window_key(&cut.keys, &cut.input, catalog)?;
-        check_per_window(&above, at)?;
-        cut.window = Some((at, follows));
+    let window = if closes { Some(window_key(&cut.keys, &cut.input, catalog)?) } else { None };
+    if let Some((key, _)) = &window {
+        check_per_window(&above, *key)?;
     }
     let above = catalog.state().optimize(&above)?;
     if above.schema().inner() != output {
         return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
     }
     plans_physically(&above, catalog)?;
-    cut.plan(of, above, below.tables.into_keys().collect(), catalog)
+    cut.plan(of, above, below.tables.into_keys().collect(), window, catalog)
 }
 
 /// An aggregate, or a `DISTINCT` as one.
@@ -79,8 +78,6 @@ struct Cut {
     input: LogicalPlan,
     keys: Vec<Expr>,
     functions: Vec<AggregateFunction>,
-    /// Which of the keys says when groups are final, where they are to be, and what watermarks mean for it.
-    window: Option<(usize, Vec<Follows>)>,
 }
 
 /// The lowest aggregate that takes in all that the plan reads of its logs, and the plan. Where it has `DISTINCT` values
@@ -155,17 +152,18 @@ impl Cut {
                 return Err(Everything(why));
             }
         }
-        Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions, window: None })
+        Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions })
     }
 
+    /// `window` says which of the keys tells when groups are final, where they are to be, and what watermarks mean for it.
     fn plan(
         mut self,
         of: &str,
         above: LogicalPlan,
         tables: BTreeSet<String>,
+        window: Option<(usize, Vec<Follows>)>,
         catalog: &Catalog<'_>,
     ) -> Result<Incremental, Everything> {
-        let window = self.window.take();
         let is_place = |function| is_of_places(function, self.input.schema());
         let of_places = self.functions.iter().map(is_place).collect::<Result<Vec<_>>>()?;
         let places = self.sort_keys(window.as_ref().map(|(at, _)| *at));

@@ -46,8 +46,7 @@ fn send_all(cluster: &Cluster, kinds: &[Kind]) {
 
 fn source(cluster: &Cluster, options: &[(&str, &str)]) -> Arc<KafkaSource> {
     let mut definition = definition(&[], options);
-    definition.watermark =
-        Some(WatermarkDefinition { column: name("at"), expr: None, delay: 0, on_late: None, span: Span::default() });
+    definition.watermark = Some(watermark(0, None));
     cluster.open(definition)
 }
 
@@ -57,8 +56,7 @@ async fn read_in_steps(source: &Arc<KafkaSource>, end: usize, step: usize) -> Re
     for start in (0..end).step_by(step) {
         let offset = |at: usize| i64::try_from(at).unwrap();
         let (start, end) = (offset(start), offset(end.min(start + step)));
-        let range =
-            OffsetRange { topic: "flights".to_owned(), partition: 0, start, end, topic_id: None, late_before: None };
+        let range = range(0, start, end);
         before = scan_after(source, &[range], 2, before).await?.bad_records;
     }
     Ok(())

@@ -10,8 +10,7 @@ const SECOND: i64 = 1_000_000;
 
 fn source(cluster: &Cluster, on_late: Option<OnLate>, options: &[(&str, &str)]) -> Arc<KafkaSource> {
     let mut definition = definition(&[], options);
-    let (column, delay) = (name("at"), 60 * SECOND);
-    definition.watermark = Some(WatermarkDefinition { column, expr: None, delay, on_late, span: Span::default() });
+    definition.watermark = Some(watermark(60 * SECOND, on_late));
     cluster.open(definition)
 }
 

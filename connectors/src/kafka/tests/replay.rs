@@ -43,8 +43,7 @@ async fn records_come_back_with_everything_that_came_with_them_and_without_a_bro
         [IncludeKind::Key, IncludeKind::Value, IncludeKind::Timestamp, IncludeKind::Offset, IncludeKind::Headers];
     let mut mended = definition(&kinds, &[("bootstrap_servers", "127.0.0.1:1")]);
     mended.columns.as_mut().unwrap()[0].data_type = DataType::Utf8;
-    mended.watermark =
-        Some(WatermarkDefinition { column: name("at"), expr: None, delay: 0, on_late: None, span: Span::default() });
+    mended.watermark = Some(watermark(0, None));
     let source = open(&mut mended).unwrap();
     let parts = ReplayPart::parts_of(&quarantined(&rejects)).unwrap();
     let scanned = scan_input(&source, ScanInput::Replayed(parts.into()), 2, Vec::new()).await.unwrap();
@@ -73,9 +72,8 @@ async fn late_record_becomes_a_row() {
     let late = r#"{"id": 2, "at": "2013-01-01T01:00:00"}"#;
     cluster.send_values(0, [r#"{"id": 1, "at": "2013-01-01T12:00:00"}"#, late]);
     let mut definition = definition(&[], &[]);
-    let on_late = Some(bessemer_schemas::OnLate::Quarantine);
-    definition.watermark =
-        Some(WatermarkDefinition { column: name("at"), expr: None, delay: 0, on_late, span: Span::default() });
+    let on_late = Some(OnLate::Quarantine);
+    definition.watermark = Some(watermark(0, on_late));
     let source = cluster.open(definition);
     let scanned = read_all(&source).await.unwrap();
     assert_eq!((scanned.ids(), scanned.reasons()), (vec![1], vec!["1 late".to_owned()]));

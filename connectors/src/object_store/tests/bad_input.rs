@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::UInt64Type;
 use arrow_schema::DataType;
-use bessemer_schemas::{ErrorKind, IncludeColumn, IncludeKind, Span, WatermarkDefinition};
+use bessemer_schemas::{ErrorKind, IncludeColumn, IncludeKind};
 use datafusion_expr::{col, lit};
 use tempfile::tempdir;
 
@@ -231,13 +231,7 @@ async fn bad_event_times_are_quarantined_even_where_the_column_is_not_read() {
         write(folder.path(), name, &bytes);
         let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
         let mut definition = definition(Some(declared), &[("path", name)]);
-        definition.watermark = Some(WatermarkDefinition {
-            column: super::harness::name("at"),
-            expr: None,
-            delay: 0,
-            on_late: None,
-            span: Span::default(),
-        });
+        definition.watermark = Some(watermark("at", 0, None));
         let options = parse(&mut definition, folder.path());
         let source = ObjectSource::open(&definition, options).await.unwrap();
         let scanned = scan(&source, Ask { projection: Some(&[0]), ..Ask::default() }).await.unwrap();
@@ -261,13 +255,7 @@ async fn text_record_with_a_bad_event_time_goes_to_quarantine_as_it_is_written()
         write(folder.path(), name, &bytes);
         let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
         let mut definition = definition(Some(declared), &[("path", name)]);
-        definition.watermark = Some(WatermarkDefinition {
-            column: super::harness::name("at"),
-            expr: None,
-            delay: 0,
-            on_late: None,
-            span: Span::default(),
-        });
+        definition.watermark = Some(watermark("at", 0, None));
         let options = parse(&mut definition, folder.path());
         let source = ObjectSource::open(&definition, options).await.unwrap();
         for projection in [None, Some([0].as_slice()), Some([].as_slice())] {

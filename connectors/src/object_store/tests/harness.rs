@@ -9,8 +9,8 @@ use arrow::compute::concat_batches;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{DataType, Schema, TimeUnit};
 use bessemer_schemas::{
-    ColumnDefinition, Name, ObjectVersion, OptionEntry, OptionMap, OptionValue, SliceLimits, SourceDefinition,
-    SourceKind, SourceLedger, Span,
+    ColumnDefinition, Name, ObjectVersion, OnLate, OptionEntry, OptionMap, OptionValue, SliceLimits, SourceDefinition,
+    SourceKind, SourceLedger, Span, WatermarkDefinition,
 };
 use datafusion_catalog::Session;
 use datafusion_common::DataFusionError;
@@ -29,6 +29,10 @@ pub(super) const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, N
 
 pub(super) fn name(value: &str) -> Name {
     Name { value: value.to_owned(), span: Span::default() }
+}
+
+pub(super) fn watermark(column: &str, delay: i64, on_late: Option<OnLate>) -> WatermarkDefinition {
+    WatermarkDefinition { column: name(column), expr: None, delay, on_late, span: Span::default() }
 }
 
 pub(super) fn column(column: &str, data_type: DataType, nullable: bool) -> ColumnDefinition {

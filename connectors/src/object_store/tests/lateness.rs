@@ -7,7 +7,7 @@ use arrow::array::{
     ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow_schema::DataType;
-use bessemer_schemas::{OnLate, Span, WatermarkDefinition};
+use bessemer_schemas::OnLate;
 use datafusion_catalog::Session;
 use datafusion_execution::config::SessionConfig;
 use datafusion_expr::{col, lit};
@@ -19,10 +19,6 @@ use crate::object_store::ObjectSource;
 use crate::scan::{EpochScans, ReplayPart, ScanInput};
 use crate::test_session::TestSession;
 use crate::{Error, Source};
-
-fn watermark(column: &str, delay: i64, on_late: Option<OnLate>) -> WatermarkDefinition {
-    WatermarkDefinition { column: name(column), expr: None, delay, on_late, span: Span::default() }
-}
 
 async fn open(folder: &Path, path: &str, on_late: Option<OnLate>) -> Arc<ObjectSource> {
     let declared = vec![column("id", DataType::Int64, false), column("at", MICROS, true)];
