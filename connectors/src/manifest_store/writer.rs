@@ -174,14 +174,13 @@ impl EpochWriter {
         }
     }
 
-    /// An error as what it is: to a writer that was overtaken, the blocks that its successor has swept are missing.
+    /// An error as what it is: to a writer that was overtaken, the blocks that its successor has swept are missing. Where
+    /// the store does not say whether it was, that is the error: what is missing may be nothing that should be there.
     async fn explain(&self, error: Error) -> Error {
-        if matches!(error, Error::Damaged { .. })
-            && let Err(fenced @ Error::Fenced { .. }) = self.check_not_fenced().await
-        {
-            return fenced;
+        match error {
+            Error::Damaged { .. } => self.check_not_fenced().await.err().unwrap_or(error),
+            error => error,
         }
-        error
     }
 
     /// What the pipeline has read and written, with all that this writer committed.

@@ -92,14 +92,13 @@ impl<'a> Run<'a> {
         Err(self.told(error))
     }
 
-    /// An error as what it is: to a run that was overtaken, what its successor has swept is missing.
+    /// An error as what it is: to a run that was overtaken, what its successor has swept is missing. Where the store does not
+    /// say whether it was, that is the error: what is missing may be nothing that should be there.
     async fn explained(&self, error: Error) -> Error {
-        use bessemer_connectors::Error::{Damaged, Fenced};
-
-        if matches!(error.connector(), Some(Damaged { .. }))
-            && let Err(fenced @ Fenced { .. }) = self.writer.check_not_fenced().await
-        {
-            return fenced.into();
+        let is_missing = matches!(error.connector(), Some(bessemer_connectors::Error::Damaged { .. }))
+            || matches!(error, Error::StateLost { .. });
+        if is_missing && let Err(other) = self.writer.check_not_fenced().await {
+            return other.into();
         }
         error
     }
