@@ -167,17 +167,25 @@ pub struct SetState {
     pub closed: Option<i64>,
 }
 
-/// Partial aggregates that some epochs gave, sorted by their keys.
+/// Partial aggregates or rows that some epochs gave, sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
+    /// Which of the set's inputs it is of, where it keeps rows of several.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub input: u32,
     /// How many of the state's files, after those of the segments before.
     pub files: u32,
     /// Digest of the bytes of the files, one after another.
     pub content: Digest,
-    /// By which window its first group closes, microseconds since 1970, UTC.
+    /// The least key by which its groups or rows are told to be final, in ticks of its type.
     pub oldest: i64,
-    /// By which window its last group closes.
+    /// The greatest.
     pub newest: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde asks for")]
+fn is_first(input: &u32) -> bool {
+    *input == 0
 }
 
 impl SetState {

@@ -11,7 +11,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use crate::catalog::{Catalog, Relation};
 use crate::gate::Expectations;
-use crate::incremental::{Closing, Incremental};
+use crate::incremental::{Emits, Incremental};
 use crate::set::plan_set;
 use crate::source::add_sources;
 use crate::view::add_views;
@@ -68,9 +68,9 @@ pub enum Upkeep {
     Slice,
     /// A snapshot set: what is new, and partial aggregates of all before.
     Incremental(Box<Incremental>),
-    /// An append set: partial aggregates of the windows that are open, which what is new is added to; its rows are those
-    /// of the windows that closed.
-    Closing(Box<Incremental>),
+    /// An append set: what is kept until watermarks have passed it, which what is new is added to; its rows are those that
+    /// became final.
+    Emitting(Box<dyn Emits>),
     /// A snapshot set: everything read so far.
     Everything {
         /// Why nothing less will do.
@@ -158,18 +158,20 @@ impl PlannedSet {
         planned.map_err(|source| Error::from_engine(format!("feature set `{}`", self.name), source))
     }
 
-    /// How it is made from partial aggregates, if it is.
+    /// How it is kept up to date from partial aggregates, if it is.
     pub fn incremental(&self) -> Option<&Incremental> {
         match &self.upkeep {
-            Upkeep::Incremental(incremental) | Upkeep::Closing(incremental) => Some(incremental),
-            Upkeep::Slice | Upkeep::Everything { .. } => None,
+            Upkeep::Incremental(incremental) => Some(incremental),
+            Upkeep::Slice | Upkeep::Emitting(_) | Upkeep::Everything { .. } => None,
         }
     }
 
-    /// How its windows close, where it appends their rows once they do.
-    pub fn closing(&self) -> Option<(&Incremental, &Closing)> {
-        let incremental = self.incremental()?;
-        incremental.closing().map(|closing| (incremental, closing))
+    /// What it keeps, where it appends rows once watermarks have passed them.
+    pub fn emits(&self) -> Option<&dyn Emits> {
+        match &self.upkeep {
+            Upkeep::Emitting(emits) => Some(emits.as_ref()),
+            _ => None,
+        }
     }
 
     /// Whether its rows come sorted, in one partition.

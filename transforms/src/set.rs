@@ -22,7 +22,7 @@ use crate::classify::{Construct, Nature, nature};
 use crate::expectation::{check_expectations, plan_expectations};
 use crate::expression::{list, told};
 use crate::gate::{Expectations, LogicalExpectations};
-use crate::incremental::{Everything, incremental};
+use crate::incremental::{Everything, incremental, released, windows};
 use crate::order::Ordering;
 use crate::origin::carry_origin;
 use crate::plan::{LedgerShape, PlannedSet, Reason, Upkeep};
@@ -135,7 +135,7 @@ fn assemble(
         name: set.name.value.clone(),
         kind,
         reasons: if closes { Vec::new() } else { reasons(definition, set, &nature) },
-        upkeep: upkeep(set, kind, &logical, &output, catalog),
+        upkeep: upkeep(set, &nature, &logical, &output, catalog),
         schema: Arc::new(visible_schema(&optimized)),
         order: if ordering.applies() { order_text(&logical) } else { Vec::new() },
         ledger: match kind {
@@ -160,19 +160,36 @@ fn kind(set: &FeatureSetDefinition, nature: &Nature) -> SetKind {
 
 fn upkeep(
     set: &FeatureSetDefinition,
-    kind: SetKind,
+    nature: &Nature,
     plan: &LogicalPlan,
     output: &SchemaRef,
     catalog: &Catalog<'_>,
 ) -> Upkeep {
-    let closes = set.emit_on_window_close.is_some();
-    if kind == SetKind::Append && !closes {
-        return Upkeep::Slice;
+    let name = set.name.value.as_str();
+    if set.emit_on_window_close.is_none() {
+        if nature.kind() == SetKind::Append {
+            return Upkeep::Slice;
+        }
+        return match incremental(name, plan, output, catalog) {
+            Ok(incremental) => Upkeep::Incremental(Box::new(incremental)),
+            Err(Everything(reason)) => Upkeep::Everything { reason },
+        };
     }
-    match incremental(&set.name.value, plan, output, closes, catalog) {
-        Ok(incremental) if closes => Upkeep::Closing(Box::new(incremental)),
-        Ok(incremental) => Upkeep::Incremental(Box::new(incremental)),
-        Err(Everything(reason)) => Upkeep::Everything { reason },
+    // Partial aggregates take less room than rows.
+    let of_groups = match windows(name, plan, output, catalog) {
+        Ok(windows) => return Upkeep::Emitting(Box::new(windows)),
+        Err(Everything(reason)) => reason,
+    };
+    let event_time = set.event_time.as_ref().map(|event_time| event_time.column.value.as_str());
+    match released(name, plan, output, event_time, catalog) {
+        Ok(released) => Upkeep::Emitting(Box::new(released)),
+        Err(Everything(of_rows)) => {
+            let is_group = |(construct, _): &(Construct, String)| {
+                matches!(construct, Construct::GroupBy | Construct::Distinct)
+            };
+            let reason = if nature.reasons.iter().all(is_group) { of_groups } else { of_rows };
+            Upkeep::Everything { reason }
+        }
     }
 }
 
@@ -187,9 +204,6 @@ fn refuse_emit(definition: &Definition, set: &FeatureSetDefinition, nature: &Nat
     } else if nature.kind() == SetKind::Append {
         let message = format!("{EMIT} is about windows, but each row of this query is final as soon as it is made");
         found.push(Diagnostic::error(message, span).with_help("leave it out: the set appends without it"));
-    } else if nature.reasons.iter().any(|(construct, _)| *construct == Construct::Session) {
-        let help = "leave it out, and the sessions so far are shown; or take a window of a fixed size";
-        found.push(Diagnostic::error(format!("{EMIT} does not close sessions yet"), span).with_help(help));
     }
     for constraint in &set.constraints {
         if matches!(constraint.expectation, Expectation::Aggregate { .. }) {
@@ -215,9 +229,9 @@ fn refuse_upkeep(set: &FeatureSetDefinition, planned: PlannedSet, found: &mut Ve
     let (Some(span), Upkeep::Everything { reason }) = (set.emit_on_window_close, &planned.upkeep) else {
         return Some(planned);
     };
-    let help = "group by a window of the event time (`window_end`, `date_trunc('hour', at)`), keep to one window in what is \
-                made of the groups, or leave `EMIT ON WINDOW CLOSE` out; docs/closing.md says what is possible";
-    found.push(Diagnostic::error(format!("no window of this query closes: {reason}"), span).with_help(help));
+    let help = "give the event time or the end of a window out, and keep to windows, frames and joins that have bounds in \
+                time; or leave `EMIT ON WINDOW CLOSE` out: docs/closing.md says what is possible";
+    found.push(Diagnostic::error(format!("no row of this query would ever be final: {reason}"), span).with_help(help));
     None
 }
 

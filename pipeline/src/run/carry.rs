@@ -4,7 +4,7 @@
 //! table that rows were looked up in has changed, where it is not there as it was written, or where what came after it is
 //! too far back, the set is computed over everything, and its state begins anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::{History, ManifestStore};
@@ -90,7 +90,7 @@ fn unfit(
     state: &SetState,
     versions: &BTreeMap<String, String>,
 ) -> Option<&'static str> {
-    if fingerprint(loaded, set, incremental) != state.fingerprint {
+    if fingerprint(loaded, set, incremental.tables(), &incremental.signature()) != state.fingerprint {
         return Some("the state is of another definition or another version of the engine");
     }
     let is_same = |table: &String| versions.get(table) == state.tables.get(table);
@@ -98,8 +98,8 @@ fn unfit(
 }
 
 /// What the state of a set means: where any of this is another, so are its columns or the rows in it.
-pub(super) fn fingerprint(loaded: &Loaded, set: &PlannedSet, incremental: &Incremental) -> Digest {
-    let read = |name: &str| set.sources.contains_key(name) || incremental.tables().contains(name);
+pub(super) fn fingerprint(loaded: &Loaded, set: &PlannedSet, tables: &BTreeSet<String>, signature: &str) -> Digest {
+    let read = |name: &str| set.sources.contains_key(name) || tables.contains(name);
     let sources = loaded.sources.iter().filter(|source| read(source.name())).map(|source| {
         let digest = source_digest(source);
         format!("{} {} {:?} {}", source.name(), digest.kind, digest.columns, digest.decoding)
@@ -108,7 +108,7 @@ pub(super) fn fingerprint(loaded: &Loaded, set: &PlannedSet, incremental: &Incre
         format!("state {VERSION}"),
         format!("datafusion {}", datafusion::DATAFUSION_VERSION),
         set.plan_digest.to_string(),
-        incremental.signature(),
+        signature.to_owned(),
     ];
     let lines: Vec<String> = head.into_iter().chain(sources).collect();
     Digest::of(lines.join("\n").as_bytes())

@@ -13,7 +13,7 @@ use bessemer_schemas::{
     Digest, Epoch, Failure, FileChanges, Manifest, ManifestKind, SetCommit, SetLedger, SetState, Slice, SourceLedger,
     SourceSlice, Watermark,
 };
-use bessemer_transforms::{Incremental, LedgerShape, PlannedSet, SetKind};
+use bessemer_transforms::{LedgerShape, PlannedSet, SetKind};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
@@ -21,7 +21,7 @@ use tracing::{Instrument, info, info_span};
 use super::Run;
 use super::absorb::WrittenState;
 use super::carry;
-use super::closing::Windows;
+use super::emission::Emission;
 use super::intake::{Intake, Taken};
 use super::lateness::watermarks_after;
 use super::replay::TakenRecords;
@@ -41,8 +41,8 @@ pub(super) struct Assignment {
     pub(super) parts: BTreeMap<usize, BTreeMap<String, Arc<[u32]>>>,
     /// The partial aggregates that sets go on from.
     pub(super) before: BTreeMap<usize, StateFiles>,
-    /// The windows of the sets that emit them as they close.
-    pub(super) windows: BTreeMap<usize, Windows>,
+    /// What the sets emit that keep rows until they are final.
+    pub(super) emissions: BTreeMap<usize, Emission>,
     /// Where watermarks are before it, where it is not the sources that say so.
     pub(super) watermarks: BTreeMap<String, Watermark>,
     /// Sources of objects of which nothing is left to read.
@@ -206,8 +206,9 @@ impl Run<'_> {
 
     /// The partial aggregates of a set as the manifest has them.
     fn set_state(&self, planned: &PlannedSet, assignment: &Assignment, written: WrittenState) -> SetState {
-        let incremental = planned.incremental();
-        let tables = incremental.into_iter().flat_map(Incremental::tables);
+        let of_groups = planned.incremental().map(|of| (of.tables(), of.signature()));
+        let kept = of_groups.or_else(|| planned.emits().map(|of| (of.tables(), of.signature())));
+        let tables = kept.iter().flat_map(|(tables, _)| *tables);
         let version = |table: &String| match assignment.slice.sources.get(table) {
             Some(SourceSlice::Table { version, .. }) => Some((table.clone(), version.clone())),
             _ => None,
@@ -216,8 +217,10 @@ impl Run<'_> {
         SetState {
             files: FileChanges { added, replaces_all: true, ..FileChanges::default() },
             content,
-            fingerprint: incremental
-                .map_or_else(|| Digest::of(&[]), |of| carry::fingerprint(&self.loaded, planned, of)),
+            fingerprint: kept.as_ref().map_or_else(
+                || Digest::of(&[]),
+                |(tables, signature)| carry::fingerprint(&self.loaded, planned, tables, signature),
+            ),
             since: self.state_since(planned, assignment),
             through: self.writer.next_epoch(),
             tables: tables.filter_map(version).collect(),
@@ -228,8 +231,8 @@ impl Run<'_> {
 
     /// The epoch that computed the set's partial aggregates over everything: this one, unless it went on from others.
     fn state_since(&self, planned: &PlannedSet, assignment: &Assignment) -> Epoch {
-        let windows = assignment.windows.iter().filter(|(_, windows)| windows.goes_on()).map(|(at, _)| at);
-        let mut carried = assignment.before.keys().chain(windows).map(|at| &self.loaded.plan.sets[*at]);
+        let kept = assignment.emissions.iter().filter(|(_, emission)| emission.goes_on()).map(|(at, _)| at);
+        let mut carried = assignment.before.keys().chain(kept).map(|at| &self.loaded.plan.sets[*at]);
         let before = carried.find(|set| set.name == planned.name);
         let before = before.and_then(|_| self.writer.history().states().remove(&planned.name));
         before.map_or_else(|| self.writer.next_epoch(), |state| state.since)
@@ -330,8 +333,8 @@ impl Engine<'_> {
                 None => Arc::clone(scans),
             };
             let session = bessemer_transforms::with_extension(&loaded.session, scans);
-            let (before, windows) = (assignment.before.get(at), assignment.windows.get(at));
-            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before, windows };
+            let (before, emission) = (assignment.before.get(at), assignment.emissions.get(at));
+            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before, emission };
             let ran = set::run(&attempt, *at).instrument(span).await;
             let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
             if let Some(failure) = outcome.report.failed.take() {

@@ -16,7 +16,7 @@
 
 mod absorb;
 mod carry;
-mod closing;
+mod emission;
 mod compaction;
 mod delta;
 mod discovery;
@@ -56,7 +56,7 @@ use crate::load::{self, Loaded, Parsed};
 use crate::output::plural;
 use crate::progress::Progress;
 use crate::telemetry::Observer;
-use closing::{Windows, check_states};
+use emission::{Emission, check_states};
 pub(crate) use compaction::CompactedSet;
 use compaction::Compaction;
 use discovery::Discovered;
@@ -246,7 +246,7 @@ impl Run<'_> {
         let cancel = self.cancel;
         self.check_final()?;
         unless_cancelled(cancel, self.recover()).await?;
-        self.check_windows().await?;
+        self.check_kept().await?;
         self.progress.phase("listing");
         let discovered = self.discover().await?;
         self.drain(discovered).await?;
@@ -257,7 +257,7 @@ impl Run<'_> {
     async fn work_on(&mut self) -> Result<()> {
         let cancel = self.cancel;
         unless_cancelled(cancel, self.recover()).await?;
-        self.check_windows().await?;
+        self.check_kept().await?;
         unless_cancelled(cancel, self.begin_compacting()).await?;
         loop {
             // It runs while the epochs do: they begin at an even pace, unless they take longer than that.
@@ -299,11 +299,11 @@ impl Run<'_> {
             }
             let next = discovered.next_append(&self.loaded, self.writer.history());
             let Some(mut assignment) = unless_cancelled(self.cancel, next).await? else { break };
-            self.add_windows(&mut assignment)?;
+            self.add_emissions(&mut assignment)?;
             self.commit_epoch(&assignment).await?;
             self.compact_meanwhile().await?;
         }
-        self.close_windows(&mut discovered).await?;
+        self.emit_final(&mut discovered).await?;
         let snapshot = discovered.snapshot(&self.loaded, self.writer.history(), &self.store);
         if let Some(assignment) = unless_cancelled(self.cancel, snapshot).await? {
             assignment.notes.iter().for_each(|note| self.progress.say(note));
@@ -312,8 +312,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Looks whether the windows that are open can be gone on with, and says which are not.
-    async fn check_windows(&self) -> Result<()> {
+    /// Looks whether what is kept for rows to come can be gone on with, and says what is not.
+    async fn check_kept(&self) -> Result<()> {
         let checked = check_states(&self.loaded, self.writer.history(), self.writer.opened_on());
         let notes = unless_cancelled(self.cancel, checked).await?;
         for note in &notes {
@@ -322,28 +322,28 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Adds the windows of the sets of an assignment that emit them as they close.
-    fn add_windows(&self, assignment: &mut Assignment) -> Result<()> {
+    /// Adds what the sets of an assignment emit that keep rows until they are final.
+    fn add_emissions(&self, assignment: &mut Assignment) -> Result<()> {
         let history = self.writer.history();
         let mut watermarks = history.watermarks();
         watermarks.extend(assignment.watermarks.clone());
         for at in &assignment.sets {
             let set = &self.loaded.plan.sets[*at];
-            if set.closing().is_some() {
-                assignment.windows.insert(*at, Windows::find(&self.loaded, set, history, &watermarks)?);
+            if set.emits().is_some() {
+                assignment.emissions.insert(*at, Emission::find(&self.loaded, set, history, &watermarks)?);
             }
         }
         Ok(())
     }
 
-    /// Emits the windows that the watermarks have passed now that all is read; in a last run, all.
-    async fn close_windows(&mut self, discovered: &mut Discovered) -> Result<()> {
+    /// Emits what the watermarks have passed now that all is read; in a last run, all.
+    async fn emit_final(&mut self, discovered: &mut Discovered) -> Result<()> {
         let history = self.writer.history();
         let mut watermarks = history.watermarks();
         let mut ended = BTreeMap::new();
         let sets = self.loaded.plan.sets.iter().enumerate();
-        let sets: Vec<_> = sets.filter_map(|(at, set)| Some((at, set, set.closing()?.1))).collect();
-        for name in sets.iter().flat_map(|(_, _, closing)| closing.sources()).filter(|_| self.is_final) {
+        let sets: Vec<_> = sets.filter_map(|(at, set)| Some((at, set, set.emits()?))).collect();
+        for name in sets.iter().flat_map(|(_, _, emits)| emits.sources()).filter(|_| self.is_final) {
             let watermark = watermarks.remove(name).unwrap_or_default();
             if !watermark.is_final {
                 ended.insert(name.to_owned(), watermark.clone().ended());
@@ -352,7 +352,7 @@ impl Run<'_> {
         }
         let mut due = Vec::new();
         for (at, set, _) in sets {
-            if Windows::find(&self.loaded, set, history, &watermarks)?.is_due() {
+            if Emission::find(&self.loaded, set, history, &watermarks)?.is_due() {
                 due.push(at);
             }
         }
@@ -361,13 +361,13 @@ impl Run<'_> {
         }
         let mut assignment = discovered.closing(&self.loaded, due);
         assignment.watermarks = ended;
-        self.add_windows(&mut assignment)?;
+        self.add_emissions(&mut assignment)?;
         self.commit_epoch(&assignment).await
     }
 
     /// Refuses a last run of a pipeline that has no windows to close.
     fn check_final(&self) -> Result<()> {
-        if !self.is_final || self.loaded.plan.sets.iter().any(|set| set.closing().is_some()) {
+        if !self.is_final || self.loaded.plan.sets.iter().any(|set| set.emits().is_some()) {
             return Ok(());
         }
         let name = self.loaded.parsed.name();

@@ -154,11 +154,11 @@ fn refusal(source: &Source, loaded: &Loaded) -> Option<String> {
     if readers.clone().next().is_none() {
         return Some("no feature set reads it".to_owned());
     }
-    let closes = |set: &&PlannedSet| set.closing().is_some();
+    let closes = |set: &&PlannedSet| set.emits().is_some();
     if let Some(set) = readers.clone().find(closes) {
         let name = &set.name;
         return Some(format!(
-            "feature set `{name}` emits windows as they close, and theirs may have been closed since"
+            "feature set `{name}` emits rows once they are final, and what depends on theirs may have been emitted since"
         ));
     }
     match readers.find(|set| set.kind == SetKind::Snapshot) {

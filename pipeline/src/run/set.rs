@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::absorb::{WrittenState, absorb};
-use super::closing::Windows;
+use super::emission::Emission;
 use super::epoch::{Naming, Scanned};
 use super::unless_cancelled;
 use crate::error::{Error, Result};
@@ -46,8 +46,8 @@ pub(super) struct Attempt<'a> {
     pub(super) cancel: &'a CancellationToken,
     /// The partial aggregates that the set goes on from.
     pub(super) before: Option<&'a StateFiles>,
-    /// Its windows, where it emits them as they close.
-    pub(super) windows: Option<&'a Windows>,
+    /// What it emits, where it keeps rows until they are final.
+    pub(super) emission: Option<&'a Emission>,
 }
 
 /// What one partition of the plan is run with.
@@ -110,16 +110,16 @@ pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> 
 /// The plan of the set's rows, if there can be some: over what its scans read, or over the partial aggregates that these
 /// were absorbed into.
 async fn plan(attempt: &Attempt<'_>, at: usize) -> Result<(Option<Arc<dyn ExecutionPlan>>, Option<WrittenState>)> {
-    let Attempt { loaded, session, cancel, windows, .. } = *attempt;
+    let Attempt { loaded, session, cancel, emission, .. } = *attempt;
     let planned = &loaded.plan.sets[at];
+    if let (Some(emission), Some(emits)) = (emission, planned.emits()) {
+        let written = emission.absorb(attempt, planned, emits).await?;
+        return Ok((emission.emit(attempt, emits).await?, Some(written)));
+    }
     let Some(incremental) = planned.incremental() else {
         let plan = unless_cancelled(cancel, async { Ok(planned.physical(session).await?) }).await?;
         return Ok((Some(plan), None));
     };
-    if let Some(windows) = windows {
-        let written = windows.absorb(attempt, planned, incremental).await?;
-        return Ok((windows.emit(attempt, incremental).await?, Some(written)));
-    }
     let (state, written) = absorb(attempt, planned, incremental).await?;
     let plan = unless_cancelled(cancel, async { Ok(incremental.emit(session, state).await?) }).await?;
     Ok((Some(plan), Some(written)))

@@ -156,8 +156,8 @@ impl Verifier<'_> {
             let what = format!("it was made with {}", plural(manifest.writer.partitions.into(), "partition"));
             return Ok(Err(Skip(what)));
         }
-        if set.closing().is_some() {
-            return Ok(Err(Skip("it is made of windows that were open, which are not kept".to_owned())));
+        if set.emits().is_some() {
+            return Ok(Err(Skip("it is made of rows and windows from before, which are not kept".to_owned())));
         }
         if set.kind == SetKind::Snapshot && !self.is_in_force(name, commit).await? {
             return Ok(Err(Skip("a later epoch has replaced it".to_owned())));

@@ -32,6 +32,16 @@ pub(crate) struct AsofJoin {
     schema: DFSchemaRef,
 }
 
+/// What an [`AsofJoin`] compares.
+#[derive(Debug)]
+pub(crate) struct Parts<'j> {
+    pub(crate) right_keys: Vec<Expr>,
+    pub(crate) left_time: &'j Expr,
+    pub(crate) right_time: &'j Expr,
+    /// Whether the last row before is looked for, not the first one after.
+    pub(crate) is_before: bool,
+}
+
 impl Matching {
     /// All columns of `left`, then those of `right`.
     pub(super) fn plan(self, left: LogicalPlan, right: LogicalPlan) -> Result<LogicalPlan> {
@@ -83,6 +93,13 @@ impl AsofJoin {
             LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
             _ => None,
         }
+    }
+
+    /// What says which row of the right side belongs to one of the left.
+    pub(crate) fn parts(&self) -> Parts<'_> {
+        let right_keys = self.keys.iter().map(|(_, key)| key.clone()).collect();
+        let (left_time, right_time) = &self.time;
+        Parts { right_keys, left_time, right_time, is_before: self.nearest.is_before }
     }
 
     pub(super) fn operator(

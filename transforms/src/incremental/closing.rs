@@ -4,19 +4,25 @@
 //! less of it than the watermark itself would have, so that groups with less are closed, whatever the function is: the end
 //! of a window, `date_trunc` of the time, either of a view over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::{cast, max, min};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use async_trait::async_trait;
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::Result;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Distinct, Expr, Join, JoinType, LogicalPlan, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{self, binary, is_null, lit};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::streaming::PartitionStream;
 
+use super::Incremental;
 use super::cut::Everything;
+use super::emits::{Between, Emits, Range};
 use super::groups::is_leaf;
 use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
@@ -24,7 +30,7 @@ use crate::window::{END, Follows, NANOS_OF_DAY, nanos_of};
 
 /// The key that says when groups are final.
 #[derive(Debug)]
-pub struct Closing {
+pub(super) struct Closing {
     marks: Vec<Mark>,
     data_type: DataType,
 }
@@ -38,13 +44,11 @@ struct Mark {
     key: Arc<dyn PhysicalExpr>,
 }
 
-/// Groups with the key from one value on to before another, in ticks of its type; without an end all that are left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Between {
-    /// Groups with less were closed before.
-    pub from: Option<i64>,
-    /// Groups with as much are not closed yet.
-    pub to: Option<i64>,
+/// Partial aggregates of windows that are open.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    pub(super) groups: Incremental,
+    pub(super) closing: Closing,
 }
 
 impl Closing {
@@ -61,7 +65,7 @@ impl Closing {
     }
 
     /// The sources whose watermarks close windows.
-    pub fn sources(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn sources(&self) -> impl Iterator<Item = &str> {
         self.marks.iter().map(|mark| mark.source.as_str())
     }
 
@@ -71,7 +75,7 @@ impl Closing {
     ///
     /// # Errors
     /// The engine's, where it cannot compute the key.
-    pub fn limit(&self, watermarks: &BTreeMap<&str, i64>) -> crate::Result<Option<i64>> {
+    pub(super) fn limit(&self, watermarks: &BTreeMap<&str, i64>) -> crate::Result<Option<i64>> {
         let mut limit = None;
         for mark in &self.marks {
             let Some(at) = watermarks.get(mark.source.as_str()) else { return Ok(None) };
@@ -82,19 +86,8 @@ impl Closing {
         Ok(limit)
     }
 
-    /// The least and the greatest key of groups, in ticks of its type.
-    ///
-    /// # Errors
-    /// Where `groups` are not rows of the state.
-    pub fn range(groups: &RecordBatch) -> crate::Result<Option<(i64, i64)>> {
-        let failed = |error| crate::Error::from_engine("a state".to_owned(), error);
-        let ticks = cast(groups.column(0), &DataType::Int64).map_err(|error| failed(error.into()))?;
-        let ticks = ticks.as_primitive::<Int64Type>();
-        Ok(min(ticks).zip(max(ticks)))
-    }
-
     /// Whether a group is one of those `between`; nothing where all are.
-    pub(super) fn predicate(&self, between: Between, state: &Schema) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    fn predicate(&self, between: Between, state: &Schema) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         let key: Arc<dyn PhysicalExpr> = Arc::new(expressions::Column::new(state.field(0).name(), 0));
         let compare = |op, ticks: i64| match scalar(ticks, &self.data_type) {
             Some(value) => binary(Arc::clone(&key), op, lit(value), state).map(Some),
@@ -111,10 +104,80 @@ impl Closing {
     }
 }
 
-impl Between {
-    /// Groups that are not closed where those below `closed` are.
-    pub fn open(closed: Option<i64>) -> Self {
-        Self { from: closed, to: None }
+#[async_trait]
+impl Emits for Windows {
+    fn sources(&self) -> Vec<&str> {
+        self.closing.sources().collect()
+    }
+
+    fn tables(&self) -> &BTreeSet<String> {
+        self.groups.tables()
+    }
+
+    fn signature(&self) -> String {
+        self.groups.signature()
+    }
+
+    fn states(&self) -> Vec<&SchemaRef> {
+        vec![self.groups.state_schema()]
+    }
+
+    fn limit(&self, watermarks: &BTreeMap<&str, i64>) -> crate::Result<Option<i64>> {
+        self.closing.limit(watermarks)
+    }
+
+    fn range(&self, _input: usize, groups: &RecordBatch) -> crate::Result<Option<Range>> {
+        let failed = |error| crate::Error::from_engine("a state".to_owned(), error);
+        let ticks = cast(groups.column(0), &DataType::Int64).map_err(|error| failed(error.into()))?;
+        let ticks = ticks.as_primitive::<Int64Type>();
+        Ok(min(ticks).zip(max(ticks)))
+    }
+
+    fn concerns(&self, _input: usize, (oldest, newest): Range, between: Between) -> bool {
+        let from = between.from.map_or(oldest, |from| from.max(oldest));
+        from <= newest && between.to.is_none_or(|to| from < to)
+    }
+
+    fn is_spent(&self, _input: usize, (_, newest): Range, closed: i64) -> bool {
+        newest < closed
+    }
+
+    fn is_late(&self, _input: usize, (oldest, _): Range, closed: i64) -> bool {
+        oldest < closed
+    }
+
+    fn merges_all(&self, _input: usize) -> bool {
+        false
+    }
+
+    async fn absorb(&self, session: &SessionState, _input: usize) -> crate::Result<Arc<dyn ExecutionPlan>> {
+        self.groups.absorb(session, None).await
+    }
+
+    async fn merge(
+        &self,
+        _session: &SessionState,
+        _input: usize,
+        segments: Vec<Arc<dyn PartitionStream>>,
+        closed: Option<i64>,
+    ) -> crate::Result<Arc<dyn ExecutionPlan>> {
+        self.groups.merge(segments, self.predicate(Between::open(closed))?)
+    }
+
+    async fn emit(
+        &self,
+        session: &SessionState,
+        segments: Vec<Vec<Arc<dyn PartitionStream>>>,
+        between: Between,
+    ) -> crate::Result<Arc<dyn ExecutionPlan>> {
+        self.groups.emit_where(session, segments.concat(), self.predicate(between)?).await
+    }
+}
+
+impl Windows {
+    fn predicate(&self, between: Between) -> crate::Result<Option<Arc<dyn PhysicalExpr>>> {
+        let predicate = self.closing.predicate(between, self.groups.state_schema());
+        predicate.map_err(|error| crate::Error::from_engine("a state".to_owned(), error))
     }
 }
 
@@ -140,7 +203,7 @@ impl Mark {
 }
 
 /// A time by its ticks.
-fn scalar(ticks: i64, data_type: &DataType) -> Option<ScalarValue> {
+pub(super) fn scalar(ticks: i64, data_type: &DataType) -> Option<ScalarValue> {
     Some(match data_type {
         DataType::Timestamp(TimeUnit::Second, zone) => ScalarValue::TimestampSecond(Some(ticks), zone.clone()),
         DataType::Timestamp(TimeUnit::Millisecond, zone) => {
@@ -278,6 +341,3 @@ fn is_window_at(plan: &LogicalPlan, at: usize, key: usize) -> bool {
 fn reads_groups(plan: &LogicalPlan) -> bool {
     is_leaf(plan) || plan.inputs().into_iter().any(reads_groups)
 }
-
-#[cfg(test)]
-mod tests;

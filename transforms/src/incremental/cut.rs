@@ -18,7 +18,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::empty::EmptyExec;
 
-use super::closing::{Closing, check_per_window, window_key};
+use super::closing::{Closing, Windows, check_per_window, window_key};
 use super::exact::{function, is_of_places, is_storable, refusal};
 use super::groups::Group;
 use super::{Incremental, groups};
@@ -28,7 +28,6 @@ use crate::classify::{Nature, nature};
 use crate::functions::{exact_for, to_ordered};
 use crate::set::plans_physically;
 use crate::type_name::{is_sortable, sql_type_name};
-use crate::window::Follows;
 
 /// Why a query is not cut: a snapshot set is computed over everything then.
 #[derive(Debug)]
@@ -41,34 +40,51 @@ impl From<DataFusionError> for Everything {
     }
 }
 
-/// Cuts the analysed plan of the set `of`, whose rows have the columns `output`. Where it `closes`, its rows are those of
-/// the groups of a window at a time, once no more come into it.
+/// Cuts the analysed plan of the set `of`, whose rows have the columns `output`, so that it is kept up to date.
 pub(crate) fn incremental(
     of: &str,
     plan: &LogicalPlan,
     output: &SchemaRef,
-    closes: bool,
     catalog: &Catalog<'_>,
 ) -> Result<Incremental, Everything> {
-    let whole = nature(plan, catalog);
-    let (plan, cut) = find(plan, &whole, closes, catalog)?;
-    let below = nature(&cut.input, catalog);
-    if below.kind() != SetKind::Append || below.orders_log {
-        let reason = below.reasons.first().map_or("an order or a limit", |(_, reason)| reason.as_str());
-        return Err(Everything(format!("rows pass through {reason} before they are aggregated")));
-    }
+    let (plan, cut) = find(plan, false, catalog)?;
+    let above = above(&plan, &cut, output, None, catalog)?;
+    cut.plan(of, above, None, catalog)
+}
 
-    let above = replace(&plan, &cut.node, &groups::leaf(cut.node.schema())?)?;
-    let window = if closes { Some(window_key(&cut.keys, &cut.input, catalog)?) } else { None };
-    if let Some((key, _)) = &window {
-        check_per_window(&above, *key)?;
+/// The same, where its rows are those of the groups of a window at a time, once no more come into it.
+pub(crate) fn windows(
+    of: &str,
+    plan: &LogicalPlan,
+    output: &SchemaRef,
+    catalog: &Catalog<'_>,
+) -> Result<Windows, Everything> {
+    let (plan, cut) = find(plan, true, catalog)?;
+    let (key, follows) = window_key(&cut.keys, &cut.input, catalog)?;
+    let above = above(&plan, &cut, output, Some(key), catalog)?;
+    let groups = cut.plan(of, above, Some(key), catalog)?;
+    let closing = Closing::new(follows, groups.state.field(0).data_type(), catalog)?;
+    Ok(Windows { groups, closing })
+}
+
+/// What is made of the groups of `cut`, window by window where one of the keys tells windows apart.
+fn above(
+    plan: &LogicalPlan,
+    cut: &Cut,
+    output: &SchemaRef,
+    window: Option<usize>,
+    catalog: &Catalog<'_>,
+) -> Result<LogicalPlan, Everything> {
+    let above = replace(plan, &cut.node, &groups::leaf(cut.node.schema())?)?;
+    if let Some(key) = window {
+        check_per_window(&above, key)?;
     }
     let above = catalog.state().optimize(&above)?;
     if above.schema().inner() != output {
         return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
     }
     plans_physically(&above, catalog)?;
-    cut.plan(of, above, below.tables.into_keys().collect(), window, catalog)
+    Ok(above)
 }
 
 /// An aggregate, or a `DISTINCT` as one.
@@ -83,12 +99,8 @@ struct Cut {
 /// The lowest aggregate that takes in all that the plan reads of its logs, and the plan. Where it has `DISTINCT` values
 /// of one column, that column is one of its keys, and another aggregate is above it: keys are sorted and spilled, a set
 /// of values is held in memory.
-fn find(
-    plan: &LogicalPlan,
-    whole: &Nature,
-    closes: bool,
-    catalog: &Catalog<'_>,
-) -> Result<(LogicalPlan, Cut), Everything> {
+fn find(plan: &LogicalPlan, closes: bool, catalog: &Catalog<'_>) -> Result<(LogicalPlan, Cut), Everything> {
+    let whole = &nature(plan, catalog);
     let node = lowest(plan, whole, catalog).ok_or_else(|| {
         let what = if whole.logs.is_empty() { "it reads no source" } else { "no aggregate takes in all that it reads" };
         Everything(what.to_owned())
@@ -97,11 +109,11 @@ fn find(
     if rewritten.transformed {
         let plan = replace(plan, node, &rewritten.data)?;
         if let Some(node) = lowest(&plan, whole, catalog) {
-            let cut = Cut::of(node, closes)?;
+            let cut = Cut::of(node, closes, catalog)?;
             return Ok((plan, cut));
         }
     }
-    Ok((plan.clone(), Cut::of(node, closes)?))
+    Ok((plan.clone(), Cut::of(node, closes, catalog)?))
 }
 
 fn lowest<'p>(plan: &'p LogicalPlan, whole: &Nature, catalog: &Catalog<'_>) -> Option<&'p LogicalPlan> {
@@ -131,7 +143,7 @@ fn replace(plan: &LogicalPlan, node: &LogicalPlan, other: &LogicalPlan) -> Resul
 }
 
 impl Cut {
-    fn of(node: &LogicalPlan, closes: bool) -> Result<Self, Everything> {
+    fn of(node: &LogicalPlan, closes: bool, catalog: &Catalog<'_>) -> Result<Self, Everything> {
         let (input, keys, functions) = match node {
             LogicalPlan::Aggregate(aggregate) => {
                 if aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
@@ -147,6 +159,11 @@ impl Cut {
             }
             _ => return Err(Everything("`DISTINCT ON` needs all rows".to_owned())),
         };
+        let below = nature(input, catalog);
+        if below.kind() != SetKind::Append || below.orders_log {
+            let reason = below.reasons.first().map_or("an order or a limit", |(_, reason)| reason.as_str());
+            return Err(Everything(format!("rows pass through {reason} before they are aggregated")));
+        }
         for function in &functions {
             if let Some(why) = refusal(function, input.schema(), closes)? {
                 return Err(Everything(why));
@@ -155,18 +172,18 @@ impl Cut {
         Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions })
     }
 
-    /// `window` says which of the keys tells when groups are final, where they are to be, and what watermarks mean for it.
+    /// `window` is the key that tells when groups are final, where they are to be.
     fn plan(
         mut self,
         of: &str,
         above: LogicalPlan,
-        tables: BTreeSet<String>,
-        window: Option<(usize, Vec<Follows>)>,
+        window: Option<usize>,
         catalog: &Catalog<'_>,
     ) -> Result<Incremental, Everything> {
+        let tables: BTreeSet<_> = nature(&self.input, catalog).tables.into_keys().collect();
         let is_place = |function| is_of_places(function, self.input.schema());
         let of_places = self.functions.iter().map(is_place).collect::<Result<Vec<_>>>()?;
-        let places = self.sort_keys(window.as_ref().map(|(at, _)| *at));
+        let places = self.sort_keys(window);
         let (below, keys, functions) = self.columns(&of_places)?;
         let below = catalog.state().optimize(&below)?;
         plans_physically(&below, catalog)?;
@@ -189,14 +206,12 @@ impl Cut {
         )?;
         let state = partial.schema();
         check_state(&state, keys.expr().len())?;
-        let closing = window.map(|(_, follows)| Closing::new(follows, state.field(0).data_type(), catalog));
-        let closing = closing.transpose()?;
         let is_place = std::iter::repeat_n(false, keys.expr().len()).chain(of_places);
         let columns = is_place.enumerate().map(|(at, is_place)| Group { at, is_place });
         let columns: Vec<_> = columns.collect();
         let columns = places.into_iter().filter_map(|place| columns.get(place).copied()).collect();
         let of = of.to_owned();
-        Ok(Incremental { of, below, above, keys, functions, filters, input, state, columns, tables, closing })
+        Ok(Incremental { of, below, above, keys, functions, filters, input, state, columns, tables })
     }
 
     /// Puts the key that tells windows apart before the others, so that a state is sorted by it. Says where the columns

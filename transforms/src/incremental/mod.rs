@@ -1,5 +1,5 @@
-//! Sets that are made from partial aggregates, instead of being computed over everything: snapshot sets that are kept up to
-//! date, and windows that are emitted as they close ([`closing`]).
+//! Sets that are not computed over everything: snapshot sets that are kept up to date from partial aggregates, windows that
+//! are emitted as they close ([`closing`]), and whatever else is final once a watermark has passed it ([`release`]).
 //!
 //! ```text
 //! query    above ◄─ aggregate ◄─ below ◄─ logs
@@ -18,8 +18,10 @@
 
 mod closing;
 mod cut;
+mod emits;
 mod exact;
 mod groups;
+mod release;
 
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
@@ -44,9 +47,10 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-pub use self::closing::{Between, Closing};
-pub(crate) use self::cut::{Everything, incremental};
+pub(crate) use self::cut::{Everything, incremental, windows};
+pub use self::emits::{Between, Emits, Range};
 use self::groups::Group;
+pub(crate) use self::release::released;
 use crate::exchange::gather;
 use crate::{Error, Result};
 
@@ -69,7 +73,6 @@ pub struct Incremental {
     /// The columns that `above` reads, among those of the groups.
     columns: Vec<Group>,
     tables: BTreeSet<String>,
-    closing: Option<Closing>,
 }
 
 impl Incremental {
@@ -81,11 +84,6 @@ impl Incremental {
     /// The tables that rows were looked up in before they came into the state.
     pub fn tables(&self) -> &BTreeSet<String> {
         &self.tables
-    }
-
-    /// When its groups are final, where it is of a set that emits windows as they close.
-    pub fn closing(&self) -> Option<&Closing> {
-        self.closing.as_ref()
     }
 
     /// What the columns of the state mean: another text is another state.
@@ -116,7 +114,7 @@ impl Incremental {
             let below = session.query_planner().create_physical_plan(&self.below, session).await?;
             let new = self.sorted(self.aggregate(AggregateMode::Partial, below)?);
             let inputs = match before {
-                Some(before) => UnionExec::try_new(vec![self.segments(vec![before], Between::open(None))?, new])?,
+                Some(before) => UnionExec::try_new(vec![self.segments(vec![before], None)?, new])?,
                 None => new,
             };
             self.aggregate(AggregateMode::PartialReduce, self.merged(inputs))
@@ -130,18 +128,19 @@ impl Incremental {
         session: &SessionState,
         state: Arc<dyn PartitionStream>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.emit_between(session, vec![state], Between::open(None)).await
+        self.emit_where(session, vec![state], None).await
     }
 
-    /// The plan of the set's rows of the groups that are `between` in the `segments` of a state, each sorted by the keys.
-    pub async fn emit_between(
+    /// The plan of the set's rows of those groups in the `segments` of a state, each sorted by the keys, that are as
+    /// `predicate` says.
+    async fn emit_where(
         &self,
         session: &SessionState,
         segments: Vec<Arc<dyn PartitionStream>>,
-        between: Between,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let planned = async {
-            let states = self.merged(self.segments(segments, between)?);
+            let states = self.merged(self.segments(segments, predicate)?);
             let groups = self.aggregate(AggregateMode::Final, states)?;
             let session = groups::with_groups(session, groups, &self.columns)?;
             session.query_planner().create_physical_plan(&self.above, &session).await
@@ -149,12 +148,14 @@ impl Incremental {
         planned.await.map_err(|source| self.error(source))
     }
 
-    /// The plan of one segment with the groups that are `between` in the `segments` of a state, each sorted by the keys.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub fn merge(&self, segments: Vec<Arc<dyn PartitionStream>>, between: Between) -> Result<Arc<dyn ExecutionPlan>> {
-        let states = self.segments(segments, between).map(|states| self.merged(states));
+    /// The plan of one segment with those groups in the `segments` of a state, each sorted by the keys, that are as
+    /// `predicate` says.
+    fn merge(
+        &self,
+        segments: Vec<Arc<dyn PartitionStream>>,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let states = self.segments(segments, predicate).map(|states| self.merged(states));
         let merged = states.and_then(|states| self.aggregate(AggregateMode::PartialReduce, states));
         merged.map_err(|source| self.error(source))
     }
@@ -163,13 +164,12 @@ impl Incremental {
     fn segments(
         &self,
         segments: Vec<Arc<dyn PartitionStream>>,
-        between: Between,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
     ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let predicate = match &self.closing {
-            Some(closing) => closing.predicate(between, &self.state)?,
-            None => None,
-        };
         let schema = Arc::clone(&self.state);
+        if segments.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
         let read = StreamingTableExec::try_new(schema, segments, None, self.order(), false, None)?;
         Ok(match predicate {
             Some(predicate) => Arc::new(FilterExec::try_new(predicate, Arc::new(read))?),

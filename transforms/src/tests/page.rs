@@ -73,7 +73,7 @@ fn example_of_windows_that_close_is_one() {
     let [("sql", text)] = blocks(CLOSING)[..] else { panic!("one example") };
     let (plan, found) = plan_with(text, &BTreeMap::new(), &[("rider_hours", "day(window_end)")], &state(2));
     let plan = plan.unwrap_or_else(|| panic!("{found:#?}"));
-    assert!(plan.set("rider_hours").unwrap().closing().is_some());
+    assert!(plan.set("rider_hours").unwrap().emits().is_some());
 }
 
 #[tokio::test]

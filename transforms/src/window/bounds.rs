@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use datafusion::common::{exec_err, plan_err};
 use datafusion::error::Result;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
 
 use super::interval::{NANOS_OF_DAY, nanos_of};
@@ -25,6 +26,11 @@ pub(super) struct WindowBounds {
 
 /// Name of the function.
 pub(super) const WINDOW_BOUNDS: &str = "window_bounds";
+
+/// The windows of a call of the function.
+pub(super) fn aligned(call: &ScalarFunction) -> Option<Aligned> {
+    call.func.inner().downcast_ref::<WindowBounds>().map(|bounds| bounds.aligned)
+}
 
 impl WindowBounds {
     pub(super) fn new(aligned: Aligned) -> Self {

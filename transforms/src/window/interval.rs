@@ -11,7 +11,7 @@ pub(crate) const NANOS_OF_DAY: i64 = 86_400_000_000_000;
 
 /// Why an expression is no length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoLength {
+pub(crate) enum NoLength {
     NotLiteral,
     /// Months have no fixed number of days.
     Mixed,
@@ -20,7 +20,7 @@ pub(super) enum NoLength {
 
 impl Length {
     /// The value of an interval literal.
-    pub(super) fn of(expr: &Expr) -> Result<Self, NoLength> {
+    pub(crate) fn of(expr: &Expr) -> Result<Self, NoLength> {
         let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(value)), _) = expr else {
             return Err(NoLength::NotLiteral);
         };

@@ -104,3 +104,41 @@ pub(crate) fn is_session(window: &datafusion::logical_expr::Window) -> bool {
     let names = [PREVIOUS, SESSION, LAST];
     window.window_expr.iter().any(|expr| matches!(expr, Expr::Alias(alias) if names.contains(&alias.name.as_str())))
 }
+
+/// What a session was planned from.
+#[derive(Debug)]
+pub(crate) struct SessionOf<'p> {
+    pub(crate) data: &'p LogicalPlan,
+    pub(crate) keys: &'p [Expr],
+    pub(crate) time: &'p Expr,
+    pub(crate) gap: &'p ScalarValue,
+}
+
+impl<'p> SessionOf<'p> {
+    /// Of the node that gives the bounds of sessions, where `at` is the column of their last event time.
+    pub(crate) fn of(bounds: &'p datafusion::logical_expr::Window, at: usize) -> Option<Self> {
+        if bounds.input.schema().fields().len() + 1 != at {
+            return None;
+        }
+        let LogicalPlan::Window(numbers) = bounds.input.as_ref() else { return None };
+        let LogicalPlan::Projection(begins) = numbers.input.as_ref() else { return None };
+        let LogicalPlan::Window(previous) = begins.input.as_ref() else { return None };
+        let LogicalPlan::Filter(known) = previous.input.as_ref() else { return None };
+        let Expr::WindowFunction(lag) = previous.window_expr.first().map(unaliased)? else { return None };
+        let Expr::Case(case) = begins.expr.last().map(unaliased)? else { return None };
+        let Expr::BinaryExpr(continues) = case.when_then_expr.first()?.0.as_ref() else { return None };
+        let Expr::BinaryExpr(until) = continues.right.as_ref() else { return None };
+        let Expr::Literal(gap, _) = until.right.as_ref() else { return None };
+        let Expr::Alias(last) = bounds.window_expr.get(1)? else { return None };
+        let params = &lag.params;
+        (last.name == LAST)
+            .then(|| Some(Self { data: &known.input, keys: &params.partition_by, time: params.args.first()?, gap }))?
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        expr => expr,
+    }
+}

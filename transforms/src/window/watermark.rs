@@ -143,10 +143,11 @@ impl Logs {
     fn log(&self, plan: &LogicalPlan) -> Option<(&String, &Log)> {
         self.0.iter().find(|(name, log)| match plan {
             // An analysed plan is not that of the source to the letter.
-            LogicalPlan::TableScan(scan) if matches!(log.plan, LogicalPlan::TableScan(_)) => {
-                scan.table_name.table() == name.as_str()
+            LogicalPlan::TableScan(scan) => {
+                let is_read = |watermark: &String| scan.source.schema().index_of(watermark).is_ok();
+                scan.table_name.table() == name.as_str() && log.watermark.iter().all(is_read)
             }
-            _ => log.plan == *plan,
+            _ => unaliased(&log.plan) == plan,
         })
     }
 
@@ -154,6 +155,13 @@ impl Logs {
         let is_log = |node: &LogicalPlan| matches!(node, LogicalPlan::TableScan(scan) if self.0.contains_key(scan.table_name.table()));
         // The walk cannot fail: it only looks.
         plan.exists(|node| Ok(is_log(node))).unwrap_or(true)
+    }
+}
+
+fn unaliased(plan: &LogicalPlan) -> &LogicalPlan {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => unaliased(&alias.input),
+        plan => plan,
     }
 }
 

@@ -1,0 +1,463 @@
+//! Emitted once they are final, the rows of all slices are those of the query over every row that was not late.
+
+mod generated;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use bessemer_schemas::Diagnostic;
+use datafusion::datasource::MemTable;
+use datafusion::execution::{FunctionRegistry, SessionState};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::streaming::PartitionStream;
+use proptest::prelude::*;
+
+use crate::incremental::tests::Kept;
+use crate::tests::{definition, lines, run, scan_schema, state};
+use crate::{Between, Emits, Plan, PlannedSet, Range, Relation};
+
+const HOUR: i64 = 3_600_000_000;
+const DELAY: i64 = 2 * HOUR;
+
+const SOURCES: &str = "
+CREATE SOURCE events (
+    k VARCHAR, n BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE DROP
+) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE SOURCE more (
+    k VARCHAR, n BIGINT, at TIMESTAMP, twice BIGINT GENERATED ALWAYS AS (n * 2) STORED,
+    WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE QUARANTINE
+) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE TABLE names (k VARCHAR, label VARCHAR) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE VIEW hourly AS SELECT k, n, date_trunc('hour', at) AS hour FROM events WHERE n <> 3;
+";
+
+/// Of windows, which are kept as partial aggregates.
+const WINDOWS: [&str; 17] = [
+    "SELECT k, window_start, window_end, count(*) AS c, sum(n) AS s FROM TUMBLE(events, at, INTERVAL '3 hours')
+     GROUP BY k, window_start, window_end",
+    "SELECT window_end, count(DISTINCT k) AS c FROM HOP(events, at, INTERVAL '1 hour', INTERVAL '3 hours')
+     GROUP BY window_end",
+    "SELECT window_start, k, max(n) AS m FROM HOP(events, at, INTERVAL '2 hours', INTERVAL '5 hours')
+     GROUP BY k, window_start",
+    "SELECT window_start, window_end, sum(n) AS s FROM CUMULATE(events, at, INTERVAL '2 hours', INTERVAL '6 hours')
+     GROUP BY window_start, window_end",
+    "SELECT window_end, count(*) AS c FROM TUMBLE(events, at, INTERVAL '1 month') GROUP BY window_end",
+    "SELECT window_end, count(*) AS c FROM TUMBLE(events, at, INTERVAL '4 hours', INTERVAL '1 hour')
+     GROUP BY window_end",
+    "SELECT k, date_trunc('hour', at) AS hour, avg(n) AS a FROM events GROUP BY k, date_trunc('hour', at)",
+    "SELECT date_bin(INTERVAL '2 hours', at) AS bin, min(n) AS m FROM events GROUP BY date_bin(INTERVAL '2 hours', at)",
+    "SELECT CAST(at AS DATE) AS day, count(*) AS c FROM events GROUP BY CAST(at AS DATE)",
+    "SELECT at, count(*) AS c FROM events GROUP BY at",
+    "SELECT date_trunc('day', at) AS day, max(n / 3.0 - 1) AS m, min(n * 0.5 - 1) FILTER (WHERE k <> 'K1') AS l
+     FROM events GROUP BY date_trunc('day', at)",
+    "SELECT hour, k, sum(n) AS s FROM hourly GROUP BY hour, k HAVING count(*) > 1",
+    "SELECT k, window_end, c FROM (
+         SELECT k, window_end, c, row_number() OVER (PARTITION BY window_end ORDER BY c DESC, k) AS r FROM (
+             SELECT k, window_end, count(*) AS c FROM TUMBLE(events, at, INTERVAL '2 hours') GROUP BY k, window_end
+         ) g
+     ) t WHERE r <= 2",
+    "SELECT window_end, max(c) AS most, count(*) AS keys FROM (
+         SELECT k, window_end, count(*) AS c FROM TUMBLE(events, at, INTERVAL '2 hours') GROUP BY k, window_end
+     ) g GROUP BY window_end",
+    "SELECT l.label, e.hour, sum(e.n) AS s FROM hourly e LEFT JOIN names l ON e.k = l.k GROUP BY l.label, e.hour",
+    "SELECT g.hour, g.c, l.label FROM (SELECT hour, k, count(*) AS c FROM hourly GROUP BY hour, k) g
+     JOIN names l ON g.k = l.k",
+    "SELECT window_end, k, count(*) AS c, sum(n) AS s FROM TUMBLE((
+         SELECT k, n, at FROM events UNION ALL SELECT k, twice, at + INTERVAL '1 hour' FROM more WHERE n > 1
+     ), at, INTERVAL '2 hours') GROUP BY k, window_end",
+];
+
+/// Of rows, which are kept as they are.
+const ROWS: [&str; 26] = [
+    "SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '3 hours' PRECEDING AND CURRENT ROW) AS s
+     FROM events",
+    "SELECT k, at, count(*) OVER short AS a, avg(n / 3.0) OVER long AS b, max(n * 0.5) OVER long AS c FROM events
+     WINDOW short AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW),
+            long AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 day' PRECEDING AND INTERVAL '1 hour' PRECEDING)",
+    "SELECT k, at, sum(n) OVER (ORDER BY at DESC RANGE BETWEEN INTERVAL '2 hours' PRECEDING AND INTERVAL '1 hour' FOLLOWING)
+     AS s FROM events",
+    "SELECT k, at, n, lag(n) OVER (PARTITION BY k ORDER BY at, n) AS l FROM events",
+    "SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at, n ROWS BETWEEN 2 PRECEDING AND CURRENT ROW) AS s FROM events",
+    "SELECT k, at, n, lag(n, 2) OVER (PARTITION BY k ORDER BY at) AS l FROM events",
+    "SELECT k, at, first_value(n) OVER w AS f, last_value(n) OVER w AS l FROM events
+     WINDOW w AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '2 hours' PRECEDING AND CURRENT ROW)",
+    "SELECT k, n, at FROM (
+         SELECT k, n, at, count(*) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '6 hours' PRECEDING AND
+                                         INTERVAL '1 microsecond' PRECEDING) AS before FROM events
+     ) t WHERE before = 0",
+    "SELECT DISTINCT k, at FROM events",
+    "SELECT k, n, window_end FROM (
+         SELECT k, n, window_end, row_number() OVER (PARTITION BY k, window_end ORDER BY n DESC, at) AS r
+         FROM TUMBLE(events, at, INTERVAL '2 hours')
+     ) t WHERE r = 1",
+    "SELECT k, window_start, window_end, count(*) AS c, sum(n) AS s
+     FROM SESSION(events PARTITION BY k, at, INTERVAL '2 hours') GROUP BY k, window_start, window_end",
+    "SELECT window_end, count(*) AS c FROM SESSION(hourly, hour, INTERVAL '3 hours') GROUP BY window_start, window_end",
+    "SELECT l.k, l.at, l.n, r.n AS m FROM events l JOIN more r
+     ON l.k = r.k AND r.at BETWEEN l.at - INTERVAL '2 hours' AND l.at + INTERVAL '1 hour'",
+    "SELECT l.k, l.at, l.n, r.n AS m FROM events l LEFT JOIN more r
+     ON l.k = r.k AND r.at >= l.at - INTERVAL '2 hours' AND r.at < l.at",
+    "SELECT l.k, r.at, l.n, r.twice FROM events l RIGHT JOIN more r
+     ON l.k = r.k AND l.at >= r.at AND l.at - INTERVAL '3 hours' <= r.at AND l.n < r.twice",
+    "SELECT l.k, l.at, l.n FROM events l LEFT SEMI JOIN more r ON l.k = r.k AND r.at > l.at AND r.at <= l.at + INTERVAL '4 hours'",
+    "SELECT l.k, l.at, l.n FROM events l LEFT ANTI JOIN more r ON l.k = r.k AND r.at = l.at",
+    "SELECT l.k, l.at, r.n FROM events l, more r
+     WHERE l.k = r.k AND l.n = r.n AND l.at <= r.at AND r.at <= l.at + INTERVAL '90 minutes'",
+    "SELECT a.k, a.at, b.n FROM events a JOIN events b ON a.k = b.k AND b.at BETWEEN a.at - INTERVAL '1 hour' AND a.at",
+    "SELECT a.k, a.window_end, a.c, b.s FROM (
+         SELECT k, window_end, count(*) AS c FROM TUMBLE(events, at, INTERVAL '2 hours') GROUP BY k, window_end
+     ) a LEFT JOIN (
+         SELECT k, window_end, sum(n) AS s FROM HOP(more, at, INTERVAL '1 hour', INTERVAL '3 hours') GROUP BY k, window_end
+     ) b ON a.k = b.k AND a.window_end = b.window_end",
+    "SELECT window_end, k, c, avg(c) OVER (PARTITION BY k ORDER BY window_end RANGE BETWEEN INTERVAL '6 hours' PRECEDING AND
+                                          CURRENT ROW) AS mean
+     FROM (SELECT k, window_end, count(*) AS c FROM TUMBLE(events, at, INTERVAL '2 hours') GROUP BY k, window_end) g",
+    "SELECT window_end, sum(c) AS c, max(s) AS s FROM TUMBLE((
+         SELECT k, date_trunc('hour', at) AS hour, count(*) AS c, sum(n) AS s FROM events GROUP BY k, date_trunc('hour', at)
+     ), hour, INTERVAL '1 day') GROUP BY window_end",
+    "SELECT l.k, l.at, l.n, r.n AS m FROM events l ASOF JOIN more r MATCH_CONDITION (l.at >= r.at) ON l.k = r.k",
+    "SELECT l.k, l.at, l.n, r.twice FROM events l ASOF LEFT JOIN more r MATCH_CONDITION (l.at > r.at) ON l.k = r.k",
+    "SELECT k, at, n FROM events UNION ALL
+     SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) FROM more",
+    "SELECT j.k, j.at, j.n, l.label FROM (
+         SELECT a.k, a.at, b.n FROM events a JOIN more b ON a.k = b.k AND b.at BETWEEN a.at AND a.at + INTERVAL '2 hours'
+     ) j LEFT JOIN names l ON j.k = l.k",
+];
+
+fn text(query: &str) -> String {
+    format!("{SOURCES} CREATE FEATURE SET s EMIT ON WINDOW CLOSE WITH (path = 'x') AS {query};")
+}
+
+/// Key, number, hour.
+type Event = (u8, i64, i64);
+
+/// Rows of the two sources.
+type Slice = (Vec<Event>, Vec<Event>);
+
+fn batch(rows: &[Event]) -> RecordBatch {
+    let keys: StringArray = rows.iter().map(|row| Some(format!("K{}", row.0 % 4))).collect();
+    let numbers: Int64Array = rows.iter().map(|row| Some(row.1 % 7)).collect();
+    let times: TimestampMicrosecondArray = rows.iter().map(|row| Some(row.2 * HOUR)).collect();
+    let schema = scan_schema(&definition(&text(WINDOWS[0])).sources[0]);
+    RecordBatch::try_new(schema, vec![Arc::new(keys), Arc::new(numbers), Arc::new(times)]).unwrap()
+}
+
+/// A query that is planned once, over sources whose rows are put in.
+struct Query {
+    plan: Plan,
+    events: Arc<MemTable>,
+    more: Arc<MemTable>,
+}
+
+impl Query {
+    /// What is told where it is refused.
+    fn new(query: &str, state: &SessionState) -> Result<Self, Vec<String>> {
+        let definition = definition(&text(query));
+        let labels: [arrow::array::ArrayRef; 2] =
+            [Arc::new(StringArray::from(vec!["K0", "K1"])), Arc::new(StringArray::from(vec!["zero", "one"]))];
+        let tables = definition.sources.iter().map(|source| {
+            let schema = scan_schema(source);
+            let mut partitions = vec![Vec::new(); 3];
+            if source.name.value == "names" {
+                partitions[0].push(RecordBatch::try_new(Arc::clone(&schema), labels.to_vec()).unwrap());
+            }
+            (source.name.value.as_str(), Arc::new(MemTable::try_new(schema, partitions).unwrap()))
+        });
+        let tables: BTreeMap<_, _> = tables.collect();
+        let relations = definition.sources.iter().map(|source| {
+            let table = Arc::clone(&tables[source.name.value.as_str()]);
+            // No set that keeps rows knows where they come from.
+            Relation { name: source.name.value.clone(), plain: Arc::clone(&table) as _, with_origin: table }
+        });
+        let relations: Vec<_> = relations.collect();
+        let (plan, found) = crate::plan(&definition, &relations, &BTreeMap::new(), state);
+        let told: Vec<_> = found.into_iter().filter(Diagnostic::is_error).map(|found| found.message).collect();
+        let [events, more] = ["events", "more"].map(|name| Arc::clone(&tables[name]));
+        if told.is_empty() { Ok(Self { plan, events, more }) } else { Err(told) }
+    }
+
+    fn set(&self) -> &PlannedSet {
+        self.plan.set("s").unwrap()
+    }
+
+    fn emits(&self) -> &dyn Emits {
+        self.set().emits().unwrap()
+    }
+
+    /// Lets the sources have the rows of `slice`, and no others.
+    async fn put(&self, (events, more): &Slice) {
+        for (table, rows) in [(&self.events, events), (&self.more, more)] {
+            for partition in &table.batches {
+                partition.write().await.clear();
+            }
+            for (at, rows) in rows.chunks(3.max(rows.len() / 4)).enumerate() {
+                table.batches[at % 3].write().await.push(batch(rows));
+            }
+        }
+    }
+}
+
+/// What is kept, as an epoch keeps it.
+struct Segments<'a> {
+    state: &'a SessionState,
+    kept: Vec<(usize, Range, Arc<dyn PartitionStream>)>,
+}
+
+impl Segments<'_> {
+    fn of(&self, input: usize) -> Vec<Arc<dyn PartitionStream>> {
+        let of_input = self.kept.iter().filter(|(of, ..)| *of == input);
+        of_input.map(|(.., rows)| Arc::clone(rows)).collect()
+    }
+
+    /// Those that have a part in rows that are `between`, by input.
+    fn concerned(&self, emits: &dyn Emits, between: Between) -> Vec<Vec<Arc<dyn PartitionStream>>> {
+        let of = |input| {
+            let concerned = self.kept.iter().filter(|(of, range, _)| *of == input && emits.concerns(input, *range, between));
+            concerned.map(|(.., rows)| Arc::clone(rows)).collect()
+        };
+        (0..emits.states().len()).map(of).collect()
+    }
+
+    /// Adds a segment with the rows of a plan.
+    async fn add(
+        &mut self,
+        emits: &dyn Emits,
+        input: usize,
+        plan: Arc<dyn ExecutionPlan>,
+    ) -> Option<Range> {
+        let schema = Arc::clone(emits.states()[input]);
+        let rows = run(plan, self.state).await.concat();
+        let rows = rows.iter().filter(|rows| rows.num_rows() > 0);
+        let rows: Vec<_> = rows
+            .map(|rows| RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec()).unwrap())
+            .collect();
+        let ranges = rows.iter().filter_map(|rows| emits.range(input, rows).unwrap());
+        let range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        self.kept.push((input, range, Arc::new(Kept(schema, rows))));
+        Some(range)
+    }
+}
+
+/// What is emitted slice by slice, and at the end; and the rows that were not late. Nothing where the query is refused.
+async fn emitted(
+    query: &str,
+    slices: &[Slice],
+    state: &SessionState,
+) -> Result<(Vec<Vec<String>>, Slice), Vec<String>> {
+    let query = Query::new(query, state)?;
+    let (set, emits) = (query.set(), query.emits());
+    let mut segments = Segments { state, kept: Vec::new() };
+    let (mut closed, mut watermarks): (Option<i64>, [Option<i64>; 2]) = Default::default();
+    let (mut emitted, mut admitted) = (Vec::new(), Slice::default());
+    for slice in slices {
+        let in_time = |rows: &[Event], watermark: Option<i64>| -> Vec<Event> {
+            let is_in_time = |row: &&Event| watermark.is_none_or(|watermark| row.2 * HOUR >= watermark);
+            rows.iter().filter(is_in_time).copied().collect()
+        };
+        let slice = (in_time(&slice.0, watermarks[0]), in_time(&slice.1, watermarks[1]));
+        query.put(&slice).await;
+        let known = ["events", "more"].into_iter().zip(watermarks);
+        let limit = emits.limit(&known.filter_map(|(name, at)| Some((name, at?))).collect()).unwrap();
+        if let Some(to) = limit.filter(|to| closed.is_none_or(|closed| closed < *to)) {
+            let between = Between { from: closed, to: Some(to) };
+            let emit = emits.emit(state, segments.concerned(emits, between), between).await.unwrap();
+            assert_eq!(emit.schema(), set.physical(state).await.unwrap().schema());
+            emitted.push(lines(&run(emit, state).await.concat(), ""));
+            closed = Some(to);
+            segments.kept.retain(|(input, range, _)| !emits.is_spent(*input, *range, to));
+        }
+        for input in 0..emits.states().len() {
+            if segments.of(input).len() == 3 {
+                let all = segments.of(input);
+                segments.kept.retain(|(of, ..)| *of != input);
+                let merged = emits.merge(state, input, all, closed).await.unwrap();
+                segments.add(emits, input, merged).await;
+            }
+            let new = emits.absorb(state, input).await.unwrap();
+            if let (Some(range), Some(closed)) = (segments.add(emits, input, new).await, closed) {
+                assert!(!emits.is_late(input, range, closed), "a row came late");
+            }
+        }
+        let newest = |rows: &[Event]| rows.iter().map(|row| row.2 * HOUR - DELAY).max();
+        watermarks = [watermarks[0].max(newest(&slice.0)), watermarks[1].max(newest(&slice.1))];
+        admitted.0.extend(slice.0);
+        admitted.1.extend(slice.1);
+    }
+    query.put(&Slice::default()).await;
+    assert_eq!(emits.limit(&BTreeMap::from([("events", i64::MAX), ("more", i64::MAX)])).unwrap(), Some(i64::MAX));
+    let between = Between::open(closed);
+    let emit = emits.emit(state, segments.concerned(emits, between), between).await.unwrap();
+    emitted.push(lines(&run(emit, state).await.concat(), ""));
+    Ok((emitted, admitted))
+}
+
+/// Checks what is emitted against the query over all rows at once; says whether the query is not refused.
+async fn check(query: &str, slices: &[Slice], partitions: usize) -> Result<(), Vec<String>> {
+    let state = state(partitions);
+    let (emitted, admitted) = emitted(query, slices, &state).await?;
+    let mut exact = state.clone();
+    for function in crate::exact_aggregates() {
+        exact.register_udaf(function).unwrap();
+    }
+    let whole = Query::new(query, &exact)?;
+    whole.put(&admitted).await;
+    let one_pass = whole.set().physical(&exact).await.unwrap();
+    let one_pass = crate::incremental::release::in_total_order(one_pass).unwrap();
+    let mut expected = lines(&run(one_pass, &exact).await.concat(), "");
+    let mut found = emitted.concat();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected, "{query} over {slices:?}");
+    Ok(())
+}
+
+/// The queries that are written out.
+fn queries() -> Vec<&'static str> {
+    WINDOWS.into_iter().chain(ROWS).collect()
+}
+
+fn slices() -> impl Strategy<Value = Vec<Slice>> {
+    let rows = || prop::collection::vec((0..4_u8, 0..7_i64, -20..60_i64), 0..12);
+    prop::collection::vec((rows(), rows()), 1..6)
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn every_row_is_emitted_once_and_whole(
+        slices in slices(),
+        query in prop::sample::select(queries()),
+        partitions in 1..4_usize,
+    ) {
+        block_on(check(query, &slices, partitions)).unwrap();
+    }
+}
+
+/// A day of events in order, in slices of an hour.
+fn day() -> Vec<Slice> {
+    let events = |hour: i64| (0..8).map(|at| (at, i64::from(at) + hour, hour)).collect();
+    let more = |hour: i64| (0..5).map(|at| (at, i64::from(at) * hour, hour - 1)).collect();
+    (0..24).map(|hour| (events(hour), more(hour))).collect()
+}
+
+#[tokio::test]
+async fn every_query_emits_a_day_bit_by_bit() {
+    let concat = |hours: &[Slice]| -> Slice {
+        let (events, more): (Vec<_>, Vec<_>) = hours.iter().cloned().unzip();
+        (events.concat(), more.concat())
+    };
+    let slices: Vec<_> = day().chunks(4).map(concat).collect();
+    for query in queries() {
+        check(query, &slices, 2).await.unwrap();
+    }
+}
+
+/// What of a day is emitted hour by hour, where that is something.
+async fn of_a_day(query: &str) -> Vec<Vec<String>> {
+    let (emitted, _) = emitted(query, &day(), &state(2)).await.unwrap();
+    emitted.into_iter().filter(|rows| !rows.is_empty()).collect()
+}
+
+#[tokio::test]
+async fn a_window_is_emitted_when_the_watermark_reaches_its_end_and_not_before() {
+    let emitted = of_a_day(
+        "SELECT window_start, window_end, count(*) AS c FROM TUMBLE(events, at, INTERVAL '3 hours')
+         GROUP BY window_start, window_end",
+    )
+    .await;
+    // The first slice whose watermark before it is beyond 03:00 is that of 06:00, since 05:00 less two hours is 03:00.
+    assert_eq!(emitted[0], ["1970-01-01T00:00:00|1970-01-01T03:00:00|24"]);
+    let windows: Vec<_> = emitted.iter().map(Vec::len).collect();
+    assert_eq!(windows, [1, 1, 1, 1, 1, 1, 2], "{emitted:?}");
+}
+
+#[tokio::test]
+async fn a_row_is_emitted_as_soon_as_nothing_before_it_is_to_come() {
+    let emitted = of_a_day(
+        "SELECT at, k, count(*) OVER (ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS c FROM events",
+    )
+    .await;
+    // Before the slice of 04:00 the watermark is at 01:00, so that it emits midnight's rows; the end emits four hours.
+    let rows: Vec<_> = emitted.iter().map(Vec::len).collect();
+    assert_eq!(rows, [[8; 20].as_slice(), &[32]].concat());
+}
+
+#[tokio::test]
+async fn rows_that_nothing_depends_on_any_more_are_not_kept() {
+    let kept = async |query: &str| {
+        let state = state(2);
+        let (events, more): (Vec<_>, Vec<_>) = day().into_iter().unzip();
+        let all = (events.concat(), more.concat());
+        let query = Query::new(query, &state).unwrap();
+        query.put(&all).await;
+        let emits = query.emits();
+        let mut segments = Segments { state: &state, kept: Vec::new() };
+        let mut rows = Vec::new();
+        for input in 0..emits.states().len() {
+            let absorbed = emits.absorb(&state, input).await.unwrap();
+            segments.add(emits, input, absorbed).await;
+            let merged = emits.merge(&state, input, segments.of(input), Some(20 * HOUR)).await.unwrap();
+            rows.push(run(merged, &state).await.concat().iter().map(RecordBatch::num_rows).sum::<usize>());
+        }
+        rows
+    };
+    // Of 24 hours with eight rows: from 17:00 on, the three hours before 20:00 and what is not emitted.
+    assert_eq!(kept(ROWS[0]).await, [7 * 8]);
+    // From 20:00 on, and of each of the four keys the last before, which are two rows of one time.
+    assert_eq!(kept(ROWS[3]).await, [4 * 8 + 8]);
+    // Sessions go on for the whole day.
+    assert_eq!(kept(ROWS[10]).await, [24 * 8]);
+    // Of the right side, the last of each key is needed, too: five rows of four keys.
+    assert_eq!(kept(ROWS[22]).await, [4 * 8, 3 * 5 + 5]);
+}
+
+#[track_caller]
+fn is_refused(query: &str, why: &str) {
+    let Err(told) = Query::new(query, &state(2)) else { panic!("{query}") };
+    assert!(told.iter().any(|told| told.contains(why)), "{query}: {told:#?}");
+}
+
+#[test]
+fn what_never_closes_is_refused() {
+    let check = is_refused;
+    check("SELECT k, count(*) AS c FROM events GROUP BY k", "no key of `GROUP BY` follows a watermark");
+    check("SELECT k, n FROM events", "each row of this query is final");
+    check("SELECT label, count(*) AS c FROM names GROUP BY label", "reads tables only");
+    check(
+        "SELECT k, window_start, count(*) AS c FROM SESSION(events PARTITION BY k, at, INTERVAL '1 hour')
+         GROUP BY k, window_start",
+        "of a session only `window_end` says when it is over",
+    );
+    check("SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at) AS s FROM events", "has no bounds in time");
+    check("SELECT k, at, lead(n) OVER (PARTITION BY k ORDER BY at) AS s FROM events", "`lead` looks at the next row");
+    check("SELECT k, at, row_number() OVER (PARTITION BY k ORDER BY at) AS s FROM events", "counts all rows ever");
+    check("SELECT k, at, lag(n) OVER (PARTITION BY k ORDER BY n) AS s FROM events", "nor in the order of that time");
+    check("SELECT e.k, e.at, m.n FROM events e JOIN more m ON e.k = m.k", "has no bounds in time on both sides");
+    check("SELECT e.k, e.at, m.n FROM events e JOIN more m ON e.k = m.k AND m.at <= e.at", "has no bounds in time");
+    check(
+        "SELECT e.k, e.at, m.n FROM events e FULL JOIN more m ON e.k = m.k AND m.at = e.at",
+        "keeps rows of the other side",
+    );
+    check(
+        "SELECT e.k, e.at, m.n FROM events e ASOF JOIN more m MATCH_CONDITION (e.at <= m.at) ON e.k = m.k",
+        "the first row after",
+    );
+    check("SELECT k, sum(n) OVER (ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS s FROM events",
+        "none of its columns is a time");
+    check(
+        "SELECT date_trunc('hour', at) AS h, array_agg(n) AS a FROM events GROUP BY date_trunc('hour', at)",
+        "`array_agg` needs all rows",
+    );
+    check("SELECT n, at, count(*) AS c FROM events GROUP BY n, at ORDER BY at", "no ORDER BY or LIMIT");
+    let hourly = "(SELECT hour, k, count(*) AS c FROM hourly GROUP BY hour, k) g";
+    check(&format!("SELECT max(c) AS m FROM {hourly}"), "groups of several windows are aggregated");
+    check(&format!("SELECT k, sum(c) AS m FROM {hourly} GROUP BY k"), "groups of several windows are aggregated");
+    check(&format!("SELECT DISTINCT c FROM {hourly}"), "`DISTINCT` is over groups of several windows");
+    check(&format!("SELECT hour, rank() OVER (ORDER BY c) AS r FROM {hourly}"), "is neither over `PARTITION BY`");
+    check(&format!("SELECT g.hour, l.label FROM names l LEFT JOIN {hourly} ON g.k = l.k"), "keeps rows of the other side");
+}

@@ -1,0 +1,501 @@
+//! Sets whose rows are final when the watermark has passed what they depend on: features over the hours before an event,
+//! joins of sources within bounds of time, sessions, whatever is made of them.
+//!
+//! ```text
+//! query   above ◄─┬─ input ◄─ log
+//!                 └─ input ◄─ log
+//!
+//! absorb  new rows ─► input ─► sorted by time ─► a segment
+//! emit    segments ─► above ─► rows with a time that the watermark has passed, since those emitted before
+//! merge   segments ─► those rows that a later row may depend on
+//! ```
+//!
+//! A row of the set is told by its time *t*, a column of it. What the query does says from how long before *t* to how long
+//! after it rows have a part in this one ([`reach`]). So nothing is taken apart: the query itself runs over the rows that
+//! are kept, and what it says of other times is left out. What it says of ties does not depend on the cut: rows are kept in
+//! a total order, and so are those of one key and time in a window function.
+
+mod kept;
+mod reach;
+mod ties;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{SortOptions, cast, max, min};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DataFusionError};
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::SessionState;
+use datafusion::functions_window::expr_fn::rank;
+use datafusion::logical_expr::expr::WindowFunctionDefinition;
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::physical_expr::expressions;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+use self::reach::{Input, Last, Need};
+pub(in crate::incremental) use self::ties::in_total_order;
+use super::closing::{Closing, scalar};
+use super::cut::Everything;
+use super::emits::{Between, Emits, Range};
+use super::exact::is_storable;
+use crate::catalog::Catalog;
+use crate::classify::nature;
+use crate::functions::exact_for;
+use crate::set::plans_physically;
+use crate::type_name::{is_sortable, sql_type_name};
+use crate::window::{END, Kind, Window, tick_of};
+use crate::{Error, Result};
+
+/// A query whose rows are released by watermarks.
+#[derive(Debug)]
+pub(crate) struct Released {
+    /// Of whom, for errors.
+    of: String,
+    inputs: Vec<Kept>,
+    /// The query over what is kept of the inputs, as the optimizer leaves it.
+    above: LogicalPlan,
+    /// The column of the query that tells the time of its rows.
+    time: Column,
+    time_type: DataType,
+    tables: BTreeSet<String>,
+}
+
+/// What is kept of an input.
+#[derive(Debug)]
+struct Kept {
+    /// Its rows, as the optimizer leaves it: those columns that are needed.
+    rows: LogicalPlan,
+    state: SchemaRef,
+    /// Its event time among the columns of the state.
+    time: usize,
+    /// How that follows watermarks.
+    closing: Closing,
+    need: Need,
+    /// The state as a plan with the names of the query.
+    leaf: LogicalPlan,
+    /// The event time in it.
+    time_column: Column,
+}
+
+/// Plans the analysed query of the set `of`, whose rows have the columns `output`, to be emitted as watermarks pass; of its
+/// columns that can tell their time, the one called `event_time` is best.
+pub(crate) fn released(
+    of: &str,
+    plan: &LogicalPlan,
+    output: &SchemaRef,
+    event_time: Option<&str>,
+    catalog: &Catalog<'_>,
+) -> Result<Released, Everything> {
+    let is_event_time = |at: &usize| event_time == Some(output.field(*at).name().as_str());
+    let mut candidates: Vec<usize> = (0..output.fields().len()).collect();
+    candidates.retain(|at| scalar(0, output.field(*at).data_type()).is_some());
+    candidates.sort_by_key(|at| !is_event_time(at));
+    let mut why = None;
+    for at in candidates {
+        match reach::inputs(plan, at, catalog) {
+            Ok(inputs) => return assemble(of, plan, output, at, inputs, catalog),
+            Err(Everything(reason)) => {
+                // What follows no watermark says less than what would, were it not for something else.
+                let says_more = why.as_deref().is_none_or(|why: &str| why.ends_with(NO_WATERMARK));
+                if says_more {
+                    why = Some(reason);
+                }
+            }
+        }
+    }
+    Err(Everything(why.unwrap_or_else(|| "none of its columns is a time".to_owned())))
+}
+
+/// How a reason ends that says nothing of what the query does.
+const NO_WATERMARK: &str = "does not follow a watermark";
+
+fn assemble(
+    of: &str,
+    plan: &LogicalPlan,
+    output: &SchemaRef,
+    at: usize,
+    inputs: Vec<Input>,
+    catalog: &Catalog<'_>,
+) -> Result<Released, Everything> {
+    let mut above = plan.clone();
+    for (number, input) in inputs.iter().enumerate() {
+        let leaf = kept::leaf(number, input.plan.schema())?;
+        above = above
+            .transform_down(|node| {
+                Ok(if node == input.plan {
+                    Transformed::new(leaf.clone(), true, TreeNodeRecursion::Jump)
+                } else {
+                    Transformed::no(node)
+                })
+            })
+            .data()?;
+    }
+    let above = catalog.state().optimize(&exact(above)?)?;
+    if above.schema().inner() != output {
+        return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
+    }
+    let time = Column::from(above.schema().qualified_field(at));
+    let columns = columns_read(&above, inputs.len())?;
+    let tables = inputs.iter().flat_map(|input| nature(&input.plan, catalog).tables.into_keys()).collect();
+    let kept = inputs.into_iter().enumerate().zip(columns);
+    let kept = kept.map(|((number, input), columns)| Kept::new(number, input, columns, catalog));
+    let inputs = kept.collect::<Result<Vec<_>, _>>()?;
+    let released =
+        Released { of: of.to_owned(), inputs, above, time, time_type: output.field(at).data_type().clone(), tables };
+    // It is planned anew in each epoch, with what is between then.
+    let sample = released.between(Between { from: Some(0), to: Some(1) }, catalog.state())?;
+    if sample.schema().inner() != output {
+        return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
+    }
+    plans_physically(&sample, catalog)?;
+    Ok(released)
+}
+
+/// `plan` with sums that lose nothing, so that they do not depend on the order of rows.
+fn exact(plan: LogicalPlan) -> EngineResult<LogicalPlan> {
+    let in_expr = |expr: Expr| {
+        Ok(match expr {
+            Expr::AggregateFunction(mut call) => {
+                call.func = exact_for(&call.func);
+                Transformed::yes(Expr::AggregateFunction(call))
+            }
+            Expr::WindowFunction(mut call) => {
+                if let WindowFunctionDefinition::AggregateUDF(function) = &call.fun {
+                    call.fun = WindowFunctionDefinition::AggregateUDF(exact_for(function));
+                }
+                Transformed::yes(Expr::WindowFunction(call))
+            }
+            expr => Transformed::no(expr),
+        })
+    };
+    let in_node = |node: LogicalPlan| node.map_expressions(|expr| expr.transform_up(in_expr));
+    plan.transform_up(in_node).data()
+}
+
+/// The columns of each input that `plan` reads.
+fn columns_read(plan: &LogicalPlan, inputs: usize) -> EngineResult<Vec<BTreeSet<usize>>> {
+    let mut columns = vec![BTreeSet::new(); inputs];
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(read) = kept::input_of(scan).and_then(|input| columns.get_mut(input))
+        {
+            match &scan.projection {
+                Some(projection) => read.extend(projection),
+                None => read.extend(0..scan.source.schema().fields().len()),
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(columns)
+}
+
+impl Kept {
+    fn new(
+        number: usize,
+        input: Input,
+        mut columns: BTreeSet<usize>,
+        catalog: &Catalog<'_>,
+    ) -> Result<Self, Everything> {
+        let Input { plan, time, need } = input;
+        let schema = Arc::clone(plan.schema());
+        let keys = need.last.iter().flat_map(|last| &last.keys);
+        let keys = keys.chain(need.sessions.iter().flat_map(|sessions| &sessions.keys));
+        for column in keys.flat_map(Expr::column_refs) {
+            let Some(at) = schema.maybe_index_of_column(column) else {
+                return Err(Everything("rows are counted by keys that are put together".to_owned()));
+            };
+            columns.insert(at);
+        }
+        columns.insert(time);
+        let follows = catalog.logs().follows(&plan, &Column::from(schema.qualified_field(time)));
+        let follows = follows.map_err(|_| Everything(format!("`{}` {NO_WATERMARK}", schema.field(time).name())))?;
+        let closing = Closing::new(follows, schema.field(time).data_type(), catalog)?;
+
+        for at in &columns {
+            let field = schema.field(*at);
+            if !is_storable(field.data_type()) {
+                let type_name = sql_type_name(field.data_type());
+                return Err(Everything(format!("`{}` is {type_name}, which cannot be kept", field.name())));
+            }
+        }
+        let named = columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))).alias(kept::name(*at)));
+        let rows = LogicalPlanBuilder::from(plan).project(named.collect::<Vec<_>>())?.build()?;
+        let rows = catalog.state().optimize(&rows)?;
+        plans_physically(&rows, catalog)?;
+        let state = Arc::new(Schema::new(rows.schema().fields().clone()));
+        let leaf = kept::leaf(number, &schema)?;
+        let named = columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))));
+        let leaf = LogicalPlanBuilder::from(leaf).project(named.collect::<Vec<_>>())?.build()?;
+        let time_column = Column::from(schema.qualified_field(time));
+        let time = columns.iter().position(|at| *at == time).unwrap_or_default();
+        let kept = Self { rows, state, time, closing, need, leaf, time_column };
+        // That it can be planned shows now.
+        kept.needed(0, catalog.state())?;
+        Ok(kept)
+    }
+
+    /// Whether more than their time says which rows are needed.
+    fn depends_on_others(&self) -> bool {
+        !self.need.last.is_empty() || self.need.sessions.is_some()
+    }
+
+    /// Nanoseconds of a tick of the event time.
+    fn tick(&self) -> i128 {
+        tick_of(self.state.field(self.time).data_type())
+    }
+
+    /// Its event time, then all columns that have an order: equal input always comes in one order.
+    fn order(&self) -> Option<LexOrdering> {
+        let options = SortOptions { descending: false, nulls_first: true };
+        let fields = self.state.fields();
+        let rest = (0..fields.len()).filter(|at| *at != self.time && is_sortable(fields[*at].data_type()));
+        let columns = std::iter::once(self.time).chain(rest);
+        LexOrdering::new(
+            columns
+                .map(|at| PhysicalSortExpr::new(Arc::new(expressions::Column::new(fields[at].name(), at)), options)),
+        )
+    }
+
+    /// The rows of `segments` in order, in one partition.
+    fn read(&self, segments: Vec<Arc<dyn PartitionStream>>) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let schema = Arc::clone(&self.state);
+        if segments.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let read = StreamingTableExec::try_new(schema, segments, None, self.order(), false, None)?;
+        Ok(self.merged(Arc::new(read)))
+    }
+
+    fn sorted(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        match self.order() {
+            Some(order) => self.merged(Arc::new(SortExec::new(order, plan).with_preserve_partitioning(true))),
+            None => plan,
+        }
+    }
+
+    fn merged(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        match self.order() {
+            Some(order) if plan.output_partitioning().partition_count() != 1 => {
+                Arc::new(SortPreservingMergeExec::new(order, plan).with_round_robin_repartition(false))
+            }
+            _ => plan,
+        }
+    }
+
+    /// The plan, over the leaf, of the rows that rows of the set with a time from `from` nanoseconds since 1970 on may
+    /// depend on.
+    fn needed(&self, from: i128, session: &SessionState) -> EngineResult<LogicalPlan> {
+        let data_type = self.state.field(self.time).data_type();
+        let bound = from - self.need.back;
+        let since = |nanos: i128| {
+            let ticks = i64::try_from(nanos.div_euclid(self.tick())).ok().and_then(|ticks| scalar(ticks, data_type));
+            ticks.map(|ticks| Expr::Literal(ticks, None))
+        };
+        // A bound that cannot be written is before everything.
+        let Some(bound) = since(bound) else { return Ok(self.leaf.clone()) };
+        let time = || Expr::Column(self.time_column.clone());
+        let columns: Vec<_> = self.leaf.schema().columns().into_iter().map(Expr::Column).collect();
+        let mut plan = LogicalPlanBuilder::from(self.leaf.clone());
+        let mut is_needed = time().is_null();
+        match &self.need.sessions {
+            Some(sessions) => {
+                let window = Window { time: self.time_column.clone(), kind: Kind::Session { keys: sessions.keys.clone(), gap: sessions.gap } };
+                plan = LogicalPlanBuilder::from(window.plan(plan.build()?)?);
+                // A row without a time is in no session.
+                is_needed = Expr::Column(Column::from_name(END)).gt_eq(bound.clone());
+            }
+            None => is_needed = is_needed.or(time().gt_eq(bound.clone())),
+        }
+        for (number, Last { keys, rows }) in self.need.last.iter().enumerate() {
+            let name = format!("__last_{number}");
+            let is_before = time().lt(bound.clone());
+            let newest_first = time().sort(false, false);
+            let keys = keys.iter().cloned().chain([is_before.clone()]).collect();
+            let rank = rank().partition_by(keys).order_by(vec![newest_first]).build()?.alias(&name);
+            plan = plan.window([rank])?;
+            let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+            let within = Expr::Column(Column::from_name(name)).lt_eq(lit(u64::try_from(rows).unwrap_or(u64::MAX)));
+            is_needed = is_needed.or(is_before.and(within));
+        }
+        let plan = plan.filter(is_needed)?.project(columns)?.build()?;
+        let config = session.config_options();
+        session.optimize(&session.analyzer().execute_and_check(plan, config, |_, _| {})?)
+    }
+}
+
+impl Released {
+    fn error(&self, source: DataFusionError) -> Error {
+        Error::from_engine(format!("feature set `{}`", self.of), source)
+    }
+
+    fn tick(&self) -> i128 {
+        tick_of(&self.time_type)
+    }
+
+    /// The query, optimised, of whose rows those are left that are `between`.
+    fn between(&self, between: Between, session: &SessionState) -> EngineResult<LogicalPlan> {
+        let time = || Expr::Column(self.time.clone());
+        let at = |ticks: i64| scalar(ticks, &self.time_type).map(|at| Expr::Literal(at, None));
+        let from = between.from.and_then(at).map(|from| time().gt_eq(from));
+        let to = between.to.and_then(at).map(|to| time().lt(to));
+        let is_between = match (from, to) {
+            (Some(from), Some(to)) => from.and(to),
+            // A row without a time is final with the last one.
+            (Some(from), None) => from.or(time().is_null()),
+            (None, Some(to)) => to,
+            (None, None) => return Ok(self.above.clone()),
+        };
+        session.optimize(&LogicalPlanBuilder::from(self.above.clone()).filter(is_between)?.build()?)
+    }
+
+    /// Nanoseconds since 1970 of a time of the set.
+    fn nanos(&self, ticks: i64) -> i128 {
+        i128::from(ticks) * self.tick()
+    }
+}
+
+#[async_trait]
+impl Emits for Released {
+    fn sources(&self) -> Vec<&str> {
+        let sources: BTreeSet<_> = self.inputs.iter().flat_map(|input| input.closing.sources()).collect();
+        sources.into_iter().collect()
+    }
+
+    fn tables(&self) -> &BTreeSet<String> {
+        &self.tables
+    }
+
+    fn signature(&self) -> String {
+        let inputs = self.inputs.iter().map(|input| {
+            let columns = input.state.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
+            let Need { back, ahead, last, sessions } = &input.need;
+            let kept = format!("rows by {}: {back} {ahead} {last:?} {sessions:?}", input.time);
+            std::iter::once(kept).chain(columns).collect::<Vec<_>>().join("\n")
+        });
+        inputs.collect::<Vec<_>>().join("\n")
+    }
+
+    fn states(&self) -> Vec<&SchemaRef> {
+        self.inputs.iter().map(|input| &input.state).collect()
+    }
+
+    fn limit(&self, watermarks: &BTreeMap<&str, i64>) -> Result<Option<i64>> {
+        let mut limit = None;
+        for input in &self.inputs {
+            let Some(at) = input.closing.limit(watermarks)? else { return Ok(None) };
+            if at == i64::MAX {
+                continue;
+            }
+            let of = i128::from(at) * input.tick() - input.need.ahead;
+            limit = Some(limit.map_or(of, |limit: i128| limit.min(of)));
+        }
+        let Some(limit) = limit else { return Ok(Some(i64::MAX)) };
+        // Rounded up: what is before a part of a tick is before the next one.
+        let ticks = -(-limit).div_euclid(self.tick());
+        Ok(Some(i64::try_from(ticks).unwrap_or(if ticks < 0 { i64::MIN } else { i64::MAX - 1 })))
+    }
+
+    fn range(&self, input: usize, rows: &RecordBatch) -> Result<Option<Range>> {
+        let time = self.inputs.get(input).and_then(|input| rows.columns().get(input.time));
+        let Some(time) = time else { return Ok(None) };
+        let ticks = cast(time, &DataType::Int64).map_err(|error| self.error(error.into()))?;
+        let ticks = ticks.as_primitive::<Int64Type>();
+        Ok(min(ticks).zip(max(ticks)))
+    }
+
+    fn concerns(&self, input: usize, (oldest, newest): Range, between: Between) -> bool {
+        let Some(input) = self.inputs.get(input) else { return false };
+        let (oldest, newest) = (i128::from(oldest) * input.tick(), i128::from(newest) * input.tick());
+        let reaches = |from: i64| input.depends_on_others() || newest + input.need.back >= self.nanos(from);
+        between.from.is_none_or(reaches) && between.to.is_none_or(|to| oldest - input.need.ahead < self.nanos(to))
+    }
+
+    fn is_spent(&self, input: usize, (_, newest): Range, closed: i64) -> bool {
+        if closed == i64::MAX {
+            return true;
+        }
+        let Some(input) = self.inputs.get(input) else { return true };
+        !input.depends_on_others() && i128::from(newest) * input.tick() + input.need.back < self.nanos(closed)
+    }
+
+    fn is_late(&self, input: usize, (oldest, _): Range, closed: i64) -> bool {
+        let Some(input) = self.inputs.get(input) else { return true };
+        // A tick of the set's time may be longer.
+        i128::from(oldest) * input.tick() < self.nanos(closed) - self.tick() + input.need.ahead
+    }
+
+    fn merges_all(&self, input: usize) -> bool {
+        self.inputs.get(input).is_some_and(Kept::depends_on_others)
+    }
+
+    async fn absorb(&self, session: &SessionState, input: usize) -> Result<Arc<dyn ExecutionPlan>> {
+        let input = self.input(input)?;
+        let planned = async {
+            let rows = session.query_planner().create_physical_plan(&input.rows, session).await?;
+            Ok(input.sorted(rows))
+        };
+        planned.await.map_err(|source| self.error(source))
+    }
+
+    async fn merge(
+        &self,
+        session: &SessionState,
+        input: usize,
+        segments: Vec<Arc<dyn PartitionStream>>,
+        closed: Option<i64>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let number = input;
+        let input = self.input(input)?;
+        let planned = async {
+            let rows = input.read(segments)?;
+            let Some(closed) = closed else { return Ok(rows) };
+            let needed = input.needed(self.nanos(closed), session)?;
+            let mut all: Vec<Arc<dyn ExecutionPlan>> = vec![Arc::clone(&rows); number];
+            all.push(rows);
+            let session = kept::with_rows(session, all);
+            let needed = session.query_planner().create_physical_plan(&needed, &session).await?;
+            let names = needed.schema();
+            let columns = input.state.fields().iter().enumerate().map(|(at, field)| {
+                let expr = Arc::new(expressions::Column::new(names.field(at).name(), at)) as _;
+                ProjectionExpr { expr, alias: field.name().clone() }
+            });
+            let columns: Vec<_> = columns.collect();
+            let named = ProjectionExec::try_new(columns, needed)?;
+            Ok(input.sorted(Arc::new(named)))
+        };
+        planned.await.map_err(|source| self.error(source))
+    }
+
+    async fn emit(
+        &self,
+        session: &SessionState,
+        segments: Vec<Vec<Arc<dyn PartitionStream>>>,
+        between: Between,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let planned = async {
+            let rows = self.inputs.iter().zip(segments).map(|(input, segments)| input.read(segments));
+            let session = kept::with_rows(session, rows.collect::<EngineResult<_>>()?);
+            let plan = self.between(between, &session)?;
+            in_total_order(session.query_planner().create_physical_plan(&plan, &session).await?)
+        };
+        planned.await.map_err(|source| self.error(source))
+    }
+}
+
+impl Released {
+    fn input(&self, input: usize) -> Result<&Kept> {
+        let found = self.inputs.get(input);
+        found.ok_or_else(|| self.error(DataFusionError::Internal(format!("there is no input {input}"))))
+    }
+
+}
