@@ -105,10 +105,10 @@ pub(crate) enum Error {
         name: String,
     },
 
-    /// The partial aggregates of windows that are open are not what was written.
+    /// What is kept for rows that are not final yet is not what was written.
     #[error(
-        "the open windows of feature set `{set}` are lost: {why}. Its committed rows are not concerned. To start anew, give \
-         the pipeline another name or `state`, and its feature sets another `path`"
+        "what feature set `{set}` has kept for rows to come is lost: {why}. Its committed rows are not concerned. To start \
+         anew, give the pipeline another name or `state`, and its feature sets another `path`"
     )]
     StateLost {
         /// The set.

@@ -23,7 +23,9 @@ impl PlannedSet {
     pub fn upkeep_text(&self) -> Option<String> {
         match &self.upkeep {
             Upkeep::Slice => None,
-            Upkeep::Emitting(_) => Some("each row appears once, when the watermark has passed what it depends on".to_owned()),
+            Upkeep::Emitting(_) => {
+                Some("each row appears once, when the watermark has passed what it depends on".to_owned())
+            }
             Upkeep::Incremental(_) => Some("kept up to date from partial aggregates".to_owned()),
             Upkeep::Everything { reason } => Some(format!("computed over everything: {reason}")),
         }

@@ -184,9 +184,8 @@ fn upkeep(
     match released(name, plan, output, event_time, catalog) {
         Ok(released) => Upkeep::Emitting(Box::new(released)),
         Err(Everything(of_rows)) => {
-            let is_group = |(construct, _): &(Construct, String)| {
-                matches!(construct, Construct::GroupBy | Construct::Distinct)
-            };
+            let is_group =
+                |(construct, _): &(Construct, String)| matches!(construct, Construct::GroupBy | Construct::Distinct);
             let reason = if nature.reasons.iter().all(is_group) { of_groups } else { of_rows };
             Upkeep::Everything { reason }
         }

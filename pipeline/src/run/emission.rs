@@ -224,7 +224,7 @@ pub(super) async fn check_states(
                 let why = "they are of another version of the program or its engine".to_owned();
                 return Err(Error::StateLost { set: name.clone(), why });
             }
-            given_up.push(format!("what `{name}` has kept of rows to come is given up: it is of another definition"));
+            given_up.push(format!("what `{name}` has kept for rows to come is given up: it is of another definition"));
             continue;
         }
         for segment in segments(loaded, set, emits, state) {

@@ -16,10 +16,10 @@
 
 mod absorb;
 mod carry;
-mod emission;
 mod compaction;
 mod delta;
 mod discovery;
+mod emission;
 mod epoch;
 mod fingerprint;
 mod intake;
@@ -56,10 +56,10 @@ use crate::load::{self, Loaded, Parsed};
 use crate::output::plural;
 use crate::progress::Progress;
 use crate::telemetry::Observer;
-use emission::{Emission, check_states};
 pub(crate) use compaction::CompactedSet;
 use compaction::Compaction;
 use discovery::Discovered;
+use emission::{Emission, check_states};
 use epoch::Assignment;
 use record::Entry;
 pub(crate) use repaired::Repaired;

@@ -1,5 +1,5 @@
-//! The pipeline that is simulated: two logs, two sets that append, one that is a snapshot, one that emits windows as they
-//! close, all in one store.
+//! The pipeline that is simulated: two logs, two sets that append, one that is a snapshot, two that emit rows once they
+//! are final, all in one store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub(super) const NUMBERS_SEEN: &str = "numbers_seen";
 pub(super) const FILES_SEEN: &str = "files_seen";
 pub(super) const TOTALS: &str = "totals";
 pub(super) const WINDOWS: &str = "windows";
+pub(super) const RECENT: &str = "recent";
 pub(super) const NUMBERS_AGAIN: &str = "numbers_again";
 
 /// The source `numbers` is replaced by the script.
@@ -39,6 +40,9 @@ CREATE FEATURE SET files_seen WITH (path = 'features/files_seen') AS SELECT numb
 CREATE FEATURE SET windows EMIT ON WINDOW CLOSE WITH (path = 'features/windows')
 AS SELECT CAST(min(number) AS VARCHAR) AS kind, count(*) AS records, sum(number) AS total
 FROM TUMBLE(files, at, INTERVAL '10 minutes') GROUP BY window_end;
+CREATE FEATURE SET recent EMIT ON WINDOW CLOSE WITH (path = 'features/recent')
+AS SELECT at, number, count(*) OVER recently AS records, sum(number) OVER recently AS total FROM files
+WINDOW recently AS (ORDER BY at RANGE BETWEEN INTERVAL '15 minutes' PRECEDING AND CURRENT ROW);
 CREATE FEATURE SET totals WITH (path = 'features/totals')
 AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;";
 

@@ -22,7 +22,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::pipeline::{
-    FILES, FILES_SEEN, NUMBERS_AGAIN, NUMBERS_SEEN, PIPELINE, TOTALS, WINDOWS, set_folder, small_limits,
+    FILES, FILES_SEEN, NUMBERS_AGAIN, NUMBERS_SEEN, PIPELINE, RECENT, TOTALS, WINDOWS, set_folder, small_limits,
 };
 use super::script::{Entry, NUMBERS, Script, kind, ledger_of};
 
@@ -58,6 +58,7 @@ struct Files {
 enum Row {
     Number(i64),
     Total(String, i64, i64),
+    Features(i64, i64, i64),
 }
 
 impl World {
@@ -286,6 +287,25 @@ impl World {
         assert_eq!(found, expected, "windows");
     }
 
+    /// Checks the features of each row over the quarter of an hour before, once all is read: those of the last row are not
+    /// final. A row's number is its minute.
+    async fn check_recent(&self, history: &History) {
+        let files = self.files.lock().unwrap().there.clone();
+        let entries = files.into_values().flatten();
+        let mut numbers: Vec<i64> =
+            entries.filter_map(|entry| if let Entry::Row(number) = entry { Some(number) } else { None }).collect();
+        numbers.sort_unstable();
+        let of = |at: &i64| {
+            let recent: Vec<i64> = numbers.iter().copied().filter(|number| (at - 15..=*at).contains(number)).collect();
+            Row::Features(*at, i64::try_from(recent.len()).unwrap(), recent.iter().sum())
+        };
+        let mut expected: Vec<_> = numbers.iter().map(of).collect();
+        expected.pop();
+        let mut found = self.rows_of(history, &FileOwner::Set(RECENT.to_owned())).await;
+        found.sort();
+        assert_eq!(found, expected, "features");
+    }
+
     /// Claims follow one another: who was fenced commits nothing any more.
     fn check_chain(&self, history: &History) {
         for manifest in history.recent() {
@@ -380,6 +400,7 @@ impl World {
         found.sort();
         assert_eq!(found, expected, "rows of the totals");
         self.check_windows(&history).await;
+        self.check_recent(&history).await;
 
         let mut named = BTreeSet::new();
         for owner in history.owners() {
@@ -422,6 +443,10 @@ fn rows_in(batch: &RecordBatch) -> Vec<Row> {
             .collect();
     }
     match (integers("number"), integers("records"), integers("total")) {
+        (Some(numbers), Some(records), Some(totals)) => {
+            let features = numbers.into_iter().zip(records).zip(totals);
+            features.map(|((number, records), total)| Row::Features(number, records, total)).collect()
+        }
         (Some(numbers), _, _) => numbers.into_iter().map(Row::Number).collect(),
         (_, Some(records), Some(totals)) => {
             let kinds = batch.column_by_name("kind").unwrap().as_string::<i32>();

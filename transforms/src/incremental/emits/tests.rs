@@ -213,25 +213,20 @@ impl Segments<'_> {
     /// Those that have a part in rows that are `between`, by input.
     fn concerned(&self, emits: &dyn Emits, between: Between) -> Vec<Vec<Arc<dyn PartitionStream>>> {
         let of = |input| {
-            let concerned = self.kept.iter().filter(|(of, range, _)| *of == input && emits.concerns(input, *range, between));
+            let concerned =
+                self.kept.iter().filter(|(of, range, _)| *of == input && emits.concerns(input, *range, between));
             concerned.map(|(.., rows)| Arc::clone(rows)).collect()
         };
         (0..emits.states().len()).map(of).collect()
     }
 
     /// Adds a segment with the rows of a plan.
-    async fn add(
-        &mut self,
-        emits: &dyn Emits,
-        input: usize,
-        plan: Arc<dyn ExecutionPlan>,
-    ) -> Option<Range> {
+    async fn add(&mut self, emits: &dyn Emits, input: usize, plan: Arc<dyn ExecutionPlan>) -> Option<Range> {
         let schema = Arc::clone(emits.states()[input]);
         let rows = run(plan, self.state).await.concat();
         let rows = rows.iter().filter(|rows| rows.num_rows() > 0);
-        let rows: Vec<_> = rows
-            .map(|rows| RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec()).unwrap())
-            .collect();
+        let rows: Vec<_> =
+            rows.map(|rows| RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec()).unwrap()).collect();
         let ranges = rows.iter().filter_map(|rows| emits.range(input, rows).unwrap());
         let range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
         self.kept.push((input, range, Arc::new(Kept(schema, rows))));
@@ -447,8 +442,10 @@ fn what_never_closes_is_refused() {
         "SELECT e.k, e.at, m.n FROM events e ASOF JOIN more m MATCH_CONDITION (e.at <= m.at) ON e.k = m.k",
         "the first row after",
     );
-    check("SELECT k, sum(n) OVER (ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS s FROM events",
-        "none of its columns is a time");
+    check(
+        "SELECT k, sum(n) OVER (ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS s FROM events",
+        "none of its columns is a time",
+    );
     check(
         "SELECT date_trunc('hour', at) AS h, array_agg(n) AS a FROM events GROUP BY date_trunc('hour', at)",
         "`array_agg` needs all rows",
@@ -459,5 +456,8 @@ fn what_never_closes_is_refused() {
     check(&format!("SELECT k, sum(c) AS m FROM {hourly} GROUP BY k"), "groups of several windows are aggregated");
     check(&format!("SELECT DISTINCT c FROM {hourly}"), "`DISTINCT` is over groups of several windows");
     check(&format!("SELECT hour, rank() OVER (ORDER BY c) AS r FROM {hourly}"), "is neither over `PARTITION BY`");
-    check(&format!("SELECT g.hour, l.label FROM names l LEFT JOIN {hourly} ON g.k = l.k"), "keeps rows of the other side");
+    check(
+        &format!("SELECT g.hour, l.label FROM names l LEFT JOIN {hourly} ON g.k = l.k"),
+        "keeps rows of the other side",
+    );
 }

@@ -228,7 +228,8 @@ impl Kept {
                 return Err(Everything(format!("`{}` is {type_name}, which cannot be kept", field.name())));
             }
         }
-        let named = columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))).alias(kept::name(*at)));
+        let named =
+            columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))).alias(kept::name(*at)));
         let rows = LogicalPlanBuilder::from(plan).project(named.collect::<Vec<_>>())?.build()?;
         let rows = catalog.state().optimize(&rows)?;
         plans_physically(&rows, catalog)?;
@@ -261,8 +262,7 @@ impl Kept {
         let rest = (0..fields.len()).filter(|at| *at != self.time && is_sortable(fields[*at].data_type()));
         let columns = std::iter::once(self.time).chain(rest);
         LexOrdering::new(
-            columns
-                .map(|at| PhysicalSortExpr::new(Arc::new(expressions::Column::new(fields[at].name(), at)), options)),
+            columns.map(|at| PhysicalSortExpr::new(Arc::new(expressions::Column::new(fields[at].name(), at)), options)),
         )
     }
 
@@ -309,7 +309,10 @@ impl Kept {
         let mut is_needed = time().is_null();
         match &self.need.sessions {
             Some(sessions) => {
-                let window = Window { time: self.time_column.clone(), kind: Kind::Session { keys: sessions.keys.clone(), gap: sessions.gap } };
+                let window = Window {
+                    time: self.time_column.clone(),
+                    kind: Kind::Session { keys: sessions.keys.clone(), gap: sessions.gap },
+                };
                 plan = LogicalPlanBuilder::from(window.plan(plan.build()?)?);
                 // A row without a time is in no session.
                 is_needed = Expr::Column(Column::from_name(END)).gt_eq(bound.clone());
@@ -497,5 +500,4 @@ impl Released {
         let found = self.inputs.get(input);
         found.ok_or_else(|| self.error(DataFusionError::Internal(format!("there is no input {input}"))))
     }
-
 }

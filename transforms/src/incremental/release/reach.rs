@@ -127,7 +127,9 @@ impl Reach<'_, '_> {
                 None => refused("its time is one of a list"),
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, place, need),
-            LogicalPlan::Distinct(Distinct::All(input)) => self.node(input, place, Need { last: Vec::new(), ..need }, &[]),
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                self.node(input, place, Need { last: Vec::new(), ..need }, &[])
+            }
             LogicalPlan::Union(union) if need.last.is_empty() => {
                 union.inputs.iter().try_for_each(|input| self.node(input, place, need.clone(), &[]))
             }
@@ -139,7 +141,8 @@ impl Reach<'_, '_> {
             },
             _ if !need.last.is_empty() => refused("rows before a row are counted that are themselves put together"),
             _ => {
-                let reason = found.reasons.into_iter().next().map_or("an order or a limit".to_owned(), |(_, text)| text);
+                let reason =
+                    found.reasons.into_iter().next().map_or("an order or a limit".to_owned(), |(_, text)| text);
                 refused(format!("rows pass through {reason}"))
             }
         }
@@ -436,9 +439,7 @@ fn column_is_made(plan: &LogicalPlan, at: usize) -> bool {
         LogicalPlan::Projection(projection) => is_made(&projection.input, &projection.expr[at]),
         LogicalPlan::SubqueryAlias(alias) => column_is_made(&alias.input, at),
         LogicalPlan::Filter(filter) => column_is_made(&filter.input, at),
-        LogicalPlan::Window(window) => {
-            at >= window.input.schema().fields().len() || column_is_made(&window.input, at)
-        }
+        LogicalPlan::Window(window) => at >= window.input.schema().fields().len() || column_is_made(&window.input, at),
         _ => false,
     }
 }

@@ -38,13 +38,25 @@ fn source() -> impl Strategy<Value = Part> {
 }
 
 fn aggregate() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["count(*)", "sum(n)", "min(n)", "max(n)", "count(DISTINCT n)", "sum(n) FILTER (WHERE n > 2)"])
+    prop::sample::select(vec![
+        "count(*)",
+        "sum(n)",
+        "min(n)",
+        "max(n)",
+        "count(DISTINCT n)",
+        "sum(n) FILTER (WHERE n > 2)",
+    ])
 }
 
 /// What may be an aggregate over a frame.
 fn over() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "count(*)", "sum(n)", "min(n)", "max(n)", "first_value(n)", "last_value(n)",
+        "count(*)",
+        "sum(n)",
+        "min(n)",
+        "max(n)",
+        "first_value(n)",
+        "last_value(n)",
         "CAST(round(avg(n / 3.0) OVER w * 1e6) AS BIGINT) + count(*)",
     ])
 }
@@ -52,7 +64,8 @@ fn over() -> impl Strategy<Value = &'static str> {
 fn window() -> impl Strategy<Value = String> {
     prop_oneof![
         (1..7).prop_map(|h| format!("TUMBLE(($), at, INTERVAL '{h} hours')")),
-        (1..3, 1..4).prop_map(|(h, times)| format!("HOP(($), at, INTERVAL '{h} hours', INTERVAL '{} hours')", h * times)),
+        (1..3, 1..4)
+            .prop_map(|(h, times)| format!("HOP(($), at, INTERVAL '{h} hours', INTERVAL '{} hours')", h * times)),
         (1..3, 1..4)
             .prop_map(|(h, times)| format!("CUMULATE(($), at, INTERVAL '{h} hours', INTERVAL '{} hours')", h * times)),
     ]
