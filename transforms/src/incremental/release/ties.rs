@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
+use arrow::datatypes::Schema;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::error::Result;
 use datafusion::physical_expr::expressions::Column;
@@ -10,6 +11,7 @@ use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 
 use crate::type_name::is_sortable;
@@ -21,22 +23,29 @@ pub(in crate::incremental) fn in_total_order(plan: Arc<dyn ExecutionPlan>) -> Re
         let is_window =
             node.downcast_ref::<WindowAggExec>().is_some() || node.downcast_ref::<BoundedWindowAggExec>().is_some();
         let child = node.children().first().map(|child| Arc::clone(child));
-        let sorted = child.as_ref().and_then(|child| child.downcast_ref::<SortExec>());
-        match sorted.filter(|sort| is_window && sort.fetch().is_none()) {
-            Some(sort) => Ok(Transformed::yes(replace_children_if_necessary(node, vec![total(sort)])?)),
+        match child.as_ref().filter(|_| is_window).and_then(sorted) {
+            Some(sorted) => Ok(Transformed::yes(replace_children_if_necessary(node, vec![sorted])?)),
             None => Ok(Transformed::no(node)),
         }
     })
     .data()
 }
 
-fn total(sort: &SortExec) -> Arc<dyn ExecutionPlan> {
-    let schema = sort.input().schema();
+/// The same sort, by all columns; nothing of a plan that is none.
+fn sorted(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<dyn ExecutionPlan>> {
+    if let Some(merge) = plan.downcast_ref::<SortPreservingMergeExec>() {
+        let sorted = sorted(merge.input())?;
+        let merged = SortPreservingMergeExec::new(total(merge.expr(), &sorted.schema()), sorted);
+        return Some(Arc::new(merged.with_round_robin_repartition(false)));
+    }
+    let sort = plan.downcast_ref::<SortExec>()?;
+    let sorted = SortExec::new(total(sort.expr(), &sort.schema()), Arc::clone(sort.input()));
+    Some(Arc::new(sorted.with_preserve_partitioning(sort.preserve_partitioning())))
+}
+
+fn total(order: &LexOrdering, schema: &Schema) -> LexOrdering {
     let options = SortOptions { descending: false, nulls_first: true };
     let columns = schema.fields().iter().enumerate().filter(|(_, field)| is_sortable(field.data_type()));
     let rest = columns.map(|(at, field)| PhysicalSortExpr::new(Arc::new(Column::new(field.name(), at)), options));
-    let keys = sort.expr().iter().cloned().chain(rest);
-    let order = LexOrdering::new(keys).unwrap_or_else(|| sort.expr().clone());
-    let sorted = SortExec::new(order, Arc::clone(sort.input()));
-    Arc::new(sorted.with_preserve_partitioning(sort.preserve_partitioning()))
+    LexOrdering::new(order.iter().cloned().chain(rest)).unwrap_or_else(|| order.clone())
 }
