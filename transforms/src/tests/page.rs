@@ -69,11 +69,12 @@ async fn examples_of_joins_give_what_stands_below_them() {
 }
 
 #[test]
-fn example_of_windows_that_close_is_one() {
+fn examples_of_rows_that_become_final_are_such() {
     let [("sql", text)] = blocks(CLOSING)[..] else { panic!("one example") };
-    let (plan, found) = plan_with(text, &BTreeMap::new(), &[("rider_hours", "day(window_end)")], &state(2));
+    let sets = [("rider_hours", "day(window_end)"), ("recent_trips", "day(at)")];
+    let (plan, found) = plan_with(text, &BTreeMap::new(), &sets, &state(2));
     let plan = plan.unwrap_or_else(|| panic!("{found:#?}"));
-    assert!(plan.set("rider_hours").unwrap().emits().is_some());
+    assert!(sets.iter().all(|(set, _)| plan.set(set).unwrap().emits().is_some()));
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ const WINDOWS: [&str; 17] = [
 ];
 
 /// Of rows, which are kept as they are.
-const ROWS: [&str; 26] = [
+const ROWS: [&str; 27] = [
     "SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '3 hours' PRECEDING AND CURRENT ROW) AS s
      FROM events",
     "SELECT k, at, count(*) OVER short AS a, avg(n / 3.0) OVER long AS b, max(n * 0.5) OVER long AS c FROM events
@@ -120,6 +120,9 @@ const ROWS: [&str; 26] = [
     "SELECT l.k, l.at, l.n, r.twice FROM events l ASOF LEFT JOIN more r MATCH_CONDITION (l.at > r.at) ON l.k = r.k",
     "SELECT k, at, n FROM events UNION ALL
      SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) FROM more",
+    "SELECT k, at, twice FROM more UNION ALL
+     SELECT l.k, l.at, l.n FROM (SELECT k, at, n FROM events UNION ALL SELECT k, at, twice FROM more) l
+     JOIN events r ON l.k = r.k AND r.at = l.at",
     "SELECT j.k, j.at, j.n, l.label FROM (
          SELECT a.k, a.at, b.n FROM events a JOIN more b ON a.k = b.k AND b.at BETWEEN a.at AND a.at + INTERVAL '2 hours'
      ) j LEFT JOIN names l ON j.k = l.k",

@@ -127,19 +127,17 @@ fn assemble(
     inputs: Vec<Input>,
     catalog: &Catalog<'_>,
 ) -> Result<Released, Everything> {
-    let mut above = plan.clone();
-    for (number, input) in inputs.iter().enumerate() {
-        let leaf = kept::leaf(number, input.plan.schema())?;
-        above = above
-            .transform_down(|node| {
-                Ok(if node == input.plan {
-                    Transformed::new(leaf.clone(), true, TreeNodeRecursion::Jump)
-                } else {
-                    Transformed::no(node)
-                })
-            })
-            .data()?;
-    }
+    let leaves = inputs.iter().enumerate().map(|(number, input)| kept::leaf(number, input.plan.schema()));
+    let leaves = leaves.collect::<EngineResult<Vec<_>>>()?;
+    // From above, all at once: one input may be a part of another.
+    let above = plan.clone().transform_down(|node| {
+        let found = inputs.iter().zip(&leaves).find(|(input, _)| input.plan == node);
+        Ok(match found {
+            Some((_, leaf)) => Transformed::new(leaf.clone(), true, TreeNodeRecursion::Jump),
+            None => Transformed::no(node),
+        })
+    });
+    let above = above.data()?;
     let above = catalog.state().optimize(&exact(above)?)?;
     if above.schema().inner() != output {
         return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
