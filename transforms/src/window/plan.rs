@@ -101,8 +101,12 @@ fn hidden(name: &str) -> Expr {
 
 /// Whether a node is one that a session was planned as: the names of its columns cannot be written without quotes.
 pub(crate) fn is_session(window: &datafusion::logical_expr::Window) -> bool {
-    let names = [PREVIOUS, SESSION, LAST];
-    window.window_expr.iter().any(|expr| matches!(expr, Expr::Alias(alias) if names.contains(&alias.name.as_str())))
+    window.window_expr.iter().any(|expr| matches!(expr, Expr::Alias(alias) if is_of_session(&alias.name)))
+}
+
+/// Whether a column of this name is made by a window function of a session.
+pub(crate) fn is_of_session(name: &str) -> bool {
+    [PREVIOUS, SESSION, LAST].contains(&name)
 }
 
 /// What a session was planned from.

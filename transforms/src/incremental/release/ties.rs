@@ -16,14 +16,21 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use crate::exchange::gather;
 use crate::type_name::is_sortable;
+use crate::window::is_of_session;
 
 /// `plan`, in which the rows that window functions take in order are sorted by all other columns, too, after those that
-/// they ask for.
+/// they ask for. Sessions ask for none: their steps must see ties in one order, and any will do.
 pub(in crate::incremental) fn in_total_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
-        let is_window =
-            node.downcast_ref::<WindowAggExec>().is_some() || node.downcast_ref::<BoundedWindowAggExec>().is_some();
-        let required = node.required_input_ordering().into_iter().next().flatten().filter(|_| is_window);
+        let functions = match (node.downcast_ref::<WindowAggExec>(), node.downcast_ref::<BoundedWindowAggExec>()) {
+            (Some(window), _) => window.window_expr(),
+            (_, Some(window)) => window.window_expr(),
+            _ => return Ok(Transformed::no(node)),
+        };
+        if functions.iter().any(|function| is_of_session(function.name())) {
+            return Ok(Transformed::no(node));
+        }
+        let required = node.required_input_ordering().into_iter().next().flatten();
         let input = node.children().first().map(|input| Arc::clone(input));
         let (Some(required), Some(input)) = (required, input) else { return Ok(Transformed::no(node)) };
         let required = LexOrdering::from(required.into_single());
