@@ -30,7 +30,7 @@ use crate::plan_text::plan_text;
 use crate::syntax::{Mentions, first_select, group_by_span, item_name, limit_span, object_value, place};
 use crate::type_name::{is_time, sql_type_name};
 use crate::view::plan_query;
-use crate::window::Call;
+use crate::window::{Call, in_panes};
 
 /// Plans `set`; its faults go to `found`.
 pub(crate) fn plan_set(
@@ -127,7 +127,13 @@ fn assemble(
         logical = ordering.sort(logical)?;
     }
     let logical = catalog.analyse(logical)?;
-    let optimized = state.optimize(&logical)?;
+    let mut optimized = state.optimize(&logical)?;
+    if kind == SetKind::Snapshot {
+        let in_panes = state.optimize(&in_panes(optimized.clone())?)?;
+        if in_panes.schema() == optimized.schema() {
+            optimized = in_panes;
+        }
+    }
     plans_physically(&optimized, catalog)?;
     let output: SchemaRef = Arc::clone(optimized.schema().inner());
     let expectations = Expectations::compile(&set.name.value, expectations, &output, state)?;

@@ -147,6 +147,60 @@ proptest! {
         );
         prop_assert_eq!(rows(&named(&windows), &cut), rows(&named(&bins), &cut));
     }
+
+    #[test]
+    fn windows_that_overlap_are_put_together_of_panes(trips in any_trips(), size in 1_usize..20) {
+        let cut = cut(&trips, size);
+        // From the grid's first point on, with the pane between two of its points, and the windows of a minute.
+        let starts = |at: i64| (at - 60..=at).filter(move |start| (start - 3).rem_euclid(24) == 0 && at < start + 60);
+        let grown = |at: i64| {
+            let day = at.div_euclid(60) * 60;
+            [20, 40, 60].into_iter().filter(move |grown| at < day + grown).map(move |grown| (day, day + grown))
+        };
+        let hops = |at: i64| starts(at).map(|start| (start, start + 60)).collect::<Vec<_>>();
+        let cumulated = |at: i64| grown(at).collect::<Vec<_>>();
+        let hop = "HOP(trips, at, INTERVAL '24 minutes', INTERVAL '1 hour', INTERVAL '3 minutes')";
+        let cumulate = "CUMULATE(trips, at, INTERVAL '20 minutes', INTERVAL '1 hour')";
+        type WindowsOf<'a> = &'a dyn Fn(i64) -> Vec<(i64, i64)>;
+        for (window, windows) in [(hop, &hops as WindowsOf<'_>), (cumulate, &cumulated)] {
+            let query = format!(
+                "SELECT rider, {BOUNDS}, count(*), sum(id * 2) FILTER (WHERE id > 3), min(id), max(id) + 1
+                 FROM {window} GROUP BY window_end, rider, window_start"
+            );
+            let plan = planned(&set(&named(&query)));
+            prop_assert!(plan.set("s").unwrap().optimized.display_indent().to_string().contains("__pane"));
+            let mut groups: BTreeMap<(Option<u8>, i64, i64), Vec<i64>> = BTreeMap::new();
+            for (id, (rider, at)) in (0..).zip(&trips) {
+                for (start, end) in at.map(windows).unwrap_or_default() {
+                    groups.entry((*rider, start, end)).or_default().push(id);
+                }
+            }
+            let line = |((rider, start, end), ids): (&(Option<u8>, i64, i64), &Vec<i64>)| {
+                let rider = rider.map_or("∅".to_owned(), |rider| format!("R{rider}"));
+                let some: Vec<i64> = ids.iter().filter(|id| **id > 3).map(|id| id * 2).collect();
+                let sum = if some.is_empty() { "∅".to_owned() } else { some.iter().sum::<i64>().to_string() };
+                format!("{rider}|{start}|{end}|{}|{sum}|{}|{}", ids.len(), ids[0], ids[ids.len() - 1] + 1)
+            };
+            let mut expected: Vec<_> = groups.iter().map(line).collect();
+            expected.sort();
+            prop_assert_eq!(rows(&named(&query), &cut), expected);
+        }
+    }
+}
+
+#[test]
+fn what_panes_cannot_give_is_asked_of_rows() {
+    let hop = "FROM HOP(trips, at, INTERVAL '10 minutes', INTERVAL '1 hour') GROUP BY window_start, rider";
+    for query in [
+        format!("SELECT window_start, rider, avg(id) AS a {hop}"),
+        format!("SELECT window_start, rider, sum(id / 3.0) AS c {hop}"),
+        format!("SELECT window_start, rider, max(window_end) AS c {hop}"),
+        format!("SELECT window_start, rider, count(*) FILTER (WHERE at > window_start) AS c {hop}"),
+        "SELECT window_start, count(*) AS c FROM TUMBLE(trips, at, INTERVAL '1 hour') GROUP BY window_start".to_owned(),
+    ] {
+        let plan = planned(&set(&query));
+        assert!(!plan.set("s").unwrap().optimized.display_indent().to_string().contains("__pane"), "{query}");
+    }
 }
 
 /// Names for items that have none.

@@ -16,7 +16,7 @@ use super::bounds::{WindowBound, WindowBounds};
 use super::{Aligned, END, Kind, Length, START, Window};
 
 /// The bounds of a row's window, before they become columns.
-const BOUNDS: &str = "__window";
+pub(super) const BOUNDS: &str = "__window";
 /// The event time of the row before, in the same keys.
 const PREVIOUS: &str = "__session_previous";
 /// 1 where a session begins, otherwise 0.
