@@ -42,7 +42,7 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-use self::reach::{Input, Last, Need};
+use self::reach::{Input, Last, Need, Sessions};
 pub(in crate::incremental) use self::ties::in_total_order;
 use super::closing::{Closing, scalar};
 use super::cut::Everything;
@@ -245,7 +245,7 @@ impl Kept {
 
     /// Whether more than their time says which rows are needed.
     fn depends_on_others(&self) -> bool {
-        !self.need.last.is_empty() || self.need.sessions.is_some()
+        !self.need.last.is_empty() || !self.need.sessions.is_empty()
     }
 
     /// Nanoseconds of a tick of the event time.
@@ -305,17 +305,18 @@ impl Kept {
         let columns: Vec<_> = self.leaf.schema().columns().into_iter().map(Expr::Column).collect();
         let mut plan = LogicalPlanBuilder::from(self.leaf.clone());
         let mut is_needed = time().is_null();
-        match &self.need.sessions {
-            Some(sessions) => {
-                let window = Window {
-                    time: self.time_column.clone(),
-                    kind: Kind::Session { keys: sessions.keys.clone(), gap: sessions.gap },
-                };
-                plan = LogicalPlanBuilder::from(window.plan(plan.build()?)?);
-                // A row without a time is in no session.
-                is_needed = Expr::Column(Column::from_name(END)).gt_eq(bound.clone());
-            }
-            None => is_needed = is_needed.or(time().gt_eq(bound.clone())),
+        // A session ends after each of its rows. One without a time is in none, and the scan lets none of them in.
+        if self.need.sessions.is_empty() {
+            is_needed = is_needed.or(time().gt_eq(bound.clone()));
+        }
+        for (number, Sessions { keys, gap }) in self.need.sessions.iter().enumerate() {
+            let before: Vec<_> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+            let window =
+                Window { time: self.time_column.clone(), kind: Kind::Session { keys: keys.clone(), gap: *gap } };
+            let end = format!("__end_{number}");
+            let named = before.into_iter().chain([Expr::Column(Column::from_name(END)).alias(&end)]);
+            plan = LogicalPlanBuilder::from(window.plan(plan.build()?)?).project(named)?;
+            is_needed = is_needed.or(Expr::Column(Column::from_name(end)).gt_eq(bound.clone()));
         }
         for (number, Last { keys, rows }) in self.need.last.iter().enumerate() {
             let name = format!("__last_{number}");

@@ -35,7 +35,7 @@ pub(super) struct Need {
     /// The last rows of their keys before all these.
     pub(super) last: Vec<Last>,
     /// The sessions that do not end before all these.
-    pub(super) sessions: Option<Sessions>,
+    pub(super) sessions: Vec<Sessions>,
 }
 
 /// So many rows of each key, and those of the same time as the earliest of them.
@@ -75,7 +75,7 @@ impl Need {
                 None => self.last.push(last),
             }
         }
-        self.sessions = self.sessions.or(other.sessions);
+        self.sessions.extend(other.sessions);
         self
     }
 }
@@ -154,11 +154,8 @@ impl Reach<'_, '_> {
         if place.bound.is_some() || self.catalog.logs().follows(plan, &column).is_err() {
             return refused(format!("`{name}` does not follow a watermark"));
         }
-        let same = |input: &&mut Input| {
-            let one_kind = input.need.sessions == need.sessions;
-            input.plan == *plan && input.time == place.at && one_kind
-        };
-        match self.inputs.iter_mut().find(same) {
+        match self.inputs.iter_mut().find(|input| input.plan == *plan) {
+            Some(input) if input.time != place.at => return refused("a part of it is told by two times"),
             Some(input) => input.need = std::mem::take(&mut input.need).and(need),
             None => self.inputs.push(Input { plan: plan.clone(), time: place.at, need }),
         }
@@ -249,7 +246,7 @@ impl Reach<'_, '_> {
         };
         let ahead = need.ahead + gap.most - tick_of(session.data.schema().field(at).data_type());
         let sessions = Sessions { keys: session.keys.to_vec(), gap: length };
-        let need = Need { ahead, sessions: Some(sessions), ..need };
+        let need = Need { ahead, sessions: vec![sessions], ..need };
         self.input(session.data, Place { at, bound: None }, need)
     }
 
@@ -273,7 +270,7 @@ impl Reach<'_, '_> {
         let at = found.and_then(|found| join.right.schema().maybe_index_of_column(found.column));
         let Some(at) = at else { return refused("an `ASOF JOIN` computes the time of its right side") };
         let last = vec![Last { keys: parts.right_keys, rows: 1 }];
-        let need = Need { back: need.back - spread.least, ahead: need.ahead + spread.most, last, sessions: None };
+        let need = Need { back: need.back - spread.least, ahead: need.ahead + spread.most, last, sessions: Vec::new() };
         self.node(&join.right, Place { at, bound: None }, need, &[])
     }
 
@@ -322,7 +319,7 @@ impl Reach<'_, '_> {
                 back: need.back - to_theirs.least,
                 ahead: need.ahead + to_theirs.most,
                 last: Vec::new(),
-                sessions: None,
+                sessions: Vec::new(),
             };
             let before = self.inputs.clone();
             match self.node(other, Place { at: theirs, bound: None }, need, &[]) {
