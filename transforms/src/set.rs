@@ -30,7 +30,7 @@ use crate::plan_text::plan_text;
 use crate::syntax::{Mentions, first_select, group_by_span, item_name, limit_span, object_value, place};
 use crate::type_name::{is_time, sql_type_name};
 use crate::view::plan_query;
-use crate::window::{Call, in_panes};
+use crate::window::{Call, in_panes, with_one_bound};
 
 /// Plans `set`; its faults go to `found`.
 pub(crate) fn plan_set(
@@ -129,9 +129,11 @@ fn assemble(
     let logical = catalog.analyse(logical)?;
     let mut optimized = state.optimize(&logical)?;
     if kind == SetKind::Snapshot {
-        let in_panes = state.optimize(&in_panes(optimized.clone())?)?;
-        if in_panes.schema() == optimized.schema() {
-            optimized = in_panes;
+        for rewrite in [in_panes, with_one_bound] {
+            let rewritten = state.optimize(&rewrite(optimized.clone())?)?;
+            if rewritten.schema() == optimized.schema() {
+                optimized = rewritten;
+            }
         }
     }
     plans_physically(&optimized, catalog)?;

@@ -189,6 +189,27 @@ proptest! {
 }
 
 #[test]
+fn the_end_of_a_window_that_follows_from_its_start_is_no_key() {
+    let trips = trips(&(0..9).map(|id| (id, (Some(0), Some(id * 7)))).collect::<Vec<_>>());
+    let keys = |window: &str| {
+        let query = format!(
+            "SELECT window_end, avg(id) AS a, window_start FROM {window} GROUP BY window_end, rider, window_start"
+        );
+        let plan = planned(&set(&query)).set("s").unwrap().optimized.display_indent().to_string();
+        let aggregate = plan.lines().find(|line| line.contains("Aggregate")).unwrap().trim().to_owned();
+        (aggregate, rows(&query, std::slice::from_ref(&trips)))
+    };
+    let (aggregate, rows) = keys("TUMBLE(trips, at, INTERVAL '20 minutes')");
+    assert_eq!(aggregate, "Aggregate: groupBy=[[trips.rider, window_start]], aggr=[[avg(CAST(trips.id AS Float64))]]");
+    assert_eq!(rows[1], "1970-01-01T00:40:00|4.0|1970-01-01T00:20:00");
+    let (aggregate, rows) = keys("HOP(trips, at, INTERVAL '20 minutes', INTERVAL '40 minutes')");
+    assert_eq!(aggregate, "Aggregate: groupBy=[[trips.rider, window_start]], aggr=[[avg(CAST(trips.id AS Float64))]]");
+    assert_eq!(rows[1], "1970-01-01T00:40:00|2.5|1970-01-01T00:00:00");
+    let (aggregate, _) = keys("CUMULATE(trips, at, INTERVAL '20 minutes', INTERVAL '40 minutes')");
+    assert!(aggregate.contains("window_end"), "{aggregate}");
+}
+
+#[test]
 fn what_panes_cannot_give_is_asked_of_rows() {
     let hop = "FROM HOP(trips, at, INTERVAL '10 minutes', INTERVAL '1 hour') GROUP BY window_start, rider";
     for query in [

@@ -22,7 +22,7 @@ mod watermark;
 
 pub(crate) use call::Call;
 pub(crate) use interval::{NANOS_OF_DAY, nanos_of};
-pub(crate) use panes::in_panes;
+pub(crate) use panes::{in_panes, with_one_bound};
 pub(crate) use plan::{SessionOf, is_of_session, is_session};
 pub(crate) use planner::WindowPlanner;
 pub(crate) use spread::{Spread, Traced, interval, tick_of, trace};

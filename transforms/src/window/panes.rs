@@ -27,7 +27,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::bounds::{WINDOW_BOUNDS, WindowBound, WindowBounds, aligned};
 use super::plan::BOUNDS;
-use super::{Aligned, Length, START, Shape};
+use super::{Aligned, END, Length, START, Shape};
 
 /// Column of the pane.
 const PANE: &str = "__pane";
@@ -42,6 +42,89 @@ pub(crate) fn in_panes(plan: LogicalPlan) -> Result<LogicalPlan> {
         })
     })
     .data()
+}
+
+/// `plan`, optimised, with windows of one length told apart by where they begin: where they end follows from it, and need
+/// not be a key as well.
+pub(crate) fn with_one_bound(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up(|node| {
+        let LogicalPlan::Aggregate(aggregate) = &node else { return Ok(Transformed::no(node)) };
+        Ok(match bounds_of(aggregate) {
+            Some(bounds) => Transformed::yes(bounds.plan(aggregate)?),
+            None => Transformed::no(node),
+        })
+    })
+    .data()
+}
+
+/// Where the bounds of windows are among the keys of an aggregate, and how long these are.
+struct Bounds {
+    start: usize,
+    end: usize,
+    size: Length,
+}
+
+fn bounds_of(aggregate: &Aggregate) -> Option<Bounds> {
+    let LogicalPlan::Projection(bounds) = aggregate.input.as_ref() else { return None };
+    let place = |name: &str| {
+        let mut keys = aggregate.group_expr.iter();
+        keys.position(|key| {
+            let Expr::Column(column) = key else { return false };
+            let found = bounds.schema.maybe_index_of_column(column).and_then(|at| bounds.expr.get(at));
+            let Some(Expr::ScalarFunction(call)) = found.map(unaliased) else { return false };
+            call.name() == name && matches!(call.args.as_slice(), [Expr::Column(window)] if window.name == BOUNDS)
+        })
+    };
+    let (start, end) = (place(START)?, place(END)?);
+    let mut input = bounds.input.as_ref();
+    let call = loop {
+        match input {
+            LogicalPlan::Projection(projection) => {
+                let is_windows = |expr: &&Expr| matches!(expr, Expr::Alias(alias) if alias.name == BOUNDS);
+                match projection.expr.iter().find(is_windows).map(unaliased)? {
+                    Expr::ScalarFunction(call) => break call,
+                    _ => return None,
+                }
+            }
+            LogicalPlan::Filter(filter) => input = &filter.input,
+            LogicalPlan::Unnest(unnest) => input = &unnest.input,
+            _ => return None,
+        }
+    };
+    match aligned(call)?.shape {
+        Shape::Tumble { size: size @ Length::Nanos(_) } | Shape::Hop { size: size @ Length::Nanos(_), .. } => {
+            Some(Bounds { start, end, size })
+        }
+        _ => None,
+    }
+}
+
+impl Bounds {
+    fn plan(self, aggregate: &Aggregate) -> Result<LogicalPlan> {
+        let (mut keys, functions) = (aggregate.group_expr.clone(), aggregate.aggr_expr.clone());
+        keys.remove(self.end);
+        let fewer = LogicalPlanBuilder::from(aggregate.input.as_ref().clone()).aggregate(keys, functions)?;
+        let given =
+            |at: usize| Expr::Column(Column::from(fewer.schema().qualified_field(at - usize::from(at > self.end))));
+        let columns = (0..aggregate.schema.fields().len()).map(|at| {
+            let (qualifier, field) = aggregate.schema.qualified_field(at);
+            let found = if at == self.end {
+                given(self.start) + Expr::Literal(self.size.to_interval(), None)
+            } else {
+                given(at)
+            };
+            found.alias_qualified(qualifier.cloned(), field.name())
+        });
+        let columns: Vec<_> = columns.collect();
+        fewer.project(columns)?.build()
+    }
+}
+
+fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        expr => expr,
+    }
 }
 
 /// An aggregate over windows that overlap.
