@@ -44,6 +44,7 @@ mod incremental;
 mod plan;
 mod plan_text;
 mod set;
+mod shared;
 
 #[cfg(test)]
 mod tests;

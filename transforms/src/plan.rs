@@ -13,6 +13,7 @@ use crate::catalog::{Catalog, Relation};
 use crate::gate::Expectations;
 use crate::incremental::{Emits, Incremental};
 use crate::set::plan_set;
+use crate::shared::Sharing;
 use crate::source::add_sources;
 use crate::view::add_views;
 use crate::{Error, Result, SetKind};
@@ -59,6 +60,8 @@ pub struct PlannedSet {
     pub expectations: Arc<Expectations>,
     /// The plan as the optimizer leaves it.
     pub(crate) optimized: LogicalPlan,
+    /// What of it is computed once for several readers.
+    pub(crate) sharing: Option<Sharing>,
 }
 
 /// What an epoch computes a set from.
@@ -154,7 +157,10 @@ impl PlannedSet {
     ///
     /// A sorted set has one output partition.
     pub async fn physical(&self, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
-        let planned = state.query_planner().create_physical_plan(&self.optimized, state).await;
+        let planned = match &self.sharing {
+            Some(sharing) => sharing.physical(state).await,
+            None => state.query_planner().create_physical_plan(&self.optimized, state).await,
+        };
         planned.map_err(|source| Error::from_engine(format!("feature set `{}`", self.name), source))
     }
 

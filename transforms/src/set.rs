@@ -27,6 +27,7 @@ use crate::order::Ordering;
 use crate::origin::carry_origin;
 use crate::plan::{LedgerShape, PlannedSet, Reason, Upkeep};
 use crate::plan_text::plan_text;
+use crate::shared::Sharing;
 use crate::syntax::{Mentions, first_select, group_by_span, item_name, limit_span, object_value, place};
 use crate::type_name::{is_time, sql_type_name};
 use crate::view::plan_query;
@@ -156,6 +157,7 @@ fn assemble(
         plan_digest: Digest::of(plan_text.as_bytes()),
         expectations_digest: Digest::of(expectations_text(set).as_bytes()),
         expectations: Arc::new(expectations),
+        sharing: if kind == SetKind::Snapshot { Sharing::of(&optimized)? } else { None },
         logical,
         optimized,
     })
