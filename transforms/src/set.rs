@@ -31,7 +31,7 @@ use crate::shared::Sharing;
 use crate::syntax::{Mentions, first_select, group_by_span, item_name, limit_span, object_value, place};
 use crate::type_name::{is_time, sql_type_name};
 use crate::view::plan_query;
-use crate::window::{Call, in_panes, with_one_bound};
+use crate::window::{Call, in_panes, in_ticks, with_one_bound};
 
 /// Plans `set`; its faults go to `found`.
 pub(crate) fn plan_set(
@@ -130,7 +130,7 @@ fn assemble(
     let logical = catalog.analyse(logical)?;
     let mut optimized = state.optimize(&logical)?;
     if kind == SetKind::Snapshot {
-        for rewrite in [in_panes, with_one_bound] {
+        for rewrite in [in_panes, with_one_bound, in_ticks] {
             let rewritten = state.optimize(&rewrite(optimized.clone())?)?;
             if rewritten.schema() == optimized.schema() {
                 optimized = rewritten;

@@ -149,6 +149,33 @@ proptest! {
     }
 
     #[test]
+    fn frames_of_time_hold_the_rows_of_naive_loops(trips in any_trips(), size in 1_usize..20) {
+        let cut = cut(&trips, size);
+        let query = "SELECT id, at, count(*) OVER hour AS c, sum(id) OVER around AS s,
+                            count(*) OVER (PARTITION BY rider ORDER BY at DESC RANGE BETWEEN INTERVAL '7 minutes' PRECEDING AND
+                                           CURRENT ROW) AS d
+                     FROM trips WHERE at IS NOT NULL
+                     WINDOW hour AS (PARTITION BY rider ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW),
+                            around AS (PARTITION BY rider ORDER BY at RANGE BETWEEN INTERVAL '10 minutes' PRECEDING AND
+                                       INTERVAL '90 seconds' FOLLOWING)";
+        let plan = planned(&set(query));
+        let shown = plan.set("s").unwrap().optimized.display_indent().to_string();
+        prop_assert!(shown.contains("__ticks") && !shown.contains("IntervalMonthDayNano"), "{}", shown);
+        let known: Vec<_> = (0_i64..).zip(&trips).filter_map(|(id, (rider, at))| Some((id, *rider, (*at)?))).collect();
+        let line = |(id, rider, at): &(i64, Option<u8>, i64)| {
+            let of = |from: i64, to: i64| {
+                let rows = known.iter().filter(move |row| row.1 == *rider && (at + from..=at + to).contains(&row.2));
+                rows.map(|row| row.0).collect::<Vec<_>>()
+            };
+            format!("{id}|{}|{}|{}", of(-60, 0).len(), of(-10, 1).iter().sum::<i64>(), of(0, 7).len())
+        };
+        let mut expected: Vec<_> = known.iter().map(line).collect();
+        expected.sort();
+        let found = rows(&format!("SELECT id, c, s, d FROM ({query}) q"), &cut);
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
     fn windows_that_overlap_are_put_together_of_panes(trips in any_trips(), size in 1_usize..20) {
         let cut = cut(&trips, size);
         // From the grid's first point on, with the pane between two of its points, and the windows of a minute.

@@ -18,6 +18,7 @@ mod plan;
 mod planner;
 mod read;
 mod spread;
+mod ticks;
 mod watermark;
 
 pub(crate) use call::Call;
@@ -26,6 +27,7 @@ pub(crate) use panes::{in_panes, with_one_bound};
 pub(crate) use plan::{SessionOf, is_of_session, is_session};
 pub(crate) use planner::WindowPlanner;
 pub(crate) use spread::{Spread, Traced, interval, tick_of, trace};
+pub(crate) use ticks::in_ticks;
 pub(crate) use watermark::{Follows, Logs};
 
 use datafusion::common::Column;
