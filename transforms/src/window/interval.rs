@@ -46,7 +46,7 @@ impl Length {
     }
 
     /// As an interval of the engine.
-    pub(super) fn to_interval(self) -> ScalarValue {
+    pub(crate) fn to_interval(self) -> ScalarValue {
         let (months, nanos) = match self {
             // Read from an interval, which holds no more.
             Self::Months(months) => (i32::try_from(months).unwrap_or(i32::MAX), 0),

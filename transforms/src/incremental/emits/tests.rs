@@ -69,7 +69,7 @@ const WINDOWS: [&str; 17] = [
 ];
 
 /// Of rows, which are kept as they are.
-const ROWS: [&str; 29] = [
+const ROWS: [&str; 31] = [
     "SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '3 hours' PRECEDING AND CURRENT ROW) AS s
      FROM events",
     "SELECT k, at, count(*) OVER short AS a, avg(n / 3.0) OVER long AS b, max(n * 0.5) OVER long AS c FROM events
@@ -125,6 +125,14 @@ const ROWS: [&str; 29] = [
      ), hour, INTERVAL '1 day') GROUP BY window_end",
     "SELECT l.k, l.at, l.n, r.n AS m FROM events l ASOF JOIN more r MATCH_CONDITION (l.at >= r.at) ON l.k = r.k",
     "SELECT l.k, l.at, l.n, r.twice FROM events l ASOF LEFT JOIN more r MATCH_CONDITION (l.at > r.at) ON l.k = r.k",
+    "SELECT l.k, l.at, l.n, r.s, r.before FROM events l ASOF LEFT JOIN (
+         SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '2 hours' PRECEDING AND CURRENT ROW) AS s,
+                lag(n, 2) OVER (PARTITION BY k ORDER BY at, n) AS before FROM more WHERE n <> 2
+     ) r MATCH_CONDITION (l.at >= r.at) ON l.k = r.k",
+    "SELECT l.k, l.at, l.n, r.n AS m, r.s FROM events l ASOF JOIN (
+         SELECT k, at, n, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '5 hours' PRECEDING AND CURRENT ROW) AS s
+         FROM more
+     ) r MATCH_CONDITION (l.at > r.at) ON l.k = r.k",
     "SELECT k, at, n FROM events UNION ALL
      SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) FROM more",
     "SELECT k, at, twice FROM more UNION ALL

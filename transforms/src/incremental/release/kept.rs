@@ -1,90 +1,200 @@
-//! The rows that are kept of an input, as a table that the query reads.
+//! What is kept of an input, and how long.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, DFSchema, internal_err};
-use datafusion::datasource::{provider_as_source, source_as_provider};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::Column;
 use datafusion::error::Result;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, TableType};
+use datafusion::functions::expr_fn::coalesce;
+use datafusion::functions_aggregate::min_max::max_udaf;
+use datafusion::functions_window::expr_fn::rank;
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, WindowFunctionDefinition, lit, when,
+};
 use datafusion::physical_expr::expressions;
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-use crate::session::with_extension;
+use super::reach::{Input, NO_WATERMARK, Need, Sessions};
+use super::table;
+use crate::catalog::Catalog;
+use crate::incremental::closing::{Closing, scalar};
+use crate::incremental::cut::Everything;
+use crate::incremental::exact::is_storable;
+use crate::set::plans_physically;
+use crate::type_name::{is_sortable, sql_type_name};
+use crate::window::{END, Kind, Length, Window, tick_of};
 
-/// Its name in a plan.
-const ROWS: &str = "rows";
-
-/// The rows of an epoch are in its session.
+/// What is kept of an input.
 #[derive(Debug)]
-struct KeptTable {
-    input: usize,
-    schema: SchemaRef,
+pub(super) struct Kept {
+    /// Its rows, as the optimizer leaves it: those columns that are needed.
+    pub(super) rows: LogicalPlan,
+    pub(super) state: SchemaRef,
+    /// Its event time among the columns of the state.
+    pub(super) time: usize,
+    /// How that follows watermarks.
+    pub(super) closing: Closing,
+    pub(super) need: Need,
+    /// The state as a plan with the names of the query.
+    pub(super) leaf: LogicalPlan,
+    /// The event time in it.
+    pub(super) time_column: Column,
 }
 
-/// The plans that read them, by input.
-struct KeptRows(Vec<Arc<dyn ExecutionPlan>>);
+impl Kept {
+    pub(super) fn new(
+        number: usize,
+        input: Input,
+        mut columns: BTreeSet<usize>,
+        catalog: &Catalog<'_>,
+    ) -> Result<Self, Everything> {
+        let Input { plan, time, need } = input;
+        let schema = Arc::clone(plan.schema());
+        let keys = need.last.iter().flat_map(|last| last.keys.iter().chain(&last.filters));
+        let keys = keys.chain(need.sessions.iter().flat_map(|sessions| &sessions.keys));
+        for column in keys.flat_map(Expr::column_refs) {
+            let Some(at) = schema.maybe_index_of_column(column) else {
+                return Err(Everything("rows are counted by keys that are put together".to_owned()));
+            };
+            columns.insert(at);
+        }
+        columns.insert(time);
+        let follows = catalog.logs().follows(&plan, &Column::from(schema.qualified_field(time)));
+        let follows = follows.map_err(|_| Everything(format!("`{}` {NO_WATERMARK}", schema.field(time).name())))?;
+        let closing = Closing::new(follows, schema.field(time).data_type(), catalog)?;
 
-/// Name of a column of an input.
-pub(super) fn name(at: usize) -> String {
-    format!("c{at}")
-}
-
-/// A plan with the columns of `rows` that reads what is kept of the `input`.
-pub(super) fn leaf(input: usize, rows: &DFSchema) -> Result<LogicalPlan> {
-    let fields = rows.fields().iter().enumerate();
-    let fields: Vec<Field> = fields.map(|(at, field)| field.as_ref().clone().with_name(name(at))).collect();
-    let table = KeptTable { input, schema: Arc::new(Schema::new(fields)) };
-    // Names are qualified as in the query; a table has but one name.
-    let named = rows.iter().enumerate().map(|(at, (qualifier, field))| {
-        Expr::Column(Column::new(Some(ROWS), name(at))).alias_qualified(qualifier.cloned(), field.name())
-    });
-    LogicalPlanBuilder::scan(ROWS, provider_as_source(Arc::new(table)), None)?.project(named)?.build()
-}
-
-/// The input that `scan` reads, if it is one.
-pub(super) fn input_of(scan: &TableScan) -> Option<usize> {
-    let provider = source_as_provider(&scan.source).ok()?;
-    provider.downcast_ref::<KeptTable>().map(|table| table.input)
-}
-
-/// `session` in which `rows` are what is kept of each input: columns called as [`name`] has them.
-pub(super) fn with_rows(session: &SessionState, rows: Vec<Arc<dyn ExecutionPlan>>) -> SessionState {
-    with_extension(session, Arc::new(KeptRows(rows)))
-}
-
-#[async_trait]
-impl TableProvider for KeptTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        for at in &columns {
+            let field = schema.field(*at);
+            if !is_storable(field.data_type()) {
+                let type_name = sql_type_name(field.data_type());
+                return Err(Everything(format!("`{}` is {type_name}, which cannot be kept", field.name())));
+            }
+        }
+        let named =
+            columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))).alias(table::name(*at)));
+        let rows = LogicalPlanBuilder::from(plan).project(named.collect::<Vec<_>>())?.build()?;
+        let rows = catalog.state().optimize(&rows)?;
+        plans_physically(&rows, catalog)?;
+        let state = Arc::new(Schema::new(rows.schema().fields().clone()));
+        let leaf = table::leaf(number, &schema)?;
+        let named = columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))));
+        let leaf = LogicalPlanBuilder::from(leaf).project(named.collect::<Vec<_>>())?.build()?;
+        let time_column = Column::from(schema.qualified_field(time));
+        let time = columns.iter().position(|at| *at == time).unwrap_or_default();
+        let kept = Self { rows, state, time, closing, need, leaf, time_column };
+        // That it can be planned shows now.
+        kept.needed(0, catalog.state())?;
+        Ok(kept)
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
+    /// Whether more than their time says which rows are needed.
+    pub(super) fn depends_on_others(&self) -> bool {
+        !self.need.last.is_empty() || !self.need.sessions.is_empty()
     }
 
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let kept = state.config().get_extension::<KeptRows>();
-        let Some(rows) = kept.as_ref().and_then(|kept| kept.0.get(self.input)) else {
-            return internal_err!("kept rows are read outside an epoch");
+    /// Nanoseconds of a tick of the event time.
+    pub(super) fn tick(&self) -> i128 {
+        tick_of(self.state.field(self.time).data_type())
+    }
+
+    /// Its event time, then all columns that have an order: equal input always comes in one order.
+    pub(super) fn order(&self) -> Option<LexOrdering> {
+        let options = SortOptions { descending: false, nulls_first: true };
+        let fields = self.state.fields();
+        let rest = (0..fields.len()).filter(|at| *at != self.time && is_sortable(fields[*at].data_type()));
+        let columns = std::iter::once(self.time).chain(rest);
+        LexOrdering::new(
+            columns.map(|at| PhysicalSortExpr::new(Arc::new(expressions::Column::new(fields[at].name(), at)), options)),
+        )
+    }
+
+    /// The rows of `segments` in order, in one partition.
+    pub(super) fn read(&self, segments: Vec<Arc<dyn PartitionStream>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = Arc::clone(&self.state);
+        if segments.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let read = StreamingTableExec::try_new(schema, segments, None, self.order(), false, None)?;
+        Ok(self.merged(Arc::new(read)))
+    }
+
+    pub(super) fn sorted(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        match self.order() {
+            Some(order) => self.merged(Arc::new(SortExec::new(order, plan).with_preserve_partitioning(true))),
+            None => plan,
+        }
+    }
+
+    fn merged(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+        match self.order() {
+            Some(order) if plan.output_partitioning().partition_count() != 1 => {
+                Arc::new(SortPreservingMergeExec::new(order, plan).with_round_robin_repartition(false))
+            }
+            _ => plan,
+        }
+    }
+
+    /// The plan, over the leaf, of the rows that rows of the set with a time from `from` nanoseconds since 1970 on may
+    /// depend on.
+    pub(super) fn needed(&self, from: i128, session: &SessionState) -> Result<LogicalPlan> {
+        let data_type = self.state.field(self.time).data_type();
+        let bound = from - self.need.back;
+        let since = |nanos: i128| {
+            let ticks = i64::try_from(nanos.div_euclid(self.tick())).ok().and_then(|ticks| scalar(ticks, data_type));
+            ticks.map(|ticks| Expr::Literal(ticks, None))
         };
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-        let columns = projection.unwrap_or(&all).iter().map(|at| {
-            let found = rows.schema().index_of(&name(*at))?;
-            let expr = Arc::new(expressions::Column::new(&name(*at), found));
-            Ok(ProjectionExpr { expr, alias: name(*at) })
-        });
-        let columns = columns.collect::<Result<Vec<_>>>()?;
-        Ok(Arc::new(ProjectionExec::try_new(columns, Arc::clone(rows))?))
+        // A bound that cannot be written is before everything.
+        let Some(bound) = since(bound) else { return Ok(self.leaf.clone()) };
+        let time = || Expr::Column(self.time_column.clone());
+        let columns: Vec<_> = self.leaf.schema().columns().into_iter().map(Expr::Column).collect();
+        let mut plan = LogicalPlanBuilder::from(self.leaf.clone());
+        let mut is_needed = time().is_null();
+        // A session ends after each of its rows. One without a time is in none, and the scan lets none of them in.
+        if self.need.sessions.is_empty() {
+            is_needed = is_needed.or(time().gt_eq(bound.clone()));
+        }
+        for (number, Sessions { keys, gap }) in self.need.sessions.iter().enumerate() {
+            let before: Vec<_> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+            let window =
+                Window { time: self.time_column.clone(), kind: Kind::Session { keys: keys.clone(), gap: *gap } };
+            let end = format!("__end_{number}");
+            let named = before.into_iter().chain([Expr::Column(Column::from_name(END)).alias(&end)]);
+            plan = LogicalPlanBuilder::from(window.plan(plan.build()?)?).project(named)?;
+            is_needed = is_needed.or(Expr::Column(Column::from_name(end)).gt_eq(bound.clone()));
+        }
+        for (number, last) in self.need.last.iter().enumerate() {
+            let counts = last.filters.iter().cloned().fold(time().lt(bound.clone()), Expr::and);
+            let counts = coalesce(vec![counts, lit(false)]);
+            let [rank_name, newest_name] = ["rank", "newest"].map(|what| format!("__{what}_{number}"));
+            let keys = last.keys.iter().cloned().chain([counts.clone()]).collect();
+            let newest_first = time().sort(false, false);
+            let rank = rank().partition_by(keys).order_by(vec![newest_first]).build()?.alias(&rank_name);
+            plan = plan.window([rank])?;
+            let rows = u64::try_from(last.rows).unwrap_or(u64::MAX);
+            is_needed = is_needed.or(counts.clone().and(Expr::Column(Column::from_name(rank_name)).lt_eq(lit(rows))));
+            if last.back > 0 {
+                let newest = Expr::from(WindowFunction::new(
+                    WindowFunctionDefinition::AggregateUDF(max_udaf()),
+                    vec![when(counts, time()).end()?],
+                ));
+                let newest = newest.partition_by(last.keys.clone()).build()?.alias(&newest_name);
+                plan = plan.window([newest])?;
+                let back = Length::Nanos(i64::try_from(last.back).unwrap_or(i64::MAX)).to_interval();
+                let until = time() + Expr::Literal(back, None);
+                is_needed = is_needed.or(until.gt_eq(Expr::Column(Column::from_name(newest_name))));
+            }
+        }
+        let plan = plan.filter(is_needed)?.project(columns)?.build()?;
+        let config = session.config_options();
+        session.optimize(&session.analyzer().execute_and_check(plan, config, |_, _| {})?)
     }
 }

@@ -15,45 +15,42 @@
 //! are kept, and what it says of other times is left out. What it says of ties does not depend on the cut: rows are kept in
 //! a total order, and so are those of one key and time in a window function.
 
+mod frame;
 mod kept;
 mod reach;
+mod table;
 mod ties;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::{SortOptions, cast, max, min};
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use arrow::compute::{cast, max, min};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError};
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionState;
-use datafusion::functions_window::expr_fn::rank;
 use datafusion::logical_expr::expr::WindowFunctionDefinition;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::expressions;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use datafusion::physical_plan::streaming::PartitionStream;
 
-use self::reach::{Input, Last, Need, Sessions};
+use self::kept::Kept;
+use self::reach::{Input, NO_WATERMARK, Need};
 pub(in crate::incremental) use self::ties::in_total_order;
-use super::closing::{Closing, scalar};
+use super::closing::scalar;
 use super::cut::Everything;
 use super::emits::{Between, Emits, Range};
-use super::exact::is_storable;
 use crate::catalog::Catalog;
 use crate::classify::nature;
 use crate::functions::exact_for;
 use crate::set::plans_physically;
-use crate::type_name::{is_sortable, sql_type_name};
-use crate::window::{END, Kind, Window, tick_of};
+use crate::window::tick_of;
 use crate::{Error, Result};
 
 /// A query whose rows are released by watermarks.
@@ -68,23 +65,6 @@ pub(crate) struct Released {
     time: Column,
     time_type: DataType,
     tables: BTreeSet<String>,
-}
-
-/// What is kept of an input.
-#[derive(Debug)]
-struct Kept {
-    /// Its rows, as the optimizer leaves it: those columns that are needed.
-    rows: LogicalPlan,
-    state: SchemaRef,
-    /// Its event time among the columns of the state.
-    time: usize,
-    /// How that follows watermarks.
-    closing: Closing,
-    need: Need,
-    /// The state as a plan with the names of the query.
-    leaf: LogicalPlan,
-    /// The event time in it.
-    time_column: Column,
 }
 
 /// Plans the analysed query of the set `of`, whose rows have the columns `output`, to be emitted as watermarks pass; of its
@@ -116,9 +96,6 @@ pub(crate) fn released(
     Err(Everything(why.unwrap_or_else(|| "none of its columns is a time".to_owned())))
 }
 
-/// How a reason ends that says nothing of what the query does.
-const NO_WATERMARK: &str = "does not follow a watermark";
-
 fn assemble(
     of: &str,
     plan: &LogicalPlan,
@@ -127,7 +104,7 @@ fn assemble(
     inputs: Vec<Input>,
     catalog: &Catalog<'_>,
 ) -> Result<Released, Everything> {
-    let leaves = inputs.iter().enumerate().map(|(number, input)| kept::leaf(number, input.plan.schema()));
+    let leaves = inputs.iter().enumerate().map(|(number, input)| table::leaf(number, input.plan.schema()));
     let leaves = leaves.collect::<EngineResult<Vec<_>>>()?;
     // From above, all at once: one input may be a part of another.
     let above = plan.clone().transform_down(|node| {
@@ -185,7 +162,7 @@ fn columns_read(plan: &LogicalPlan, inputs: usize) -> EngineResult<Vec<BTreeSet<
     let mut columns = vec![BTreeSet::new(); inputs];
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
-            && let Some(read) = kept::input_of(scan).and_then(|input| columns.get_mut(input))
+            && let Some(read) = table::input_of(scan).and_then(|input| columns.get_mut(input))
         {
             match &scan.projection {
                 Some(projection) => read.extend(projection),
@@ -195,144 +172,6 @@ fn columns_read(plan: &LogicalPlan, inputs: usize) -> EngineResult<Vec<BTreeSet<
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(columns)
-}
-
-impl Kept {
-    fn new(
-        number: usize,
-        input: Input,
-        mut columns: BTreeSet<usize>,
-        catalog: &Catalog<'_>,
-    ) -> Result<Self, Everything> {
-        let Input { plan, time, need } = input;
-        let schema = Arc::clone(plan.schema());
-        let keys = need.last.iter().flat_map(|last| &last.keys);
-        let keys = keys.chain(need.sessions.iter().flat_map(|sessions| &sessions.keys));
-        for column in keys.flat_map(Expr::column_refs) {
-            let Some(at) = schema.maybe_index_of_column(column) else {
-                return Err(Everything("rows are counted by keys that are put together".to_owned()));
-            };
-            columns.insert(at);
-        }
-        columns.insert(time);
-        let follows = catalog.logs().follows(&plan, &Column::from(schema.qualified_field(time)));
-        let follows = follows.map_err(|_| Everything(format!("`{}` {NO_WATERMARK}", schema.field(time).name())))?;
-        let closing = Closing::new(follows, schema.field(time).data_type(), catalog)?;
-
-        for at in &columns {
-            let field = schema.field(*at);
-            if !is_storable(field.data_type()) {
-                let type_name = sql_type_name(field.data_type());
-                return Err(Everything(format!("`{}` is {type_name}, which cannot be kept", field.name())));
-            }
-        }
-        let named =
-            columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))).alias(kept::name(*at)));
-        let rows = LogicalPlanBuilder::from(plan).project(named.collect::<Vec<_>>())?.build()?;
-        let rows = catalog.state().optimize(&rows)?;
-        plans_physically(&rows, catalog)?;
-        let state = Arc::new(Schema::new(rows.schema().fields().clone()));
-        let leaf = kept::leaf(number, &schema)?;
-        let named = columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))));
-        let leaf = LogicalPlanBuilder::from(leaf).project(named.collect::<Vec<_>>())?.build()?;
-        let time_column = Column::from(schema.qualified_field(time));
-        let time = columns.iter().position(|at| *at == time).unwrap_or_default();
-        let kept = Self { rows, state, time, closing, need, leaf, time_column };
-        // That it can be planned shows now.
-        kept.needed(0, catalog.state())?;
-        Ok(kept)
-    }
-
-    /// Whether more than their time says which rows are needed.
-    fn depends_on_others(&self) -> bool {
-        !self.need.last.is_empty() || !self.need.sessions.is_empty()
-    }
-
-    /// Nanoseconds of a tick of the event time.
-    fn tick(&self) -> i128 {
-        tick_of(self.state.field(self.time).data_type())
-    }
-
-    /// Its event time, then all columns that have an order: equal input always comes in one order.
-    fn order(&self) -> Option<LexOrdering> {
-        let options = SortOptions { descending: false, nulls_first: true };
-        let fields = self.state.fields();
-        let rest = (0..fields.len()).filter(|at| *at != self.time && is_sortable(fields[*at].data_type()));
-        let columns = std::iter::once(self.time).chain(rest);
-        LexOrdering::new(
-            columns.map(|at| PhysicalSortExpr::new(Arc::new(expressions::Column::new(fields[at].name(), at)), options)),
-        )
-    }
-
-    /// The rows of `segments` in order, in one partition.
-    fn read(&self, segments: Vec<Arc<dyn PartitionStream>>) -> EngineResult<Arc<dyn ExecutionPlan>> {
-        let schema = Arc::clone(&self.state);
-        if segments.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(schema)));
-        }
-        let read = StreamingTableExec::try_new(schema, segments, None, self.order(), false, None)?;
-        Ok(self.merged(Arc::new(read)))
-    }
-
-    fn sorted(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-        match self.order() {
-            Some(order) => self.merged(Arc::new(SortExec::new(order, plan).with_preserve_partitioning(true))),
-            None => plan,
-        }
-    }
-
-    fn merged(&self, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
-        match self.order() {
-            Some(order) if plan.output_partitioning().partition_count() != 1 => {
-                Arc::new(SortPreservingMergeExec::new(order, plan).with_round_robin_repartition(false))
-            }
-            _ => plan,
-        }
-    }
-
-    /// The plan, over the leaf, of the rows that rows of the set with a time from `from` nanoseconds since 1970 on may
-    /// depend on.
-    fn needed(&self, from: i128, session: &SessionState) -> EngineResult<LogicalPlan> {
-        let data_type = self.state.field(self.time).data_type();
-        let bound = from - self.need.back;
-        let since = |nanos: i128| {
-            let ticks = i64::try_from(nanos.div_euclid(self.tick())).ok().and_then(|ticks| scalar(ticks, data_type));
-            ticks.map(|ticks| Expr::Literal(ticks, None))
-        };
-        // A bound that cannot be written is before everything.
-        let Some(bound) = since(bound) else { return Ok(self.leaf.clone()) };
-        let time = || Expr::Column(self.time_column.clone());
-        let columns: Vec<_> = self.leaf.schema().columns().into_iter().map(Expr::Column).collect();
-        let mut plan = LogicalPlanBuilder::from(self.leaf.clone());
-        let mut is_needed = time().is_null();
-        // A session ends after each of its rows. One without a time is in none, and the scan lets none of them in.
-        if self.need.sessions.is_empty() {
-            is_needed = is_needed.or(time().gt_eq(bound.clone()));
-        }
-        for (number, Sessions { keys, gap }) in self.need.sessions.iter().enumerate() {
-            let before: Vec<_> = plan.schema().columns().into_iter().map(Expr::Column).collect();
-            let window =
-                Window { time: self.time_column.clone(), kind: Kind::Session { keys: keys.clone(), gap: *gap } };
-            let end = format!("__end_{number}");
-            let named = before.into_iter().chain([Expr::Column(Column::from_name(END)).alias(&end)]);
-            plan = LogicalPlanBuilder::from(window.plan(plan.build()?)?).project(named)?;
-            is_needed = is_needed.or(Expr::Column(Column::from_name(end)).gt_eq(bound.clone()));
-        }
-        for (number, Last { keys, rows }) in self.need.last.iter().enumerate() {
-            let name = format!("__last_{number}");
-            let is_before = time().lt(bound.clone());
-            let newest_first = time().sort(false, false);
-            let keys = keys.iter().cloned().chain([is_before.clone()]).collect();
-            let rank = rank().partition_by(keys).order_by(vec![newest_first]).build()?.alias(&name);
-            plan = plan.window([rank])?;
-            let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
-            let within = Expr::Column(Column::from_name(name)).lt_eq(lit(u64::try_from(rows).unwrap_or(u64::MAX)));
-            is_needed = is_needed.or(is_before.and(within));
-        }
-        let plan = plan.filter(is_needed)?.project(columns)?.build()?;
-        let config = session.config_options();
-        session.optimize(&session.analyzer().execute_and_check(plan, config, |_, _| {})?)
-    }
 }
 
 impl Released {
@@ -464,7 +303,7 @@ impl Emits for Released {
             let needed = input.needed(self.nanos(closed), session)?;
             let mut all: Vec<Arc<dyn ExecutionPlan>> = vec![Arc::clone(&rows); number];
             all.push(rows);
-            let session = kept::with_rows(session, all);
+            let session = table::with_rows(session, all);
             let needed = session.query_planner().create_physical_plan(&needed, &session).await?;
             let names = needed.schema();
             let columns = input.state.fields().iter().enumerate().map(|(at, field)| {
@@ -486,7 +325,7 @@ impl Emits for Released {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let planned = async {
             let rows = self.inputs.iter().zip(segments).map(|(input, segments)| input.read(segments));
-            let session = kept::with_rows(session, rows.collect::<EngineResult<_>>()?);
+            let session = table::with_rows(session, rows.collect::<EngineResult<_>>()?);
             let plan = self.between(between, &session)?;
             in_total_order(session.query_planner().create_physical_plan(&plan, &session).await?)
         };

@@ -1,20 +1,21 @@
 //! Which rows of its logs a row of a query depends on, told by its event time.
 
+use std::collections::HashMap;
+
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, Join, JoinType, LogicalPlan, Operator, Projection, Window, WindowFrameBound,
-    WindowFrameUnits,
-};
-use datafusion::scalar::ScalarValue;
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, JoinType, LogicalPlan, Projection, Window};
 
-use super::super::cut::Everything;
-use super::super::exact::{function, refusal};
+use super::frame::{is_made, over, window_function};
+use super::together::{bounds, expr_spread, spread};
 use crate::SetKind;
 use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
 use crate::classify::nature;
+use crate::incremental::cut::Everything;
+use crate::incremental::exact::{function, refusal};
 use crate::window::{END, Length, SessionOf, Spread, Traced, interval, is_session, tick_of, trace};
 
 /// Rows that are read, and of which some are kept.
@@ -38,11 +39,46 @@ pub(super) struct Need {
     pub(super) sessions: Vec<Sessions>,
 }
 
-/// So many rows of each key, and those of the same time as the earliest of them.
+/// So many rows of each key, and those of the same time as the earliest of them; and what these depend on themselves.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Last {
     pub(super) keys: Vec<Expr>,
     pub(super) rows: usize,
+    /// Conditions on the rows that count.
+    pub(super) filters: Vec<Expr>,
+    /// Rows of the key so much before the last one, in nanoseconds.
+    pub(super) back: i128,
+}
+
+impl Last {
+    pub(super) fn new(keys: Vec<Expr>, rows: usize) -> Self {
+        Self { keys, rows, filters: Vec::new(), back: 0 }
+    }
+
+    /// The same below a node, where `below` says what an expression is there.
+    fn below(self, below: impl Fn(&Expr) -> Option<Expr>) -> Option<Self> {
+        let all = |exprs: &[Expr]| exprs.iter().map(&below).collect::<Option<Vec<_>>>();
+        Some(Self { keys: all(&self.keys)?, filters: all(&self.filters)?, ..self })
+    }
+
+    /// What it needs of the rows that a window function is over, which needs `own` for each row.
+    fn over(self, call: &WindowFunction, row: &Need, own: &Need) -> Result<Self, Everything> {
+        let keys = &call.params.partition_by;
+        let is_same = keys.len() == self.keys.len() && keys.iter().all(|key| self.keys.contains(key));
+        let mine = own.last.iter().find(|last| last.keys == *keys && !row.last.contains(last));
+        // Rows before the last one count whatever they hold: all that is asked of it must be true of them, too.
+        let in_order = call.params.order_by.first().map(|order| &order.expr);
+        let of_all = |column: &Column| keys.iter().chain(in_order).any(|expr| expr.try_as_col() == Some(column));
+        let is_of_some = !self.filters.iter().flat_map(Expr::column_refs).all(of_all);
+        if !is_same || (self.rows > 1 && own.back > row.back) || (mine.is_some() && is_of_some) {
+            return refused(format!(
+                "the last row of a key is looked for, of which `{}` is over other rows",
+                call.fun.name()
+            ));
+        }
+        let rows = self.rows.saturating_add(mine.map_or(0, |mine| mine.rows));
+        Ok(Self { rows, back: self.back + own.back - row.back, ..self })
+    }
 }
 
 /// Rows of equal keys that follow one another in less than `gap`.
@@ -54,9 +90,9 @@ pub(super) struct Sessions {
 
 /// A column, or one of the bounds that it holds.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    at: usize,
-    bound: Option<&'static str>,
+pub(super) struct Place {
+    pub(super) at: usize,
+    pub(super) bound: Option<&'static str>,
 }
 
 impl Need {
@@ -70,8 +106,8 @@ impl Need {
         self.back = self.back.max(other.back);
         self.ahead = self.ahead.max(other.ahead);
         for last in other.last {
-            match self.last.iter_mut().find(|known| known.keys == last.keys) {
-                Some(known) => known.rows = known.rows.max(last.rows),
+            match self.last.iter_mut().find(|known| known.keys == last.keys && known.filters == last.filters) {
+                Some(known) => (known.rows, known.back) = (known.rows.max(last.rows), known.back.max(last.back)),
                 None => self.last.push(last),
             }
         }
@@ -80,7 +116,10 @@ impl Need {
     }
 }
 
-fn refused<T>(why: impl Into<String>) -> Result<T, Everything> {
+/// How a reason ends that says nothing of what the query does.
+pub(super) const NO_WATERMARK: &str = "does not follow a watermark";
+
+pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, Everything> {
     Err(Everything(why.into()))
 }
 
@@ -114,8 +153,12 @@ impl Reach<'_, '_> {
         match plan {
             LogicalPlan::Projection(projection) => self.projection(projection, place, need),
             LogicalPlan::Filter(filter) => {
-                if !need.last.is_empty() {
-                    return refused("rows before a row are counted, but some of them are filtered out first");
+                let mut need = need;
+                if !need.last.is_empty() && is_made(&filter.input, &filter.predicate) {
+                    return refused("rows before a row are counted, of which a window function filters some out");
+                }
+                for last in &mut need.last {
+                    last.filters.push(filter.predicate.clone());
                 }
                 let mut filters: Vec<_> = filters.to_vec();
                 filters.extend(split_conjunction(&filter.predicate).into_iter().cloned());
@@ -152,7 +195,7 @@ impl Reach<'_, '_> {
         let name = plan.schema().field(place.at).name();
         let column = Column::from(plan.schema().qualified_field(place.at));
         if place.bound.is_some() || self.catalog.logs().follows(plan, &column).is_err() {
-            return refused(format!("`{name}` does not follow a watermark"));
+            return refused(format!("`{name}` {NO_WATERMARK}"));
         }
         match self.inputs.iter_mut().find(|input| input.plan == *plan) {
             Some(input) if input.time != place.at => return refused("a part of it is told by two times"),
@@ -165,12 +208,10 @@ impl Reach<'_, '_> {
     fn projection(&mut self, projection: &Projection, place: Place, need: Need) -> Result<(), Everything> {
         let input = projection.input.as_ref();
         let (from, need) = Self::traced(&projection.expr[place.at], place.bound, input.schema(), need)?;
-        let last = need.last.into_iter().map(|last| {
-            let keys = last.keys.iter().map(|key| below(key, projection));
-            let keys: Option<Vec<_>> = keys.collect();
-            keys.map(|keys| Last { keys, ..last }).ok_or_else(|| Everything("a key is computed".to_owned()))
-        });
-        let last = last.collect::<Result<_, _>>()?;
+        let below = |expr: &Expr| below(expr, projection);
+        let last = need.last.into_iter().map(|last| last.below(below));
+        let last =
+            last.collect::<Option<_>>().ok_or_else(|| Everything("rows are counted by what is computed".to_owned()))?;
         self.node(input, from, Need { last, ..need }, &[])
     }
 
@@ -184,7 +225,7 @@ impl Reach<'_, '_> {
         let found = trace(expr, bound, schema);
         let found = found.and_then(|found| Some((schema.maybe_index_of_column(found.column)?, found)));
         let Some((at, Traced { spread, bound, .. })) = found else {
-            return refused(format!("`{}` does not follow a watermark", expr.schema_name()));
+            return refused(format!("`{}` {NO_WATERMARK}", expr.schema_name()));
         };
         Ok((Place { at, bound }, need.of(spread)))
     }
@@ -223,6 +264,8 @@ impl Reach<'_, '_> {
             if of_call.last != of_row.last && call.params.args.iter().any(|arg| is_made(input, arg)) {
                 return refused(format!("`{}` counts rows of what another window function gave", call.fun.name()));
             }
+            need.last =
+                need.last.into_iter().map(|last| last.over(call, &of_row, &of_call)).collect::<Result<_, _>>()?;
             need = need.and(of_call);
         }
         self.node(input, place, need, &[])
@@ -269,7 +312,7 @@ impl Reach<'_, '_> {
         let found = found.filter(|found| found.spread == Spread::default());
         let at = found.and_then(|found| join.right.schema().maybe_index_of_column(found.column));
         let Some(at) = at else { return refused("an `ASOF JOIN` computes the time of its right side") };
-        let last = vec![Last { keys: parts.right_keys, rows: 1 }];
+        let last = vec![Last::new(parts.right_keys, 1)];
         let need = Need { back: need.back - spread.least, ahead: need.ahead + spread.most, last, sessions: Vec::new() };
         self.node(&join.right, Place { at, bound: None }, need, &[])
     }
@@ -338,238 +381,34 @@ impl Reach<'_, '_> {
     }
 }
 
-/// What rows a window function needs beside the row itself, whose time is at `place` of `input`.
-fn over(call: &WindowFunction, input: &LogicalPlan, place: Place, need: Need) -> Result<Need, Everything> {
-    let (name, params) = (call.fun.name(), &call.params);
-    let mut spreads = params.partition_by.iter().filter_map(|key| expr_spread(input, place, key));
-    if let Some(spread) = spreads.next() {
-        // Rows with the same key, each as far from it.
-        let around = spread.then(spread.back());
-        return Ok(Need { back: need.back - around.least, ahead: need.ahead + around.most, ..need });
-    }
-    let in_order = params.order_by.first();
-    let spread = in_order.and_then(|order| Some((order.asc, expr_spread(input, place, &order.expr)?)));
-    let Some((is_ascending, spread)) = spread else {
-        return refused(format!(
-            "`{name}` is neither over `PARTITION BY` the time of the set or its window, nor in the order of that time"
-        ));
-    };
-    let last = |rows: usize| {
-        if !is_ascending || !spread.is_exact() {
-            return refused(format!("`{name}` counts rows in another order than that of their time"));
+/// `expr` over the input of `projection`, where that only names its columns.
+fn below(expr: &Expr, projection: &Projection) -> Option<Expr> {
+    let columns = expr.column_refs().into_iter().map(|column| {
+        let at = projection.schema.maybe_index_of_column(column)?;
+        match projection.expr.get(at)?.clone().unalias() {
+            Expr::Column(below) => Some((column.clone(), below)),
+            _ => None,
         }
-        let leaf = |key: &Expr| matches!(key, Expr::Column(_));
-        if !params.partition_by.iter().all(leaf) {
-            return refused(format!("`{name}` is over keys that are computed: compute them in a query below"));
-        }
-        Ok(need.clone().and(Need { last: vec![Last { keys: params.partition_by.clone(), rows }], ..Need::default() }))
-    };
-    match name {
-        "lag" if params.null_treatment.is_none() => match params.args.get(1) {
-            None => last(1),
-            Some(Expr::Literal(ScalarValue::Int64(Some(rows)), _)) if *rows >= 0 => {
-                last(usize::try_from(*rows).unwrap_or(usize::MAX))
-            }
-            Some(_) => refused("`lag` looks at a row that may still come"),
-        },
-        "lag" => refused("`lag` looks for a value that may be any time back"),
-        "lead" => refused("`lead` looks at the next row, which may still come: take `lag` of the other row"),
-        "row_number" | "rank" | "dense_rank" | "percent_rank" | "cume_dist" | "ntile" => {
-            refused(format!("`{name}` counts all rows ever: let it be over `PARTITION BY` a window of the time, too"))
-        }
-        _ => {
-            let frame = &params.window_frame;
-            let (mut start, mut end) = (&frame.start_bound, &frame.end_bound);
-            match frame.units {
-                WindowFrameUnits::Rows => match (start, end) {
-                    (
-                        WindowFrameBound::Preceding(ScalarValue::UInt64(Some(rows))),
-                        WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_),
-                    ) => last(usize::try_from(*rows).unwrap_or(usize::MAX)),
-                    _ => refused(format!(
-                        "`{name}` is over a frame without a beginning, or with rows that may still come: write `ROWS \
-                         BETWEEN 10 PRECEDING AND CURRENT ROW`"
-                    )),
-                },
-                WindowFrameUnits::Range => {
-                    if !is_ascending {
-                        std::mem::swap(&mut start, &mut end);
-                    }
-                    let back = length(start, is_ascending);
-                    let ahead = length(end, !is_ascending);
-                    let (Some(back), Some(ahead)) = (back, ahead) else {
-                        return refused(format!(
-                            "`{name}` is over a frame that has no bounds in time: write `RANGE BETWEEN INTERVAL '1 hour' \
-                             PRECEDING AND CURRENT ROW`"
-                        ));
-                    };
-                    let around = spread.then(spread.back());
-                    let (back, ahead) = (back.max(0) - around.least, ahead.max(0) + around.most);
-                    Ok(Need { back: need.back + back, ahead: need.ahead + ahead, ..need })
-                }
-                WindowFrameUnits::Groups => refused(format!("`{name}` is over a frame of groups")),
-            }
-        }
-    }
+    });
+    let columns: HashMap<_, _> = columns.collect::<Option<_>>()?;
+    Some(with_columns(expr, &columns))
 }
 
-/// By how much a bound of a frame is before the row, or `after` it where that is meant; nothing where it is unbounded.
-fn length(bound: &WindowFrameBound, before: bool) -> Option<i128> {
-    match bound {
-        WindowFrameBound::CurrentRow => Some(0),
-        WindowFrameBound::Preceding(by) => interval(by).map(|by| if before { by.most } else { -by.least }),
-        WindowFrameBound::Following(by) => interval(by).map(|by| if before { -by.least } else { by.most }),
-    }
-}
-
-/// Whether a window function has a part in `expr` over `plan`.
-fn is_made(plan: &LogicalPlan, expr: &Expr) -> bool {
-    let is_made_at = |column: &&Column| match plan.schema().maybe_index_of_column(column) {
-        Some(at) => column_is_made(plan, at),
-        None => true,
-    };
-    expr.column_refs().iter().any(is_made_at)
-}
-
-fn column_is_made(plan: &LogicalPlan, at: usize) -> bool {
-    match plan {
-        LogicalPlan::Projection(projection) => is_made(&projection.input, &projection.expr[at]),
-        LogicalPlan::SubqueryAlias(alias) => column_is_made(&alias.input, at),
-        LogicalPlan::Filter(filter) => column_is_made(&filter.input, at),
-        LogicalPlan::Window(window) => at >= window.input.schema().fields().len() || column_is_made(&window.input, at),
-        _ => false,
-    }
-}
-
-fn window_function(expr: &Expr) -> Option<&WindowFunction> {
-    match expr {
-        Expr::Alias(alias) => window_function(&alias.expr),
-        Expr::WindowFunction(function) => Some(function),
-        _ => None,
-    }
-}
-
-/// From the time at `place` to that of `expr` in one row of `plan`.
-fn expr_spread(plan: &LogicalPlan, place: Place, expr: &Expr) -> Option<Spread> {
-    let found = trace(expr, None, plan.schema())?;
-    let at = plan.schema().maybe_index_of_column(found.column)?;
-    Some(spread(plan, place, Place { at, bound: found.bound })?.then(found.spread))
-}
-
-/// From the time at `a` to that at `b` in one row of `plan`, where both come from one column.
-fn spread(plan: &LogicalPlan, a: Place, b: Place) -> Option<Spread> {
-    let (a, b) = (sources(plan, a), sources(plan, b));
-    a.iter().find_map(|(node, at, of_a)| {
-        let same = b.iter().find(|(other, other_at, _)| std::ptr::eq(*node, *other) && at == other_at)?;
-        Some(of_a.back().then(same.2))
-    })
-}
-
-/// The columns that the time at `place` is made from, and how far it is from each, down to where it is read.
-fn sources(plan: &LogicalPlan, place: Place) -> Vec<(&LogicalPlan, usize, Spread)> {
-    let (mut plan, mut place, mut spread) = (plan, place, Spread::default());
-    let mut found = Vec::new();
-    loop {
-        if place.bound.is_none() {
-            found.push((plan, place.at, spread));
-        }
-        let (input, expr) = match plan {
-            LogicalPlan::Projection(projection) => (&projection.input, projection.expr.get(place.at)),
-            LogicalPlan::Aggregate(aggregate) => match aggregate.group_expr.get(place.at) {
-                Some(key) => (&aggregate.input, Some(key)),
-                None => return found,
-            },
-            LogicalPlan::SubqueryAlias(alias) => (&alias.input, None),
-            LogicalPlan::Filter(filter) => (&filter.input, None),
-            LogicalPlan::Sort(sort) => (&sort.input, None),
-            LogicalPlan::Distinct(Distinct::All(input)) => (input, None),
-            LogicalPlan::Window(window) if place.at < window.input.schema().fields().len() => (&window.input, None),
-            LogicalPlan::Unnest(unnest) => match unnest.dependency_indices.get(place.at) {
-                Some(at) => {
-                    place.at = *at;
-                    (&unnest.input, None)
-                }
-                None => return found,
-            },
-            _ => return found,
-        };
-        if let Some(expr) = expr {
-            let Some(traced) = trace(expr, place.bound, input.schema()) else { return found };
-            let Some(at) = input.schema().maybe_index_of_column(traced.column) else { return found };
-            spread = traced.spread.then(spread);
-            place = Place { at, bound: traced.bound };
-        }
-        plan = input;
-    }
-}
-
-/// Pairs of a column of one side and one of the other, with how far the second is from the first in rows that meet all
-/// `conditions`.
-fn bounds(conditions: &[Expr], mine: &DFSchema, theirs: &DFSchema) -> Vec<(usize, usize, Spread)> {
-    /// The most that the other column is after this one, and that it is before it.
-    type Limits = (Option<i128>, Option<i128>);
-    let mut found: Vec<((usize, usize), Limits)> = Vec::new();
-    let mut limit = |earlier: &Expr, later: &Expr| {
-        for (a, b, a_is_mine) in [(earlier, later, true), (later, earlier, false)] {
-            let (Some(a), Some(b)) = (trace(a, None, mine), trace(b, None, theirs)) else { continue };
-            let at = (mine.maybe_index_of_column(a.column), theirs.maybe_index_of_column(b.column));
-            let (Some(at_a), Some(at_b)) = at else { continue };
-            let known = found.iter().position(|(pair, _)| *pair == (at_a, at_b)).unwrap_or_else(|| {
-                found.push(((at_a, at_b), (None, None)));
-                found.len() - 1
-            });
-            let (after, before) = &mut found[known].1;
-            let tighter = |known: Option<i128>, new: i128| Some(known.map_or(new, |known| known.min(new)));
-            if a_is_mine {
-                // a + x <= b + y: a is after b by y - x at most.
-                *before = tighter(*before, b.spread.most - a.spread.least);
-            } else {
-                *after = tighter(*after, a.spread.most - b.spread.least);
-            }
-        }
-    };
-    for condition in conditions {
-        match condition {
-            Expr::BinaryExpr(binary) => match binary.op {
-                Operator::LtEq | Operator::Lt => limit(&binary.left, &binary.right),
-                Operator::GtEq | Operator::Gt => limit(&binary.right, &binary.left),
-                Operator::Eq => {
-                    limit(&binary.left, &binary.right);
-                    limit(&binary.right, &binary.left);
-                }
-                _ => {}
-            },
-            Expr::Between(between) if !between.negated => {
-                limit(&between.low, &between.expr);
-                limit(&between.expr, &between.high);
-            }
-            _ => {}
-        }
-    }
-    let both = |((mine, theirs), (after, before)): ((usize, usize), Limits)| {
-        Some((mine, theirs, Spread { least: -before?, most: after? }))
-    };
-    found.into_iter().filter_map(both).collect()
-}
-
-/// `key` over the input of `projection`, where it is a column of it.
-fn below(key: &Expr, projection: &Projection) -> Option<Expr> {
-    let Expr::Column(column) = key else { return None };
-    let at = projection.schema.maybe_index_of_column(column)?;
-    match projection.expr.get(at)?.clone().unalias() {
-        column @ Expr::Column(_) => Some(column),
-        _ => None,
-    }
+fn with_columns(expr: &Expr, columns: &HashMap<Column, Column>) -> Expr {
+    let replaced = expr.clone().transform(|expr| {
+        let found = expr.try_as_col().and_then(|column| columns.get(column));
+        Ok(match found {
+            Some(column) => Transformed::yes(Expr::Column(column.clone())),
+            None => Transformed::no(expr),
+        })
+    });
+    // The walk cannot fail: it only replaces.
+    replaced.data().unwrap_or_else(|_| expr.clone())
 }
 
 /// What is needed, by the names below an alias.
-fn renamed(mut need: Need, outer: &DFSchema, inner: &DFSchema) -> Need {
-    for key in need.last.iter_mut().flat_map(|last| &mut last.keys) {
-        if let Expr::Column(column) = key
-            && let Some(at) = outer.maybe_index_of_column(column)
-        {
-            *column = Column::from(inner.qualified_field(at));
-        }
-    }
-    need
+fn renamed(need: Need, outer: &DFSchema, inner: &DFSchema) -> Need {
+    let columns = outer.columns().into_iter().zip(inner.columns()).collect();
+    let last = need.last.into_iter().filter_map(|last| last.below(|expr| Some(with_columns(expr, &columns))));
+    Need { last: last.collect(), ..need }
 }

@@ -11,10 +11,12 @@ use super::{block_on, check, slices};
 struct Part {
     query: String,
     is_plain: bool,
+    /// Whether its last row of a key can be looked for.
+    has_last: bool,
 }
 
 fn plain(query: impl Into<String>) -> Part {
-    Part { query: query.into(), is_plain: true }
+    Part { query: query.into(), is_plain: true, has_last: true }
 }
 
 /// Rows of the sources.
@@ -71,8 +73,8 @@ fn window() -> impl Strategy<Value = String> {
 
 /// What is made of one part.
 fn of_one(part: Part) -> BoxedStrategy<Part> {
-    let stateful = |query: String| Part { query, is_plain: false };
-    let Part { query, is_plain } = part;
+    let stateful = |query: String| Part { query, is_plain: false, has_last: false };
+    let Part { query, is_plain, .. } = part;
     let of = move |text: &str| text.replace('$', &query);
     let mut made = vec![
         (aggregate(), window(), prop::bool::ANY)
@@ -105,10 +107,11 @@ fn of_one(part: Part) -> BoxedStrategy<Part> {
                     };
                     let back = back.max(-ahead);
                     let keys = if is_keyed { "PARTITION BY k" } else { "" };
-                    stateful(of(&format!(
+                    let query = of(&format!(
                         "SELECT k, {f} OVER w AS n, at FROM ($) o WINDOW w AS ({keys} ORDER BY at RANGE BETWEEN \
                          INTERVAL '{back} hours' PRECEDING AND {end})"
-                    )))
+                    ));
+                    Part { query, is_plain: false, has_last: is_plain && is_keyed }
                 }
             })
             .boxed(),
@@ -137,7 +140,10 @@ fn of_one(part: Part) -> BoxedStrategy<Part> {
             .boxed(),
         (0..5).prop_map({
             let of = of.clone();
-            move |n| Part { query: of(&format!("SELECT k, n, at FROM ($) f WHERE n > {n}")), is_plain }
+            move |n| {
+                let query = of(&format!("SELECT k, n, at FROM ($) f WHERE n > {n}"));
+                Part { query, is_plain, has_last: is_plain }
+            }
         })
         .boxed(),
     ];
@@ -158,10 +164,11 @@ fn of_one(part: Part) -> BoxedStrategy<Part> {
         made.push(
             (1..4)
                 .prop_map(move |rows| {
-                    stateful(of(&format!(
+                    let query = of(&format!(
                         "SELECT k, coalesce(lag(n, {rows}) OVER o, -1) * 100 + sum(n) OVER (PARTITION BY k ORDER BY at, n ROWS \
                          BETWEEN {rows} PRECEDING AND CURRENT ROW) AS n, at FROM ($) b WINDOW o AS (PARTITION BY k ORDER BY at, n)"
-                    )))
+                    ));
+                    Part { query, is_plain: false, has_last: true }
                 })
                 .boxed(),
         );
@@ -172,7 +179,7 @@ fn of_one(part: Part) -> BoxedStrategy<Part> {
 /// What is made of two parts.
 fn of_two(a: Part, b: Part) -> BoxedStrategy<Part> {
     let (left, right) = (a.query, b.query);
-    let made = |query: String| Part { query, is_plain: false };
+    let made = |query: String| Part { query, is_plain: false, has_last: false };
     let kinds = vec!["JOIN", "LEFT JOIN", "RIGHT JOIN", "LEFT SEMI JOIN", "LEFT ANTI JOIN"];
     let joined = (prop::sample::select(kinds), 0..5, 0..4).prop_map({
         let (left, right) = (left.clone(), right.clone());
@@ -190,7 +197,7 @@ fn of_two(a: Part, b: Part) -> BoxedStrategy<Part> {
     });
     let union = Just(made(format!("SELECT * FROM ({left} UNION ALL {right}) u")));
     let mut all = vec![joined.boxed(), union.boxed()];
-    if b.is_plain {
+    if b.has_last {
         let asof = prop::sample::select(vec![("ASOF JOIN", ">="), ("ASOF LEFT JOIN", ">="), ("ASOF JOIN", ">")]);
         all.push(
             asof.prop_map(move |(join, compare)| {
