@@ -137,7 +137,7 @@ fn most(events: &[Event]) -> Vec<Vec<String>> {
 /// The events of a key in their order.
 fn of_key(events: &[Event], key: i64) -> Vec<Event> {
     let mut of_key: Vec<Event> = events.iter().filter(|event| event.0 == key).copied().collect();
-    of_key.sort();
+    of_key.sort_unstable();
     of_key
 }
 

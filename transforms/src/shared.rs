@@ -285,7 +285,9 @@ mod tests {
             let shared = run(set.physical(&state).await.unwrap(), &state).await.concat();
             let again = state.query_planner().create_physical_plan(&set.optimized, &state).await.unwrap();
             let mut rows = [shared, run(again, &state).await.concat()].map(|rows| lines(&rows, ""));
-            rows.iter_mut().for_each(|rows| rows.sort());
+            for rows in &mut rows {
+                rows.sort();
+            }
             assert_eq!(rows[0], rows[1], "{query}");
             rows[0].clone()
         });

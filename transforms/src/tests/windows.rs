@@ -49,6 +49,9 @@ fn rows(query: &str, trips: &[RecordBatch]) -> Vec<String> {
     lines
 }
 
+/// The windows of a minute.
+type WindowsOf<'a> = &'a dyn Fn(i64) -> Vec<(i64, i64)>;
+
 /// What a query gives of bounds in minutes.
 const BOUNDS: &str = "date_part('epoch', window_start)::BIGINT / 60, date_part('epoch', window_end)::BIGINT / 60";
 
@@ -188,7 +191,6 @@ proptest! {
         let cumulated = |at: i64| grown(at).collect::<Vec<_>>();
         let hop = "HOP(trips, at, INTERVAL '24 minutes', INTERVAL '1 hour', INTERVAL '3 minutes')";
         let cumulate = "CUMULATE(trips, at, INTERVAL '20 minutes', INTERVAL '1 hour')";
-        type WindowsOf<'a> = &'a dyn Fn(i64) -> Vec<(i64, i64)>;
         for (window, windows) in [(hop, &hops as WindowsOf<'_>), (cumulate, &cumulated)] {
             let query = format!(
                 "SELECT rider, {BOUNDS}, count(*), sum(id * 2) FILTER (WHERE id > 3), min(id), max(id) + 1

@@ -75,7 +75,10 @@ fn window() -> impl Strategy<Value = String> {
 fn of_one(part: Part) -> BoxedStrategy<Part> {
     let stateful = |query: String| Part { query, is_plain: false, has_last: false };
     let Part { query, is_plain, .. } = part;
-    let of = move |text: &str| text.replace('$', &query);
+    let of = {
+        let query = query.clone();
+        move |text: &str| text.replace('$', &query)
+    };
     let mut made = vec![
         (aggregate(), window(), prop::bool::ANY)
             .prop_map({
@@ -148,32 +151,29 @@ fn of_one(part: Part) -> BoxedStrategy<Part> {
         .boxed(),
     ];
     if is_plain {
-        made.push(
-            (aggregate(), 1..5)
-                .prop_map({
-                    let of = of.clone();
-                    move |(f, gap)| {
-                        stateful(of(&format!(
-                            "SELECT k, {f} AS n, window_end AS at FROM SESSION(($) PARTITION BY k, at, INTERVAL '{gap} hours') \
-                             GROUP BY k, window_start, window_end"
-                        )))
-                    }
-                })
-                .boxed(),
-        );
-        made.push(
-            (1..4)
-                .prop_map(move |rows| {
-                    let query = of(&format!(
-                        "SELECT k, coalesce(lag(n, {rows}) OVER o, -1) * 100 + sum(n) OVER (PARTITION BY k ORDER BY at, n ROWS \
-                         BETWEEN {rows} PRECEDING AND CURRENT ROW) AS n, at FROM ($) b WINDOW o AS (PARTITION BY k ORDER BY at, n)"
-                    ));
-                    Part { query, is_plain: false, has_last: true }
-                })
-                .boxed(),
-        );
+        made.extend(of_rows(&query));
     }
     prop::strategy::Union::new(made).boxed()
+}
+
+/// What is made only of rows of the sources.
+fn of_rows(query: &str) -> [BoxedStrategy<Part>; 2] {
+    let sessions = format!("SESSION(({query}) PARTITION BY k, at, INTERVAL '$ hours')");
+    let sessions = (aggregate(), 1..5_u8).prop_map(move |(f, gap)| {
+        let sessions = sessions.replace('$', &gap.to_string());
+        let query =
+            format!("SELECT k, {f} AS n, window_end AS at FROM {sessions} GROUP BY k, window_start, window_end");
+        Part { query, is_plain: false, has_last: false }
+    });
+    let rows = format!("({query})");
+    let rows = (1..4_u8).prop_map(move |before| {
+        let query = format!(
+            "SELECT k, coalesce(lag(n, {before}) OVER o, -1) * 100 + sum(n) OVER (PARTITION BY k ORDER BY at, n ROWS \
+             BETWEEN {before} PRECEDING AND CURRENT ROW) AS n, at FROM {rows} b WINDOW o AS (PARTITION BY k ORDER BY at, n)"
+        );
+        Part { query, is_plain: false, has_last: true }
+    });
+    [sessions.boxed(), rows.boxed()]
 }
 
 /// What is made of two parts.
@@ -227,6 +227,7 @@ fn stateful() -> BoxedStrategy<Part> {
 }
 
 /// How many cases are tried: those of a variable, for a longer run, or what an everyday one takes.
+#[expect(clippy::disallowed_methods, reason = "a test may be asked for more cases")]
 fn cases() -> u32 {
     std::env::var("BESSEMER_QUERIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(128)
 }
