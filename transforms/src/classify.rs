@@ -193,6 +193,13 @@ fn asof_join(flags: &[(bool, String)], found: &mut Nature) {
     }
 }
 
+/// Whether subqueries in the expressions of a node read a log.
+pub(crate) fn subqueries_read_log(plan: &LogicalPlan, catalog: &Catalog<'_>) -> bool {
+    let mut found = Nature::default();
+    subqueries(plan, catalog, &mut found);
+    found.reads_log()
+}
+
 /// Adds what the subqueries in a node's expressions read.
 fn subqueries(plan: &LogicalPlan, catalog: &Catalog<'_>, found: &mut Nature) {
     for expr in plan.expressions() {

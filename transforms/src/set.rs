@@ -131,8 +131,11 @@ fn assemble(
     let mut optimized = state.optimize(&logical)?;
     if kind == SetKind::Snapshot {
         for rewrite in [in_panes, with_one_bound, in_ticks] {
-            let rewritten = state.optimize(&rewrite(optimized.clone())?)?;
-            if rewritten.schema() == optimized.schema() {
+            // What it cannot do leaves the plan as it is.
+            let rewritten = rewrite(optimized.clone()).and_then(|plan| state.optimize(&plan));
+            if let Ok(rewritten) = rewritten
+                && rewritten.schema() == optimized.schema()
+            {
                 optimized = rewritten;
             }
         }

@@ -1,4 +1,4 @@
-//! Parts that a query has several times, such as a view that it reads twice: each is computed once.
+//! Aggregates that a query has several times, such as those of a view that it reads twice: each is computed once.
 //!
 //! What such an aggregate gives goes to a file of the session's, which every reader reads. So it takes no memory while they
 //! wait for one another, and comes in one order for all of them.
@@ -43,6 +43,10 @@ pub(crate) struct Sharing {
 impl Sharing {
     /// Of an optimised plan; nothing where it has no aggregate twice.
     pub(crate) fn of(plan: &LogicalPlan) -> Result<Option<Self>> {
+        // What is read in turns is not the same each time.
+        if plan.exists(|node| Ok(matches!(node, LogicalPlan::RecursiveQuery(_))))? {
+            return Ok(None);
+        }
         let mut seen: Vec<&LogicalPlan> = Vec::new();
         let mut parts: Vec<LogicalPlan> = Vec::new();
         plan.apply(|node| {

@@ -245,6 +245,8 @@ fn what_panes_cannot_give_is_asked_of_rows() {
         format!("SELECT window_start, rider, avg(id) AS a {hop}"),
         format!("SELECT window_start, rider, sum(id / 3.0) AS c {hop}"),
         format!("SELECT window_start, rider, max(window_end) AS c {hop}"),
+        "SELECT rider, count(*) AS c FROM HOP(trips, at, INTERVAL '10 minutes', INTERVAL '1 hour') GROUP BY ROLLUP(rider)"
+            .to_owned(),
         format!("SELECT window_start, rider, count(*) FILTER (WHERE at > window_start) AS c {hop}"),
         "SELECT window_start, count(*) AS c FROM TUMBLE(trips, at, INTERVAL '1 hour') GROUP BY window_start".to_owned(),
     ] {

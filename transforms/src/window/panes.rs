@@ -154,6 +154,10 @@ struct Function {
 
 impl<'p> Parts<'p> {
     fn of(aggregate: &'p Aggregate) -> Option<Self> {
+        let has_sets = aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_)));
+        if has_sets {
+            return None;
+        }
         let LogicalPlan::Projection(bounds) = aggregate.input.as_ref() else { return None };
         let LogicalPlan::Unnest(unnest) = bounds.input.as_ref() else { return None };
         let LogicalPlan::Projection(windows) = unnest.input.as_ref() else { return None };

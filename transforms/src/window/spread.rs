@@ -76,7 +76,7 @@ pub(crate) fn trace<'e>(expr: &'e Expr, bound: Option<&'static str>, schema: &DF
             (WINDOW_BOUNDS, [time]) => {
                 let size = size_of(aligned(call)?.shape);
                 let spread = match bound? {
-                    START => Spread { least: tick(time, schema) - size, most: 0 },
+                    START => Spread { least: rounded_down(size, time, schema), most: 0 },
                     _ => Spread { least: tick(time, schema), most: size },
                 };
                 let traced = trace(time, None, schema)?;
@@ -84,17 +84,22 @@ pub(crate) fn trace<'e>(expr: &'e Expr, bound: Option<&'static str>, schema: &DF
             }
             ("date_trunc", [Expr::Literal(unit, _), time]) => {
                 let length = truncated(unit.try_as_str()??)?;
-                further(time, Spread { least: tick(time, schema) - length, most: 0 })
+                further(time, Spread { least: rounded_down(length, time, schema), most: 0 })
             }
             ("date_bin", [Expr::Literal(every, _), time, rest @ ..])
                 if rest.iter().all(|origin| matches!(origin, Expr::Literal(..))) =>
             {
-                further(time, Spread { least: tick(time, schema) - interval(every)?.most, most: 0 })
+                further(time, Spread { least: rounded_down(interval(every)?.most, time, schema), most: 0 })
             }
             _ => None,
         },
         _ => None,
     }
+}
+
+/// How much less than `time` it may be where it is rounded down to a multiple of `length`.
+fn rounded_down(length: i128, time: &Expr, schema: &DFSchema) -> i128 {
+    (tick(time, schema) - length).min(0)
 }
 
 /// The least that two values of a time are apart, in nanoseconds.
@@ -124,7 +129,8 @@ fn cast_spread(from: &DataType, to: &DataType) -> Option<Spread> {
     let day = i128::from(NANOS_OF_DAY);
     let rounded = if tick_of(from) < tick_of(to) { tick_of(to) } else { 0 };
     let moved = if zone(from) == zone(to) { 0 } else { day };
-    Some(Spread { least: -rounded - moved, most: moved })
+    // Towards 1970.
+    Some(Spread { least: -rounded - moved, most: rounded + moved })
 }
 
 /// How long an interval is; months have from 28 to 31 days.

@@ -36,7 +36,9 @@ fn rewritten(window: &Window) -> Option<Result<LogicalPlan>> {
     let time = calls.iter().find(|call| is_of_time(&call.params.window_frame)).and_then(|call| ordered_by(call))?;
     let schema = window.input.schema();
     let unit = match schema.field(schema.maybe_index_of_column(time)?).data_type() {
-        DataType::Timestamp(unit, _) => *unit,
+        DataType::Timestamp(unit, None) => *unit,
+        // By a clock on a wall a day may have another length.
+        DataType::Timestamp(unit, Some(zone)) if matches!(zone.as_ref(), "UTC" | "+00:00") => *unit,
         _ => return None,
     };
     let calls = calls.into_iter().map(|call| {

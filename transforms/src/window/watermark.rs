@@ -10,6 +10,7 @@ use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator, lit};
 
 use super::bounds::WINDOW_BOUNDS;
+use super::spread::interval;
 use super::{END, START};
 use crate::asof::AsofJoin;
 
@@ -118,7 +119,10 @@ impl Logs {
                 let name = Column::from(plan.schema().qualified_field(at));
                 // A semi join gives the columns of one side only.
                 match join.left.schema().maybe_index_of_column(&name) {
-                    Some(found) if at < left => self.column(&join.left, found),
+                    Some(found) if at < left && self.reads_log(&join.left) => self.column(&join.left, found),
+                    Some(_) if at < left => Err(NoWatermark::Computed),
+                    // The rows of a table are joined with those of a log whenever these come.
+                    _ if !self.reads_log(&join.right) => Err(NoWatermark::Computed),
                     _ => self.follows(&join.right, &name),
                 }
             }
@@ -172,7 +176,10 @@ fn monotone(expr: &Expr) -> Option<&Column> {
         Expr::Alias(alias) => monotone(&alias.expr),
         Expr::Cast(cast) if cast.field.data_type().is_temporal() => monotone(&cast.expr),
         Expr::BinaryExpr(binary) if matches!(binary.op, Operator::Plus | Operator::Minus) => {
-            matches!(*binary.right, Expr::Literal(..)).then(|| monotone(&binary.left))?
+            let Expr::Literal(by, _) = binary.right.as_ref() else { return None };
+            // A month later may be the same day for several days: an hour of the first is then after one of the next.
+            let has_months = interval(by).is_some_and(|by| !by.is_exact());
+            (!has_months).then(|| monotone(&binary.left))?
         }
         Expr::ScalarFunction(call) if MONOTONE.contains(&call.name()) => {
             let mut columns = call.args.iter().filter(|arg| !matches!(arg, Expr::Literal(..)));

@@ -29,6 +29,7 @@ CREATE SOURCE more (
     WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE QUARANTINE
 ) WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE TABLE names (k VARCHAR, label VARCHAR) WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE TABLE since (k VARCHAR, since TIMESTAMP) WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE VIEW hourly AS SELECT k, n, date_trunc('hour', at) AS hour FROM events WHERE n <> 3;
 ";
 
@@ -69,7 +70,7 @@ const WINDOWS: [&str; 17] = [
 ];
 
 /// Of rows, which are kept as they are.
-const ROWS: [&str; 31] = [
+const ROWS: [&str; 32] = [
     "SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '3 hours' PRECEDING AND CURRENT ROW) AS s
      FROM events",
     "SELECT k, at, count(*) OVER short AS a, avg(n / 3.0) OVER long AS b, max(n * 0.5) OVER long AS c FROM events
@@ -128,6 +129,9 @@ const ROWS: [&str; 31] = [
     "SELECT l.k, l.at, l.n, r.s, r.before FROM events l ASOF LEFT JOIN (
          SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '2 hours' PRECEDING AND CURRENT ROW) AS s,
                 lag(n, 2) OVER (PARTITION BY k ORDER BY at, n) AS before FROM more WHERE n <> 2
+     ) r MATCH_CONDITION (l.at >= r.at) ON l.k = r.k",
+    "SELECT l.k, l.at, l.n, r.before FROM events l ASOF JOIN (
+         SELECT k, at, lag(n) OVER (PARTITION BY k ORDER BY at, n) AS before FROM more
      ) r MATCH_CONDITION (l.at >= r.at) ON l.k = r.k",
     "SELECT l.k, l.at, l.n, r.n AS m, r.s FROM events l ASOF JOIN (
          SELECT k, at, n, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '5 hours' PRECEDING AND CURRENT ROW) AS s
@@ -464,6 +468,25 @@ fn what_never_closes_is_refused() {
         "SELECT k, sum(n) OVER (ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS s FROM events",
         "none of its columns is a time",
     );
+    let recent =
+        "sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS s";
+    check(
+        &format!("SELECT k, at, {recent} FROM events WHERE k IN (SELECT k FROM more)"),
+        "a subquery in an expression",
+    );
+    let distinct = "(SELECT DISTINCT k, at, n FROM events) d";
+    check(&format!("SELECT k, at, lag(n) OVER (PARTITION BY k ORDER BY at) AS l FROM {distinct}"), "put together");
+    let nested = "(SELECT k, at, lag(n, 2) OVER (PARTITION BY k ORDER BY at) AS n FROM more) m";
+    check(
+        &format!(
+            "SELECT e.k, e.at, r.s FROM events e ASOF JOIN (SELECT k, at, {recent} FROM {nested}) r
+             MATCH_CONDITION (e.at >= r.at) ON e.k = r.k"
+        ),
+        "whose window functions are over other rows",
+    );
+    check("SELECT DISTINCT s.since, e.k FROM events e JOIN since s ON e.k = s.k", "does not follow a watermark");
+    let later = "(SELECT k, n, at + INTERVAL '1 month' AS at FROM events) l";
+    check(&format!("SELECT k, at, {recent} FROM {later}"), "does not follow a watermark");
     check(
         "SELECT date_trunc('hour', at) AS h, array_agg(n) AS a FROM events GROUP BY date_trunc('hour', at)",
         "`array_agg` needs all rows",

@@ -8,16 +8,16 @@ use datafusion::scalar::ScalarValue;
 use super::reach::{Last, Need, Place, refused};
 use super::together::expr_spread;
 use crate::incremental::cut::Everything;
-use crate::window::interval;
+use crate::window::{Spread, interval};
 
-/// What rows a window function needs beside the row itself, whose time is at `place` of `input`.
-pub(super) fn over(call: &WindowFunction, input: &LogicalPlan, place: Place, need: Need) -> Result<Need, Everything> {
+/// What a window function needs beside the row itself, whose time is at `place` of `input`.
+pub(super) fn over(call: &WindowFunction, input: &LogicalPlan, place: Place) -> Result<Need, Everything> {
     let (name, params) = (call.fun.name(), &call.params);
     let mut spreads = params.partition_by.iter().filter_map(|key| expr_spread(input, place, key));
     if let Some(spread) = spreads.next() {
         // Rows with the same key, each as far from it.
         let around = spread.then(spread.back());
-        return Ok(Need { back: need.back - around.least, ahead: need.ahead + around.most, ..need });
+        return Ok(Need { back: -around.least, ahead: around.most, ..Need::default() });
     }
     let in_order = params.order_by.first();
     let spread = in_order.and_then(|order| Some((order.asc, expr_spread(input, place, &order.expr)?)));
@@ -34,7 +34,7 @@ pub(super) fn over(call: &WindowFunction, input: &LogicalPlan, place: Place, nee
         if !params.partition_by.iter().all(leaf) {
             return refused(format!("`{name}` is over keys that are computed: compute them in a query below"));
         }
-        Ok(need.clone().and(Need { last: vec![Last::new(params.partition_by.clone(), rows)], ..Need::default() }))
+        Ok(Need { last: vec![Last::new(params.partition_by.clone(), rows)], ..Need::default() })
     };
     match name {
         "lag" if params.null_treatment.is_none() => match params.args.get(1) {
@@ -77,7 +77,7 @@ pub(super) fn over(call: &WindowFunction, input: &LogicalPlan, place: Place, nee
                     };
                     let around = spread.then(spread.back());
                     let (back, ahead) = (back.max(0) - around.least, ahead.max(0) + around.most);
-                    Ok(Need { back: need.back + back, ahead: need.ahead + ahead, ..need })
+                    Ok(Need { back, ahead, ..Need::default() })
                 }
                 WindowFrameUnits::Groups => refused(format!("`{name}` is over a frame of groups")),
             }
@@ -89,9 +89,18 @@ pub(super) fn over(call: &WindowFunction, input: &LogicalPlan, place: Place, nee
 fn length(bound: &WindowFrameBound, before: bool) -> Option<i128> {
     match bound {
         WindowFrameBound::CurrentRow => Some(0),
-        WindowFrameBound::Preceding(by) => interval(by).map(|by| if before { by.most } else { -by.least }),
-        WindowFrameBound::Following(by) => interval(by).map(|by| if before { -by.least } else { by.most }),
+        WindowFrameBound::Preceding(by) => local(by).map(|by| if before { by.most } else { -by.least }),
+        WindowFrameBound::Following(by) => local(by).map(|by| if before { -by.least } else { by.most }),
     }
+}
+
+/// How long an interval is by any clock on a wall: a day may have an hour more, or less.
+fn local(by: &ScalarValue) -> Option<Spread> {
+    const HOUR: i128 = 3_600_000_000_000;
+    let by = interval(by)?;
+    let is_of_days = by.most.abs() >= 23 * HOUR;
+    let off = if is_of_days { HOUR } else { 0 };
+    Some(Spread { least: by.least - off, most: by.most + off })
 }
 
 /// Whether a window function has a part in `expr` over `plan`.

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema};
-use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, JoinType, LogicalPlan, Projection, Window};
 
@@ -13,7 +12,7 @@ use super::together::{bounds, expr_spread, spread};
 use crate::SetKind;
 use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
-use crate::classify::nature;
+use crate::classify::{nature, subqueries_read_log};
 use crate::incremental::cut::Everything;
 use crate::incremental::exact::{function, refusal};
 use crate::window::{END, Length, SessionOf, Spread, Traced, interval, is_session, tick_of, trace};
@@ -61,23 +60,20 @@ impl Last {
         Some(Self { keys: all(&self.keys)?, filters: all(&self.filters)?, ..self })
     }
 
-    /// What it needs of the rows that a window function is over, which needs `own` for each row.
-    fn over(self, call: &WindowFunction, row: &Need, own: &Need) -> Result<Self, Everything> {
-        let keys = &call.params.partition_by;
-        let is_same = keys.len() == self.keys.len() && keys.iter().all(|key| self.keys.contains(key));
-        let mine = own.last.iter().find(|last| last.keys == *keys && !row.last.contains(last));
+    /// What it needs of the rows that the functions of `window` are over, which need `own` of the rows of a key.
+    fn over(self, window: &Window, own: &Need) -> Result<Self, Everything> {
+        let calls = || window.window_expr.iter().filter_map(window_function);
+        let is_same = |keys: &[Expr]| keys.len() == self.keys.len() && keys.iter().all(|key| self.keys.contains(key));
+        let rows = own.last.iter().map(|last| last.rows).max().unwrap_or(0);
         // Rows before the last one count whatever they hold: all that is asked of it must be true of them, too.
-        let in_order = call.params.order_by.first().map(|order| &order.expr);
-        let of_all = |column: &Column| keys.iter().chain(in_order).any(|expr| expr.try_as_col() == Some(column));
-        let is_of_some = !self.filters.iter().flat_map(Expr::column_refs).all(of_all);
-        if !is_same || (self.rows > 1 && own.back > row.back) || (mine.is_some() && is_of_some) {
-            return refused(format!(
-                "the last row of a key is looked for, of which `{}` is over other rows",
-                call.fun.name()
-            ));
+        let in_order = calls().filter_map(|call| call.params.order_by.first()).map(|order| &order.expr);
+        let of_all: Vec<_> = self.keys.iter().chain(in_order).filter_map(Expr::try_as_col).collect();
+        let is_of_some = !self.filters.iter().flat_map(Expr::column_refs).all(|column| of_all.contains(&column));
+        let is_nested = (self.rows > 1 && own.back > 0) || (self.back > 0 && rows > 0) || (rows > 0 && is_of_some);
+        if is_nested || !calls().all(|call| is_same(&call.params.partition_by)) {
+            return refused("the last row of a key is looked for, whose window functions are over other rows");
         }
-        let rows = self.rows.saturating_add(mine.map_or(0, |mine| mine.rows));
-        Ok(Self { rows, back: self.back + own.back - row.back, ..self })
+        Ok(Self { rows: self.rows.saturating_add(rows), back: self.back + own.back, ..self })
     }
 }
 
@@ -150,6 +146,9 @@ impl Reach<'_, '_> {
         if found.kind() == SetKind::Append && !found.orders_log {
             return self.input(plan, place, need);
         }
+        if subqueries_read_log(plan, self.catalog) {
+            return refused("a subquery in an expression reads a source: write it as a join with bounds in time");
+        }
         match plan {
             LogicalPlan::Projection(projection) => self.projection(projection, place, need),
             LogicalPlan::Filter(filter) => {
@@ -170,9 +169,7 @@ impl Reach<'_, '_> {
                 None => refused("its time is one of a list"),
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, place, need),
-            LogicalPlan::Distinct(Distinct::All(input)) => {
-                self.node(input, place, Need { last: Vec::new(), ..need }, &[])
-            }
+            LogicalPlan::Distinct(Distinct::All(input)) if need.last.is_empty() => self.node(input, place, need, &[]),
             LogicalPlan::Union(union) if need.last.is_empty() => {
                 union.inputs.iter().try_for_each(|input| self.node(input, place, need.clone(), &[]))
             }
@@ -194,7 +191,8 @@ impl Reach<'_, '_> {
     fn input(&mut self, plan: &LogicalPlan, place: Place, need: Need) -> Result<(), Everything> {
         let name = plan.schema().field(place.at).name();
         let column = Column::from(plan.schema().qualified_field(place.at));
-        if place.bound.is_some() || self.catalog.logs().follows(plan, &column).is_err() {
+        let follows = self.catalog.logs().follows(plan, &column).unwrap_or_default();
+        if place.bound.is_some() || follows.is_empty() {
             return refused(format!("`{name}` {NO_WATERMARK}"));
         }
         match self.inputs.iter_mut().find(|input| input.plan == *plan) {
@@ -248,7 +246,7 @@ impl Reach<'_, '_> {
         self.node(&aggregate.input, from, need, &[])
     }
 
-    fn window(&mut self, window: &Window, place: Place, mut need: Need) -> Result<(), Everything> {
+    fn window(&mut self, window: &Window, place: Place, need: Need) -> Result<(), Everything> {
         let input = window.input.as_ref();
         let width = input.schema().fields().len();
         if is_session(window) {
@@ -257,17 +255,22 @@ impl Reach<'_, '_> {
         if place.at >= width {
             return refused("its time is made by a window function");
         }
-        let of_row = need.clone();
+        let mut own = Need::default();
         for expr in &window.window_expr {
             let Some(call) = window_function(expr) else { return refused("it has no plain window function") };
-            let of_call = over(call, input, place, of_row.clone())?;
-            if of_call.last != of_row.last && call.params.args.iter().any(|arg| is_made(input, arg)) {
+            let of_call = over(call, input, place)?;
+            if !of_call.last.is_empty() && call.params.args.iter().any(|arg| is_made(input, arg)) {
                 return refused(format!("`{}` counts rows of what another window function gave", call.fun.name()));
             }
-            need.last =
-                need.last.into_iter().map(|last| last.over(call, &of_row, &of_call)).collect::<Result<_, _>>()?;
-            need = need.and(of_call);
+            own = own.and(of_call);
         }
+        let last = need.last.into_iter().map(|last| last.over(window, &own));
+        let last = last
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .chain(own.last)
+            .fold(Need::default(), |all, last| all.and(Need { last: vec![last], ..Need::default() }));
+        let need = Need { back: need.back + own.back, ahead: need.ahead + own.ahead, last: last.last, ..need };
         self.node(input, place, need, &[])
     }
 
@@ -320,9 +323,9 @@ impl Reach<'_, '_> {
     fn join(&mut self, join: &Join, place: Place, need: &Need, filters: &[Expr]) -> Result<(), Everything> {
         let (left, right) = (join.left.as_ref(), join.right.as_ref());
         let (left_log, right_log) = (self.reads_log(left), self.reads_log(right));
-        let schema = Column::from(join.schema.qualified_field(place.at));
-        let in_left = left.schema().maybe_index_of_column(&schema);
-        let (own, at, other) = match (in_left, right.schema().maybe_index_of_column(&schema)) {
+        let time = Column::from(join.schema.qualified_field(place.at));
+        let in_left = left.schema().maybe_index_of_column(&time);
+        let (own, at, other) = match (in_left, right.schema().maybe_index_of_column(&time)) {
             (Some(at), _) if place.at < left.schema().fields().len() => (left, at, right),
             (_, Some(at)) => (right, at, left),
             _ => return refused("its time is none of the columns that are joined"),
