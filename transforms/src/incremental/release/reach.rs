@@ -47,11 +47,13 @@ pub(super) struct Last {
     pub(super) filters: Vec<Expr>,
     /// Rows of the key so much before the last one, in nanoseconds.
     pub(super) back: i128,
+    /// Whether these are asked for what window functions gave, too.
+    of_made: bool,
 }
 
 impl Last {
     pub(super) fn new(keys: Vec<Expr>, rows: usize) -> Self {
-        Self { keys, rows, filters: Vec::new(), back: 0 }
+        Self { keys, rows, filters: Vec::new(), back: 0, of_made: false }
     }
 
     /// The same below a node, where `below` says what an expression is there.
@@ -69,11 +71,12 @@ impl Last {
         let in_order = calls().filter_map(|call| call.params.order_by.first()).map(|order| &order.expr);
         let of_all: Vec<_> = self.keys.iter().chain(in_order).filter_map(Expr::try_as_col).collect();
         let is_of_some = !self.filters.iter().flat_map(Expr::column_refs).all(|column| of_all.contains(&column));
-        let is_nested = (self.rows > 1 && own.back > 0) || (self.back > 0 && rows > 0) || (rows > 0 && is_of_some);
-        if is_nested || !calls().all(|call| is_same(&call.params.partition_by)) {
+        let is_nested = self.of_made && (rows > 0 || own.back > 0);
+        if is_nested || (rows > 0 && is_of_some) || !calls().all(|call| is_same(&call.params.partition_by)) {
             return refused("the last row of a key is looked for, whose window functions are over other rows");
         }
-        Ok(Self { rows: self.rows.saturating_add(rows), back: self.back + own.back, ..self })
+        let of_made = calls().flat_map(|call| &call.params.args).any(|arg| is_made(&window.input, arg));
+        Ok(Self { rows: self.rows.saturating_add(rows), back: self.back + own.back, of_made, ..self })
     }
 }
 
