@@ -27,6 +27,7 @@ mod settings;
 mod telemetry;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
@@ -40,6 +41,9 @@ use crate::log::Exporter;
 /// of large blocks for itself, the more the longer it runs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long threads may take to end that have nothing to do.
+const THREADS_END: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     use_small_pages();
@@ -56,8 +60,10 @@ fn main() -> ExitCode {
     let done = log::begin(&cli).and_then(|exporter| {
         let runtime = runtime()?;
         let done = runtime.block_on(Box::pin(execute(cli.command, exporter)));
-        // What a daemon was told not to wait for any longer must not be waited for here: it is as safe as a crash.
-        runtime.shutdown_background();
+        // What a daemon was told not to wait for any longer must not be waited for here: it is as safe as a crash. Threads
+        // that have nothing to do end at once, and are joined: one that is let go of while it ends can bring down the
+        // process (glibc bug 19951).
+        runtime.shutdown_timeout(THREADS_END);
         done
     });
     match done {
