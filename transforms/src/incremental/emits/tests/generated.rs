@@ -2,7 +2,10 @@
 //!
 //! Every part gives rows with a key `k`, a number `n` and a time `at`, and so does what is made of it.
 
+use std::str::FromStr;
+
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::{block_on, check, slices};
 
@@ -226,15 +229,20 @@ fn stateful() -> BoxedStrategy<Part> {
         .boxed()
 }
 
-/// How many cases are tried: those of a variable, for a longer run, or what an everyday one takes.
+/// A number that is asked for from outside, for a longer run or another one.
 #[expect(clippy::disallowed_methods, reason = "a test may be asked for more cases")]
-fn cases() -> u32 {
-    std::env::var("BESSEMER_QUERIES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(128)
+fn asked<T: FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok().and_then(|number| number.parse().ok())
 }
 
-/// Two tests of them, since tests run side by side.
+/// The same cases each time; two tests of them, since tests run side by side.
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: cases(), max_shrink_iters: 256, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: asked("BESSEMER_QUERIES").unwrap_or(128),
+        rng_seed: RngSeed::Fixed(asked("BESSEMER_QUERIES_SEED").unwrap_or(0)),
+        max_shrink_iters: 256,
+        ..ProptestConfig::default()
+    }
 }
 
 fn is_what_one_pass_gives(part: &Part, slices: &[super::Slice], partitions: usize) -> Result<(), TestCaseError> {
