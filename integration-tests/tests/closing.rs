@@ -251,7 +251,7 @@ fn windows_of_files_are_emitted_once_and_whole_however_the_files_are_cut() -> Re
         let events = admitted(&rounds);
         let states = bessemer.json(["state", &pipeline.path(), "--json"])?;
         let open = states.as_array().context("no list")?.iter().find(|state| state["set"] == "minutes");
-        assert!(open.context("no state")?["groups"].as_u64() > Some(0), "{states}");
+        assert!(open.context("no state")?["rows"].as_u64() > Some(0), "{states}");
         bessemer.json(["run", &pipeline.path(), "--final", "--json"])?;
         let sent = rounds.concat().concat().len();
         assert!(events.len() < sent);
@@ -290,7 +290,7 @@ fn the_state_holds_open_windows_alone_and_its_files_are_those_that_are_named() -
         // Rows of the last round and those from before that count, some of them not yet merged.
         _ => 160,
     };
-    assert!(states.iter().all(|state| state["groups"].as_u64() <= Some(most(state))), "{states:?}");
+    assert!(states.iter().all(|state| state["rows"].as_u64() <= Some(most(state))), "{states:?}");
     let named: u64 = states.iter().filter_map(|state| state["files"].as_u64()).sum();
     let on_disk = parquet_files(&pipeline.folder().join(".bessemer/closing/aggregates"))?;
     assert_eq!(on_disk.len() as u64, named, "{on_disk:?}");
@@ -388,6 +388,22 @@ fn a_pipeline_without_such_a_set_has_nothing_to_close() -> Result<()> {
     fs::create_dir(pipeline.folder().join("in"))?;
     fs::write(pipeline.folder().join("in/1.json"), "{\"k\": 1}\n")?;
     says(&bessemer, &pipeline, &["--final"], 2, "says `EMIT ON WINDOW CLOSE`")
+}
+
+#[test]
+fn a_query_that_only_stands_elsewhere_in_its_file_goes_on() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let pipeline = over_files(10)?;
+    let events = [(1, 10, 1), (1, 20, 2), (2, 130, 1), (2, 135, 1)];
+    deliver(&pipeline, 0, &[events.to_vec()])?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    let path = pipeline.folder().join("pipeline.sql");
+    fs::write(
+        &path,
+        format!("-- A remark.\n\n{}", fs::read_to_string(&path)?.replace("AS SELECT", "AS\n\n   SELECT")),
+    )?;
+    bessemer.json(["run", &pipeline.path(), "--final", "--json"])?;
+    check(&bessemer, &pipeline, &events, events.len())
 }
 
 #[test]

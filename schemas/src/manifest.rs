@@ -189,8 +189,8 @@ fn is_first(input: &u32) -> bool {
 }
 
 impl SetState {
-    /// Groups.
-    pub fn groups(&self) -> u64 {
+    /// Its rows: groups, or rows that others may depend on.
+    pub fn rows(&self) -> u64 {
         self.files.added_rows()
     }
 }

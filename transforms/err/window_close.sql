@@ -16,8 +16,8 @@ AS SELECT home, count(*) AS riders FROM riders GROUP BY home;
 CREATE FEATURE SET no_late EMIT ON WINDOW CLOSE WITH (path = 'f/4')
 AS SELECT window_end, count(*) AS calls FROM TUMBLE(calls, at, INTERVAL '1 hour') GROUP BY window_end;
 CREATE FEATURE SET sessions EMIT ON WINDOW CLOSE WITH (path = 'f/5')
-AS SELECT rider, window_end, count(*) AS trips FROM SESSION(trips PARTITION BY rider, at, INTERVAL '1 hour')
-GROUP BY rider, window_end;
+AS SELECT rider, window_start, count(*) AS trips FROM SESSION(trips PARTITION BY rider, at, INTERVAL '1 hour')
+GROUP BY rider, window_start;
 CREATE FEATURE SET across EMIT ON WINDOW CLOSE WITH (path = 'f/6')
 AS SELECT rider, max(trips) AS most FROM hourly GROUP BY rider;
 CREATE FEATURE SET ranked EMIT ON WINDOW CLOSE WITH (path = 'f/7')
@@ -29,3 +29,12 @@ AS SELECT window_end, trips FROM hourly ORDER BY trips LIMIT 3;
 CREATE FEATURE SET expected (CONSTRAINT enough EXPECT AGGREGATE (count(*) > 1) PER RUN ON VIOLATION FAIL)
 EMIT ON WINDOW CLOSE WITH (path = 'f/10')
 AS SELECT window_end, trips FROM hourly;
+CREATE FEATURE SET ever EMIT ON WINDOW CLOSE WITH (path = 'f/11')
+AS SELECT rider, at, sum(fare) OVER (PARTITION BY rider ORDER BY at) AS spent FROM trips;
+CREATE FEATURE SET next EMIT ON WINDOW CLOSE WITH (path = 'f/12')
+AS SELECT rider, at, lead(at) OVER (PARTITION BY rider ORDER BY at) AS next FROM trips;
+CREATE FEATURE SET unbounded EMIT ON WINDOW CLOSE WITH (path = 'f/13')
+AS SELECT a.rider, a.at, b.fare FROM trips a JOIN trips b ON a.rider = b.rider AND b.at < a.at;
+CREATE FEATURE SET listed EMIT ON WINDOW CLOSE WITH (path = 'f/14')
+AS SELECT rider, at, lag(at) OVER (PARTITION BY rider ORDER BY at) AS before FROM trips
+WHERE rider IN (SELECT rider FROM trips WHERE fare > 10);

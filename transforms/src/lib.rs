@@ -13,6 +13,7 @@ mod duration;
 mod error;
 mod exchange;
 mod functions;
+mod given;
 mod memory;
 mod session;
 mod type_name;

@@ -132,8 +132,10 @@ fn assemble(
     if kind == SetKind::Snapshot {
         for rewrite in [in_panes, with_one_bound, in_ticks] {
             // What it cannot do leaves the plan as it is.
-            let rewritten = rewrite(optimized.clone()).and_then(|plan| state.optimize(&plan));
-            if let Ok(rewritten) = rewritten
+            let Ok(Transformed { data: rewritten, transformed: true, .. }) = rewrite(optimized.clone()) else {
+                continue;
+            };
+            if let Ok(rewritten) = state.optimize(&rewritten)
                 && rewritten.schema() == optimized.schema()
             {
                 optimized = rewritten;
@@ -210,17 +212,21 @@ fn refuse_emit(definition: &Definition, set: &FeatureSetDefinition, nature: &Nat
     const EMIT: &str = "`EMIT ON WINDOW CLOSE`";
     let Some(span) = set.emit_on_window_close else { return };
     if nature.logs.is_empty() {
-        let message = format!("{EMIT} is about windows over a source, but the query reads tables only");
+        let message = format!("{EMIT} is about rows of a source, but the query reads tables only");
         found
             .push(Diagnostic::error(message, span).with_help("leave it out: the set is replaced when a table changes"));
     } else if nature.kind() == SetKind::Append {
-        let message = format!("{EMIT} is about windows, but each row of this query is final as soon as it is made");
+        let message = format!(
+            "{EMIT} is about rows that others may still change, but each row of this query is final as soon as it is made"
+        );
         found.push(Diagnostic::error(message, span).with_help("leave it out: the set appends without it"));
     }
     for constraint in &set.constraints {
         if matches!(constraint.expectation, Expectation::Aggregate { .. }) {
-            let message =
-                format!("`{}` is over all rows of a run, but windows close one after another", constraint.name.value);
+            let message = format!(
+                "`{}` is over all rows of a run, but its rows become final one after another",
+                constraint.name.value
+            );
             let help = "write `EXPECT (…)` of each row, or expect it of a set without `EMIT ON WINDOW CLOSE`";
             found.push(Diagnostic::error(message, constraint.expr_span).with_help(help));
         }
@@ -228,7 +234,7 @@ fn refuse_emit(definition: &Definition, set: &FeatureSetDefinition, nature: &Nat
     for source in definition.sources.iter().filter(|source| nature.logs.contains_key(&source.name.value)) {
         let Some(watermark) = &source.watermark else { continue };
         if watermark.on_late.is_none() {
-            let message = format!("{EMIT} needs to know what becomes of rows that come after their window has closed");
+            let message = format!("{EMIT} needs to know what becomes of rows that come too late");
             let (name, at) = (&source.name.value, watermark.span.start.line);
             let help = format!("add `ON LATE QUARANTINE` or `ON LATE DROP` to the watermark of `{name}` (line {at})");
             found.push(Diagnostic::error(message, span).with_help(help));

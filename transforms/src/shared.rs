@@ -6,20 +6,15 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::exec_datafusion_err;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, exec_datafusion_err, internal_err};
-use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SpillFile, TaskContext};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, expressions};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet, SpillMetrics};
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::spill::SpillManager;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -28,10 +23,7 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, TryFutureExt, TryStreamExt};
 
-use crate::session::with_extension;
-
-/// Name of a part in a plan.
-const PART: &str = "shared";
+use crate::given::{leaf, name, renamed, with_given};
 
 /// A query of which some parts are computed once.
 #[derive(Debug)]
@@ -66,7 +58,8 @@ impl Sharing {
         if parts.is_empty() {
             return Ok(None);
         }
-        let leaves = parts.iter().enumerate().map(|(number, part)| leaf(number, part)).collect::<Result<Vec<_>>>()?;
+        let leaves = parts.iter().enumerate().map(|(number, part)| leaf(number, part.schema()));
+        let leaves = leaves.collect::<Result<Vec<_>>>()?;
         let replaced = plan.clone().transform_down(|node| {
             let found = parts.iter().zip(&leaves).find(|(part, _)| **part == node);
             Ok(match found {
@@ -82,63 +75,10 @@ impl Sharing {
         let mut parts: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         for part in &self.parts {
             let plan = session.query_planner().create_physical_plan(part, session).await?;
-            parts.push(Arc::new(SharedExec::new(plan)));
+            parts.push(renamed(Arc::new(SharedExec::new(plan)), name)?);
         }
-        let session = with_extension(session, Arc::new(Parts(parts)));
+        let session = with_given(session, parts);
         session.query_planner().create_physical_plan(&self.plan, &session).await
-    }
-}
-
-/// The plans of the parts, in the session of a query.
-struct Parts(Vec<Arc<dyn ExecutionPlan>>);
-
-/// A part, as a table.
-#[derive(Debug)]
-struct PartTable {
-    number: usize,
-    schema: SchemaRef,
-}
-
-/// A plan with the columns of `part` that reads it.
-fn leaf(number: usize, part: &LogicalPlan) -> Result<LogicalPlan> {
-    let name = |at: usize| format!("p{at}");
-    let fields = part.schema().fields().iter().enumerate();
-    let fields: Vec<_> = fields.map(|(at, field)| field.as_ref().clone().with_name(name(at))).collect();
-    let table = PartTable { number, schema: Arc::new(arrow::datatypes::Schema::new(fields)) };
-    let named = part.schema().iter().enumerate().map(|(at, (qualifier, field))| {
-        Expr::Column(Column::new(Some(PART), name(at))).alias_qualified(qualifier.cloned(), field.name())
-    });
-    LogicalPlanBuilder::scan(PART, provider_as_source(Arc::new(table)), None)?.project(named)?.build()
-}
-
-#[async_trait]
-impl TableProvider for PartTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _: &[Expr],
-        _: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let parts = state.config().get_extension::<Parts>();
-        let Some(part) = parts.as_ref().and_then(|parts| parts.0.get(self.number)) else {
-            return internal_err!("a part of a query is read outside it");
-        };
-        let all: Vec<usize> = (0..self.schema.fields().len()).collect();
-        let given = part.schema();
-        let columns = projection.unwrap_or(&all).iter().map(|at| {
-            let expr = Arc::new(expressions::Column::new(given.field(*at).name(), *at));
-            ProjectionExpr { expr, alias: self.schema.field(*at).name().clone() }
-        });
-        Ok(Arc::new(ProjectionExec::try_new(columns.collect::<Vec<_>>(), Arc::clone(part))?))
     }
 }
 

@@ -1,4 +1,5 @@
-//! `state`: the partial aggregates that snapshot sets are kept up to date from, and those of windows that are open.
+//! `state`: the partial aggregates that snapshot sets are kept up to date from, and what is kept for rows that are not final
+//! yet.
 
 use serde::Serialize;
 
@@ -10,7 +11,8 @@ use crate::output::{self, count};
 #[derive(Debug, Serialize)]
 struct State {
     set: String,
-    groups: u64,
+    /// Groups, or rows that others may depend on.
+    rows: u64,
     files: u64,
     bytes: u64,
     /// The epoch that computed it over everything.
@@ -18,7 +20,7 @@ struct State {
     /// The last epoch whose rows are in it.
     through: u64,
     fingerprint: String,
-    /// Of a set that emits windows as they close: how many segments its state is in.
+    /// Of a set that emits rows once they are final: how many segments its state is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     segments: Option<usize>,
 }
@@ -28,7 +30,7 @@ pub(crate) async fn state(args: &PipelineArgs) -> Result<()> {
     let (parsed, _, history) = history(&args.paths).await?;
     let states = history.states().into_iter().map(|(set, state)| State {
         set,
-        groups: state.groups(),
+        rows: state.rows(),
         files: state.files.added.len() as u64,
         bytes: state.files.added.iter().map(|file| file.bytes).sum(),
         since: state.since.0,
@@ -41,13 +43,13 @@ pub(crate) async fn state(args: &PipelineArgs) -> Result<()> {
         return output::json(&states);
     }
     if states.is_empty() {
-        return output::line(format!("{}: no feature set is kept up to date from partial aggregates", parsed.name()));
+        return output::line(format!("{}: no feature set keeps anything from one epoch to the next", parsed.name()));
     }
     let rows = states.iter().map(|state| {
         let short: String = state.fingerprint.chars().take(12).collect();
-        let State { set, groups, files, bytes, since, through, .. } = state;
-        vec![set.clone(), count(*groups), count(*files), count(*bytes), since.to_string(), through.to_string(), short]
+        let State { set, rows, files, bytes, since, through, .. } = state;
+        vec![set.clone(), count(*rows), count(*files), count(*bytes), since.to_string(), through.to_string(), short]
     });
-    let header = ["feature set", "#groups", "#files", "#bytes", "#since epoch", "#through epoch", "fingerprint"];
+    let header = ["feature set", "#rows", "#files", "#bytes", "#since epoch", "#through epoch", "fingerprint"];
     output::table(&header, rows.collect())
 }

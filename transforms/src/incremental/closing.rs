@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::{cast, max, min};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::common::{Column, DFSchema, ScalarValue};
@@ -22,7 +22,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::Incremental;
 use super::cut::Everything;
-use super::emits::{Between, Emits, Range};
+use super::emits::{Between, Emits, Range, range_of};
 use super::groups::is_leaf;
 use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
@@ -127,10 +127,7 @@ impl Emits for Windows {
     }
 
     fn range(&self, _input: usize, groups: &RecordBatch) -> crate::Result<Option<Range>> {
-        let failed = |error| crate::Error::from_engine("a state".to_owned(), error);
-        let ticks = cast(groups.column(0), &DataType::Int64).map_err(|error| failed(error.into()))?;
-        let ticks = ticks.as_primitive::<Int64Type>();
-        Ok(min(ticks).zip(max(ticks)))
+        range_of(groups.column(0)).map_err(|error| crate::Error::from_engine("a state".to_owned(), error))
     }
 
     fn concerns(&self, _input: usize, (oldest, newest): Range, between: Between) -> bool {

@@ -18,14 +18,15 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::empty::EmptyExec;
 
+use super::Incremental;
 use super::closing::{Closing, Windows, check_per_window, window_key};
 use super::exact::{function, is_of_places, is_storable, refusal};
 use super::groups::Group;
-use super::{Incremental, groups};
 use crate::SetKind;
 use crate::catalog::Catalog;
 use crate::classify::{Nature, nature};
 use crate::functions::{exact_for, to_ordered};
+use crate::given;
 use crate::set::plans_physically;
 use crate::type_name::{is_sortable, sql_type_name};
 
@@ -75,7 +76,7 @@ fn above(
     window: Option<usize>,
     catalog: &Catalog<'_>,
 ) -> Result<LogicalPlan, Everything> {
-    let above = replace(plan, &cut.node, &groups::leaf(cut.node.schema())?)?;
+    let above = replace(plan, &cut.node, &given::leaf(0, cut.node.schema())?)?;
     if let Some(key) = window {
         check_per_window(&above, key)?;
     }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{cast, max, min};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use async_trait::async_trait;
+use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -31,6 +33,13 @@ impl Between {
 
 /// The least and the greatest time of what is kept together, in ticks of its type.
 pub type Range = (i64, i64);
+
+/// That of a column of times.
+pub(super) fn range_of(times: &ArrayRef) -> EngineResult<Option<Range>> {
+    let ticks = cast(times, &DataType::Int64)?;
+    let ticks = ticks.as_primitive::<Int64Type>();
+    Ok(min(ticks).zip(max(ticks)))
+}
 
 /// A set that emits rows as watermarks pass. It keeps segments of one or several inputs, each in an order of its own; a
 /// segment is what one epoch read, or several of them merged.

@@ -33,7 +33,7 @@ use super::{Aligned, END, Length, START, Shape};
 const PANE: &str = "__pane";
 
 /// `plan`, optimised, with its windows aggregated in panes where that gives the same rows.
-pub(crate) fn in_panes(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn in_panes(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     plan.transform_up(|node| {
         let LogicalPlan::Aggregate(aggregate) = &node else { return Ok(Transformed::no(node)) };
         Ok(match Parts::of(aggregate) {
@@ -41,12 +41,11 @@ pub(crate) fn in_panes(plan: LogicalPlan) -> Result<LogicalPlan> {
             None => Transformed::no(node),
         })
     })
-    .data()
 }
 
 /// `plan`, optimised, with windows of one length told apart by where they begin: where they end follows from it, and need
 /// not be a key as well.
-pub(crate) fn with_one_bound(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn with_one_bound(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     plan.transform_up(|node| {
         let LogicalPlan::Aggregate(aggregate) = &node else { return Ok(Transformed::no(node)) };
         Ok(match bounds_of(aggregate) {
@@ -54,7 +53,6 @@ pub(crate) fn with_one_bound(plan: LogicalPlan) -> Result<LogicalPlan> {
             None => Transformed::no(node),
         })
     })
-    .data()
 }
 
 /// Where the bounds of windows are among the keys of an aggregate, and how long these are.

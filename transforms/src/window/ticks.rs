@@ -5,7 +5,7 @@
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::Column;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
@@ -20,7 +20,7 @@ use super::spread::interval;
 const TICKS: &str = "__ticks";
 
 /// `plan`, optimised, whose frames of time are frames of whole numbers.
-pub(crate) fn in_ticks(plan: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn in_ticks(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     plan.transform_up(|node| {
         let LogicalPlan::Window(window) = &node else { return Ok(Transformed::no(node)) };
         Ok(match rewritten(window) {
@@ -28,7 +28,6 @@ pub(crate) fn in_ticks(plan: LogicalPlan) -> Result<LogicalPlan> {
             None => Transformed::no(node),
         })
     })
-    .data()
 }
 
 fn rewritten(window: &Window) -> Option<Result<LogicalPlan>> {

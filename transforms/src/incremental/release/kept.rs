@@ -24,8 +24,8 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use super::reach::{Input, NO_WATERMARK, Need, Sessions};
-use super::table;
 use crate::catalog::Catalog;
+use crate::given;
 use crate::incremental::closing::{Closing, scalar};
 use crate::incremental::cut::Everything;
 use crate::incremental::exact::is_storable;
@@ -80,12 +80,12 @@ impl Kept {
             }
         }
         let named =
-            columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))).alias(table::name(*at)));
+            columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))).alias(given::name(*at)));
         let rows = LogicalPlanBuilder::from(plan).project(named.collect::<Vec<_>>())?.build()?;
         let rows = catalog.state().optimize(&rows)?;
         plans_physically(&rows, catalog)?;
         let state = Arc::new(Schema::new(rows.schema().fields().clone()));
-        let leaf = table::leaf(number, &schema)?;
+        let leaf = given::leaf(number, &schema)?;
         let named = columns.iter().map(|at| Expr::Column(Column::from(schema.qualified_field(*at))));
         let leaf = LogicalPlanBuilder::from(leaf).project(named.collect::<Vec<_>>())?.build()?;
         let time_column = Column::from(schema.qualified_field(time));

@@ -18,16 +18,14 @@
 mod frame;
 mod kept;
 mod reach;
-mod table;
 mod ties;
 mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::{cast, max, min};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DataFusionError};
@@ -35,9 +33,7 @@ use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::expr::WindowFunctionDefinition;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_expr::expressions;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 use datafusion::physical_plan::streaming::PartitionStream;
 
 use self::kept::Kept;
@@ -45,10 +41,11 @@ use self::reach::{Input, NO_WATERMARK, Need};
 pub(in crate::incremental) use self::ties::in_total_order;
 use super::closing::scalar;
 use super::cut::Everything;
-use super::emits::{Between, Emits, Range};
+use super::emits::{Between, Emits, Range, range_of};
 use crate::catalog::Catalog;
 use crate::classify::nature;
 use crate::functions::exact_for;
+use crate::given;
 use crate::set::plans_physically;
 use crate::window::tick_of;
 use crate::{Error, Result};
@@ -104,7 +101,7 @@ fn assemble(
     inputs: Vec<Input>,
     catalog: &Catalog<'_>,
 ) -> Result<Released, Everything> {
-    let leaves = inputs.iter().enumerate().map(|(number, input)| table::leaf(number, input.plan.schema()));
+    let leaves = inputs.iter().enumerate().map(|(number, input)| given::leaf(number, input.plan.schema()));
     let leaves = leaves.collect::<EngineResult<Vec<_>>>()?;
     // From above, all at once: one input may be a part of another.
     let above = plan.clone().transform_down(|node| {
@@ -162,7 +159,7 @@ fn columns_read(plan: &LogicalPlan, inputs: usize) -> EngineResult<Vec<BTreeSet<
     let mut columns = vec![BTreeSet::new(); inputs];
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
-            && let Some(read) = table::input_of(scan).and_then(|input| columns.get_mut(input))
+            && let Some(read) = given::number_of(scan).and_then(|input| columns.get_mut(input))
         {
             match &scan.projection {
                 Some(projection) => read.extend(projection),
@@ -220,8 +217,10 @@ impl Emits for Released {
         let inputs = self.inputs.iter().map(|input| {
             let columns = input.state.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
             let Need { back, ahead, last, sessions } = &input.need;
-            let kept = format!("rows by {}: {back} {ahead} {last:?} {sessions:?}", input.time);
-            std::iter::once(kept).chain(columns).collect::<Vec<_>>().join("\n")
+            let kept = format!("rows by {} from {back} before to {ahead} after", input.time);
+            // As they are written: where they stand in the text is no part of what they mean.
+            let more = last.iter().map(ToString::to_string).chain(sessions.iter().map(ToString::to_string));
+            std::iter::once(kept).chain(more).chain(columns).collect::<Vec<_>>().join("\n")
         });
         inputs.collect::<Vec<_>>().join("\n")
     }
@@ -248,10 +247,7 @@ impl Emits for Released {
 
     fn range(&self, input: usize, rows: &RecordBatch) -> Result<Option<Range>> {
         let time = self.inputs.get(input).and_then(|input| rows.columns().get(input.time));
-        let Some(time) = time else { return Ok(None) };
-        let ticks = cast(time, &DataType::Int64).map_err(|error| self.error(error.into()))?;
-        let ticks = ticks.as_primitive::<Int64Type>();
-        Ok(min(ticks).zip(max(ticks)))
+        time.map_or(Ok(None), |time| range_of(time).map_err(|error| self.error(error)))
     }
 
     fn concerns(&self, input: usize, (oldest, newest): Range, between: Between) -> bool {
@@ -303,16 +299,10 @@ impl Emits for Released {
             let needed = input.needed(self.nanos(closed), session)?;
             let mut all: Vec<Arc<dyn ExecutionPlan>> = vec![Arc::clone(&rows); number];
             all.push(rows);
-            let session = table::with_rows(session, all);
+            let session = given::with_given(session, all);
             let needed = session.query_planner().create_physical_plan(&needed, &session).await?;
-            let names = needed.schema();
-            let columns = input.state.fields().iter().enumerate().map(|(at, field)| {
-                let expr = Arc::new(expressions::Column::new(names.field(at).name(), at)) as _;
-                ProjectionExpr { expr, alias: field.name().clone() }
-            });
-            let columns: Vec<_> = columns.collect();
-            let named = ProjectionExec::try_new(columns, needed)?;
-            Ok(input.sorted(Arc::new(named)))
+            let named = given::renamed(needed, |at| input.state.field(at).name().clone())?;
+            Ok(input.sorted(named))
         };
         planned.await.map_err(|source| self.error(source))
     }
@@ -325,7 +315,7 @@ impl Emits for Released {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let planned = async {
             let rows = self.inputs.iter().zip(segments).map(|(input, segments)| input.read(segments));
-            let session = table::with_rows(session, rows.collect::<EngineResult<_>>()?);
+            let session = given::with_given(session, rows.collect::<EngineResult<_>>()?);
             let plan = self.between(between, &session)?;
             in_total_order(session.query_planner().create_physical_plan(&plan, &session).await?)
         };

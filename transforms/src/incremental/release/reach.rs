@@ -1,6 +1,7 @@
 //! Which rows of its logs a row of a query depends on, told by its event time.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema};
@@ -51,6 +52,13 @@ pub(super) struct Last {
     of_made: bool,
 }
 
+impl fmt::Display for Last {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys, rows, filters, back, .. } = self;
+        write!(f, "the last {rows} of {} where {} and {back} before", written(keys), written(filters))
+    }
+}
+
 impl Last {
     pub(super) fn new(keys: Vec<Expr>, rows: usize) -> Self {
         Self { keys, rows, filters: Vec::new(), back: 0, of_made: false }
@@ -87,6 +95,12 @@ pub(super) struct Sessions {
     pub(super) gap: Length,
 }
 
+impl fmt::Display for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sessions of {} with {:?}", written(&self.keys), self.gap)
+    }
+}
+
 /// A column, or one of the bounds that it holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -106,7 +120,10 @@ impl Need {
         self.ahead = self.ahead.max(other.ahead);
         for last in other.last {
             match self.last.iter_mut().find(|known| known.keys == last.keys && known.filters == last.filters) {
-                Some(known) => (known.rows, known.back) = (known.rows.max(last.rows), known.back.max(last.back)),
+                Some(known) => {
+                    (known.rows, known.back) = (known.rows.max(last.rows), known.back.max(last.back));
+                    known.of_made |= last.of_made;
+                }
                 None => self.last.push(last),
             }
         }
@@ -156,8 +173,11 @@ impl Reach<'_, '_> {
             LogicalPlan::Projection(projection) => self.projection(projection, place, need),
             LogicalPlan::Filter(filter) => {
                 let mut need = need;
-                if !need.last.is_empty() && is_made(&filter.input, &filter.predicate) {
-                    return refused("rows before a row are counted, of which a window function filters some out");
+                let is_plain = || !has_subquery(&filter.predicate) && !is_made(&filter.input, &filter.predicate);
+                if !need.last.is_empty() && !is_plain() {
+                    return refused(
+                        "rows before a row are counted, of which a window function or a subquery filters some out",
+                    );
                 }
                 for last in &mut need.last {
                     last.filters.push(filter.predicate.clone());
@@ -385,6 +405,18 @@ impl Reach<'_, '_> {
     fn reads_log(&self, plan: &LogicalPlan) -> bool {
         !nature(plan, self.catalog).logs.is_empty()
     }
+}
+
+fn written(exprs: &[Expr]) -> String {
+    exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    let is_one = |expr: &Expr| {
+        matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_))
+    };
+    // The walk cannot fail: it only looks.
+    expr.exists(|expr| Ok(is_one(expr))).unwrap_or(true)
 }
 
 /// `expr` over the input of `projection`, where that only names its columns.
