@@ -36,6 +36,7 @@ mod view;
 
 mod classify;
 mod order;
+mod order_once;
 mod origin;
 mod partition_value;
 

@@ -15,6 +15,7 @@ use crate::duration::ExactSeconds;
 use crate::exchange::InOrder;
 use crate::functions;
 use crate::memory::{Both, ProcessMemory};
+use crate::order_once::OrderOnce;
 use crate::{Error, Result};
 
 /// How many of the largest consumers an out-of-memory error names.
@@ -49,6 +50,7 @@ pub fn session(options: &SessionOptions) -> Result<SessionState> {
         .with_runtime_env(Arc::new(runtime))
         .with_default_features()
         .with_query_planner(Arc::new(QueryPlanner))
+        .with_optimizer_rule(Arc::new(OrderOnce))
         .with_physical_optimizer_rule(Arc::new(InOrder))
         .build();
     let added = state.register_function_rewrite(Arc::new(ExactSeconds)).and_then(|()| functions::register(&mut state));
