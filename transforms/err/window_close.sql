@@ -22,8 +22,10 @@ CREATE FEATURE SET across EMIT ON WINDOW CLOSE WITH (path = 'f/6')
 AS SELECT rider, max(trips) AS most FROM hourly GROUP BY rider;
 CREATE FEATURE SET ranked EMIT ON WINDOW CLOSE WITH (path = 'f/7')
 AS SELECT rider, window_end, rank() OVER (ORDER BY trips) AS place FROM hourly;
-CREATE FEATURE SET collected EMIT ON WINDOW CLOSE WITH (path = 'f/8')
-AS SELECT window_end, array_agg(fare) AS fares FROM TUMBLE(trips, at, INTERVAL '1 hour') GROUP BY window_end;
+CREATE FEATURE SET first_trips EMIT ON WINDOW CLOSE WITH (path = 'f/8')
+AS SELECT DISTINCT ON (rider) rider, at, fare FROM trips ORDER BY rider, at, fare;
+CREATE FEATURE SET everybody EMIT ON WINDOW CLOSE WITH (path = 'f/15')
+AS SELECT t.at, t.rider, c.rider AS caller FROM trips t FULL JOIN trips c ON t.rider = c.rider AND t.at = c.at;
 CREATE FEATURE SET ordered EMIT ON WINDOW CLOSE WITH (path = 'f/9')
 AS SELECT window_end, trips FROM hourly ORDER BY trips LIMIT 3;
 CREATE FEATURE SET expected (CONSTRAINT enough EXPECT AGGREGATE (count(*) > 1) PER RUN ON VIOLATION FAIL)

@@ -48,7 +48,8 @@ pub(crate) fn incremental(
     output: &SchemaRef,
     catalog: &Catalog<'_>,
 ) -> Result<Incremental, Everything> {
-    let (plan, cut) = find(plan, false, catalog)?;
+    let (plan, cut) = find(plan, catalog)?;
+    cut.check_functions(false)?;
     let above = above(&plan, &cut, output, None, catalog)?;
     cut.plan(of, above, None, catalog)
 }
@@ -60,8 +61,9 @@ pub(crate) fn windows(
     output: &SchemaRef,
     catalog: &Catalog<'_>,
 ) -> Result<Windows, Everything> {
-    let (plan, cut) = find(plan, true, catalog)?;
+    let (plan, cut) = find(plan, catalog)?;
     let (key, follows) = window_key(&cut.keys, &cut.input, catalog)?;
+    cut.check_functions(true)?;
     let above = above(&plan, &cut, output, Some(key), catalog)?;
     let groups = cut.plan(of, above, Some(key), catalog)?;
     let closing = Closing::new(follows, groups.state.field(0).data_type(), catalog)?;
@@ -100,7 +102,7 @@ struct Cut {
 /// The lowest aggregate that takes in all that the plan reads of its logs, and the plan. Where it has `DISTINCT` values
 /// of one column, that column is one of its keys, and another aggregate is above it: keys are sorted and spilled, a set
 /// of values is held in memory.
-fn find(plan: &LogicalPlan, closes: bool, catalog: &Catalog<'_>) -> Result<(LogicalPlan, Cut), Everything> {
+fn find(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<(LogicalPlan, Cut), Everything> {
     let whole = &nature(plan, catalog);
     let node = lowest(plan, whole, catalog).ok_or_else(|| {
         let what = if whole.logs.is_empty() { "it reads no source" } else { "no aggregate takes in all that it reads" };
@@ -110,11 +112,11 @@ fn find(plan: &LogicalPlan, closes: bool, catalog: &Catalog<'_>) -> Result<(Logi
     if rewritten.transformed {
         let plan = replace(plan, node, &rewritten.data)?;
         if let Some(node) = lowest(&plan, whole, catalog) {
-            let cut = Cut::of(node, closes, catalog)?;
+            let cut = Cut::of(node, catalog)?;
             return Ok((plan, cut));
         }
     }
-    Ok((plan.clone(), Cut::of(node, closes, catalog)?))
+    Ok((plan.clone(), Cut::of(node, catalog)?))
 }
 
 fn lowest<'p>(plan: &'p LogicalPlan, whole: &Nature, catalog: &Catalog<'_>) -> Option<&'p LogicalPlan> {
@@ -144,7 +146,7 @@ fn replace(plan: &LogicalPlan, node: &LogicalPlan, other: &LogicalPlan) -> Resul
 }
 
 impl Cut {
-    fn of(node: &LogicalPlan, closes: bool, catalog: &Catalog<'_>) -> Result<Self, Everything> {
+    fn of(node: &LogicalPlan, catalog: &Catalog<'_>) -> Result<Self, Everything> {
         let (input, keys, functions) = match node {
             LogicalPlan::Aggregate(aggregate) => {
                 if aggregate.group_expr.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
@@ -165,12 +167,16 @@ impl Cut {
             let reason = below.reasons.first().map_or("an order or a limit", |(_, reason)| reason.as_str());
             return Err(Everything(format!("rows pass through {reason} before they are aggregated")));
         }
-        for function in &functions {
-            if let Some(why) = refusal(function, input.schema(), closes)? {
+        Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions })
+    }
+
+    fn check_functions(&self, closes: bool) -> Result<(), Everything> {
+        for function in &self.functions {
+            if let Some(why) = refusal(function, self.input.schema(), closes)? {
                 return Err(Everything(why));
             }
         }
-        Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions })
+        Ok(())
     }
 
     /// `window` is the key that tells when groups are final, where they are to be.

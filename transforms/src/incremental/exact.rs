@@ -59,20 +59,26 @@ impl Exact {
 pub(super) fn refusal(function: &AggregateFunction, input: &DFSchema, closes: bool) -> Result<Option<String>> {
     let name = function.func.name();
     let AggregateFunctionParams { args, distinct, order_by, .. } = &function.params;
+    let types = args.iter().map(|argument| argument.get_type(input)).collect::<Result<Vec<_>>>()?;
+    Ok(dependence(name, &types, *distinct, !order_by.is_empty(), closes))
+}
+
+/// Whether a function called `name` gives the same bits in whatever order rows come, and however they are cut.
+pub(super) fn is_exact(name: &str, types: &[DataType], is_distinct: bool, is_ordered: bool) -> bool {
+    dependence(name, types, is_distinct, is_ordered, false).is_none()
+}
+
+/// What a function depends on beside the rows themselves.
+fn dependence(name: &str, types: &[DataType], is_distinct: bool, is_ordered: bool, closes: bool) -> Option<String> {
     let needs_all = || Some(format!("`{name}` needs all rows"));
-    let Some(exact) = Exact::of(name) else { return Ok(needs_all()) };
-    if !order_by.is_empty() || (*distinct && !(DISTINCT.contains(&name) && args.len() == 1)) {
-        return Ok(needs_all());
+    let Some(exact) = Exact::of(name) else { return needs_all() };
+    if is_ordered || (is_distinct && !(DISTINCT.contains(&name) && types.len() == 1)) {
+        return needs_all();
     }
-    for argument in args {
-        let data_type = argument.get_type(input)?;
-        // Which of two zeros stays of a set of values depends on which came first.
-        if !exact.takes(&data_type, closes) || (*distinct && name == "sum" && data_type.is_floating()) {
-            let type_name = sql_type_name(&data_type);
-            return Ok(Some(format!("`{name}` of {type_name} depends on the order of its rows")));
-        }
-    }
-    Ok(None)
+    // Which of two zeros stays of a set of values depends on which came first.
+    let is_sum_of_set = |data_type: &DataType| is_distinct && name == "sum" && data_type.is_floating();
+    let depends = types.iter().find(|data_type| !exact.takes(data_type, closes) || is_sum_of_set(data_type))?;
+    Some(format!("`{name}` of {} depends on the order of its rows", sql_type_name(depends)))
 }
 
 /// Whether `function` over `input` is asked of numbers of which the engine's answer depends on which came first, so that it

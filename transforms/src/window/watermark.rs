@@ -67,6 +67,11 @@ impl Logs {
 
     /// The same of an expression over the columns of `plan`.
     pub(crate) fn expr_follows(&self, plan: &LogicalPlan, expr: &Expr) -> Result<Vec<Follows>, NoWatermark> {
+        if let Some(times) = any_of(expr) {
+            // Whichever it is, it is no earlier than the earliest of them may be; those of a table may be any.
+            let all = times.iter().map(|time| self.expr_follows(plan, time)).collect::<Result<Vec<_>, _>>()?;
+            return if all.iter().any(Vec::is_empty) { Err(NoWatermark::Computed) } else { Ok(all.concat()) };
+        }
         let column = monotone(expr).ok_or(NoWatermark::Computed)?;
         let mut follows = self.follows(plan, column)?;
         for of in &mut follows {
@@ -187,6 +192,15 @@ fn monotone(expr: &Expr) -> Option<&Column> {
             columns.next().is_none().then(|| monotone(column))?
         }
         Expr::WindowFunction(window) => bound(window),
+        _ => None,
+    }
+}
+
+/// The times of which `expr` is the first that is there.
+fn any_of(expr: &Expr) -> Option<&[Expr]> {
+    match expr {
+        Expr::Alias(alias) => any_of(&alias.expr),
+        Expr::ScalarFunction(call) if call.name() == "coalesce" => Some(&call.args),
         _ => None,
     }
 }

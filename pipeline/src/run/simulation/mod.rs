@@ -13,6 +13,7 @@
 
 mod pipeline;
 mod process;
+mod queries;
 mod script;
 mod world;
 
@@ -52,6 +53,15 @@ impl Theatre {
 
     /// One life after another, then a run that nothing disturbs.
     async fn simulate(&self, world: &Arc<World>) {
+        let check = async || {
+            world.check().await;
+        };
+        self.lives(world, check).await;
+        self.end(world).await;
+    }
+
+    /// One life after another, or two at a time; after each what is asked is true.
+    async fn lives(&self, world: &Arc<World>, check: impl AsyncFn()) {
         let lives = world.random.lock().unwrap().random_range(1..4);
         for _ in 0..lives {
             let (plot, fates, modes) = {
@@ -68,9 +78,8 @@ impl Theatre {
             if arrives {
                 world.arrive().await;
             }
-            world.check().await;
+            check().await;
         }
-        self.end(world).await;
     }
 
     /// A run that nothing disturbs, after everything has arrived; then another, which finds nothing to read and sweeps
@@ -152,15 +161,19 @@ fn fate(random: &mut StdRng) -> Fate {
 /// Lets `play` happen in a world of `seed`, on one thread; a failure tells the seed and what was asked of the store.
 /// Whatever a process began ends with it.
 fn perform(seed: u64, play: impl AsyncFnOnce(&Arc<World>)) -> Arc<World> {
-    let world = World::new(seed);
+    perform_in(World::new(seed), play).unwrap_or_else(|| panic!("seed {seed} fails"))
+}
+
+/// The same in a world that is made already; nothing where it fails.
+fn perform_in(world: Arc<World>, play: impl AsyncFnOnce(&Arc<World>)) -> Option<Arc<World>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(&world))));
     drop(runtime);
     if played.is_err() {
         println!("the last requests:\n{}", world.last_requests());
-        panic!("seed {seed} fails");
+        return None;
     }
-    world
+    Some(world)
 }
 
 /// Simulates the seeds `from..from + count` on all cores; prints what it did.

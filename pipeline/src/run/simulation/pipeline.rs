@@ -77,6 +77,8 @@ pub(super) struct Stage {
 pub(super) enum Mode {
     Drain,
     Follow,
+    /// It drains them, and nothing comes any more.
+    Finish,
 }
 
 impl Stage {
@@ -90,7 +92,8 @@ impl Stage {
         Self::plan_text(TWICE, partitions)
     }
 
-    fn plan_text(text: &str, partitions: u32) -> Self {
+    /// The same for the pipeline of a text.
+    pub(super) fn plan_text(text: &str, partitions: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipeline.sql");
         std::fs::write(&path, text).unwrap();
@@ -112,8 +115,9 @@ impl Stage {
         };
         let definitions = parsed.definition.sources.iter().zip(&mut parsed.sources);
         let mut sources: Vec<_> = definitions.map(open).collect();
-        let numbers = sources.iter_mut().find(|source| source.name() == NUMBERS).unwrap();
-        *numbers = Source::Log(Arc::new(ScriptedLog::new(slot.clone())));
+        if let Some(numbers) = sources.iter_mut().find(|source| source.name() == NUMBERS) {
+            *numbers = Source::Log(Arc::new(ScriptedLog::new(slot.clone())));
+        }
         let mut loaded = load::plan_over(parsed, sources, Some(partitions)).unwrap();
         // DataFusion deals rows to partitions in an order that no seed decides.
         loaded.session.config_mut().options_mut().optimizer.repartition_aggregations = false;
@@ -130,10 +134,11 @@ impl Stage {
         let state = self.loaded.parsed.settings.state.clone();
         let store = ManifestStore::with_limits(state, PIPELINE, small_limits());
         let surroundings = Surroundings { progress: &self.progress, cancel: &process.cancel, host: process.as_ref() };
-        let options = RunOptions { pause: process.pause.clone(), ..RunOptions::default() };
+        let is_final = mode == Mode::Finish;
+        let options = RunOptions { is_final, pause: process.pause.clone(), ..RunOptions::default() };
         let mut run = Run::open(Arc::clone(&self.loaded), store, &options, surroundings).await?;
         let worked = match mode {
-            Mode::Drain => run.work().await,
+            Mode::Drain | Mode::Finish => run.work().await,
             Mode::Follow => run.work_on().await,
         };
         let closed = run.close(worked).await;

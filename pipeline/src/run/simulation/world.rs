@@ -35,7 +35,10 @@ pub(super) struct World {
     pub(super) objects: Arc<InMemory>,
     pub(super) script: Mutex<Script>,
     pub(super) random: Mutex<StdRng>,
-    files: Mutex<Files>,
+    /// The files of the log of objects, by path.
+    files: BTreeMap<String, Vec<Entry>>,
+    /// Files that are still to come, by path.
+    to_come: Mutex<Vec<(Path, String)>>,
     now: Mutex<i64>,
     names: Mutex<BTreeSet<Path>>,
     late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
@@ -44,13 +47,6 @@ pub(super) struct World {
     chain: Mutex<BTreeMap<Epoch, Claim>>,
     /// Rows of files that were read, which never change.
     rows: Mutex<HashMap<Path, Vec<Row>>>,
-}
-
-/// The files of the log of objects: those that are there, by path, and how many will be.
-#[derive(Debug, Default)]
-struct Files {
-    there: BTreeMap<String, Vec<Entry>>,
-    left: usize,
 }
 
 /// What a row, or a record in quarantine, is known by.
@@ -64,13 +60,25 @@ enum Row {
 impl World {
     pub(super) fn new(seed: u64) -> Arc<Self> {
         let mut random = StdRng::seed_from_u64(seed);
+        let files: Vec<_> =
+            (0..random.random_range(0..4)).map(|at| numbered_file(1000 + 10 * at, &mut random)).collect();
+        let texts = files.iter().map(|(path, entries)| (Path::from(format!("in/{path}")), text_of(entries))).collect();
+        Self::with(random, files.into_iter().collect(), texts)
+    }
+
+    /// One in which files come with these texts, in this order.
+    pub(super) fn of_files(seed: u64, files: Vec<(Path, String)>) -> Arc<Self> {
+        Self::with(StdRng::seed_from_u64(seed), BTreeMap::new(), files)
+    }
+
+    fn with(mut random: StdRng, files: BTreeMap<String, Vec<Entry>>, to_come: Vec<(Path, String)>) -> Arc<Self> {
         let script = Script::new(&mut random);
-        let files = Files { there: BTreeMap::new(), left: random.random_range(0..4) };
         Arc::new(Self {
             objects: Arc::default(),
             script: Mutex::new(script),
             random: Mutex::new(random),
-            files: Mutex::new(files),
+            files,
+            to_come: Mutex::new(to_come),
             now: Mutex::new(0),
             names: Mutex::default(),
             late: Mutex::default(),
@@ -97,44 +105,27 @@ impl World {
         let mut random = self.random.lock().unwrap();
         self.script.lock().unwrap().grow(&mut random);
         if random.random_bool(0.3) {
-            self.deliver_file(&mut random);
+            self.deliver_file();
         }
     }
 
     /// Lets everything be there, and every request arrive.
     pub(super) async fn settle(&self) {
         self.script.lock().unwrap().grow_up();
-        while self.files.lock().unwrap().left > 0 {
-            self.deliver_file(&mut self.random.lock().unwrap());
-        }
+        while self.deliver_file() {}
         while self.arrive().await {}
     }
 
-    fn deliver_file(&self, random: &mut StdRng) {
-        let mut files = self.files.lock().unwrap();
-        if files.left == 0 {
-            return;
+    /// Lets the next file be there; whether there was one to come.
+    fn deliver_file(&self) -> bool {
+        let mut to_come = self.to_come.lock().unwrap();
+        if to_come.is_empty() {
+            return false;
         }
-        files.left -= 1;
-        let first = 1000 + 10 * i64::try_from(files.there.len()).unwrap();
-        let entry = |number: i64, random: &mut StdRng| {
-            if random.random_bool(0.2) { Entry::Damaged(number) } else { Entry::Row(number) }
-        };
-        let entries: Vec<_> = (first..first + random.random_range(0..4)).map(|number| entry(number, random)).collect();
-        let line = |entry: &Entry| match entry {
-            Entry::Row(number) => {
-                let (hour, minute) = (number / 60, number % 60);
-                format!("{{\"number\": {number}, \"at\": \"1970-01-01T{hour:02}:{minute:02}:00\"}}\n")
-            }
-            entry => format!("{entry:?}\n"),
-        };
-        let (path, text) = (
-            format!("{}-{first}.json", random.random_range(0..1_000_000)),
-            entries.iter().map(line).collect::<String>(),
-        );
-        let put = futures::FutureExt::now_or_never(self.objects.put(&Path::from(format!("in/{path}")), text.into()));
+        let (path, text) = to_come.remove(0);
+        let put = futures::FutureExt::now_or_never(self.objects.put(&path, text.into()));
         put.expect("memory does not wait").unwrap();
-        files.there.insert(path, entries);
+        true
     }
 
     /// A put that had its effect. No name is used twice, but for those that are digests of what they name.
@@ -244,9 +235,8 @@ impl World {
         assert_eq!((set.written, set.quarantined), (lucky.len() as u64, unlucky.len() as u64), "ledger of the set");
 
         let objects: Vec<_> = history.objects_read(FILES).try_collect().await.unwrap();
-        let files = self.files.lock().unwrap().there.clone();
         let entries: Vec<_> =
-            objects.iter().flat_map(|object| files[object.path.trim_start_matches("in/")].clone()).collect();
+            objects.iter().flat_map(|object| self.files[object.path.trim_start_matches("in/")].clone()).collect();
         self.check_numbers(&history, &FileOwner::Set(FILES_SEEN.to_owned()), &rows(&entries)).await;
         self.check_numbers(&history, &FileOwner::SourceQuarantine(FILES.to_owned()), &damaged(&entries)).await;
         history
@@ -269,8 +259,7 @@ impl World {
 
     /// Checks the windows, once all is read: each file is one of ten minutes, and all but the last with a row are closed.
     async fn check_windows(&self, history: &History) {
-        let files = self.files.lock().unwrap().there.clone();
-        let rows = files.values().map(|entries| {
+        let rows = self.files.values().map(|entries| {
             let numbers =
                 entries.iter().filter_map(|entry| if let Entry::Row(number) = entry { Some(number) } else { None });
             numbers.copied().collect::<Vec<i64>>()
@@ -290,10 +279,9 @@ impl World {
     /// Checks the features of each row over the quarter of an hour before, once all is read: those of the last row are not
     /// final. A row's number is its minute.
     async fn check_recent(&self, history: &History) {
-        let files = self.files.lock().unwrap().there.clone();
-        let entries = files.into_values().flatten();
+        let entries = self.files.values().flatten();
         let mut numbers: Vec<i64> =
-            entries.filter_map(|entry| if let Entry::Row(number) = entry { Some(number) } else { None }).collect();
+            entries.filter_map(|entry| if let Entry::Row(number) = entry { Some(*number) } else { None }).collect();
         numbers.sort_unstable();
         let of = |at: &i64| {
             let recent: Vec<i64> = numbers.iter().copied().filter(|number| (at - 15..=*at).contains(number)).collect();
@@ -361,7 +349,7 @@ impl World {
         rows
     }
 
-    fn place(&self, owner: &FileOwner) -> Location {
+    pub(super) fn place(&self, owner: &FileOwner) -> Location {
         let state = self.quiet("state");
         match owner {
             FileOwner::Set(name) => self.quiet(&set_folder(name)),
@@ -427,6 +415,27 @@ impl World {
         let differing: Vec<_> = found.symmetric_difference(&named).map(ToString::to_string).collect();
         assert_eq!(differing, [""; 0], "only these are there, or only these are named");
     }
+}
+
+/// A file of at most three numbers from `first` on, some of them damaged.
+fn numbered_file(first: i64, random: &mut StdRng) -> (String, Vec<Entry>) {
+    let count = random.random_range(0..4);
+    let entries = (first..first + count)
+        .map(|number| if random.random_bool(0.2) { Entry::Damaged(number) } else { Entry::Row(number) });
+    let entries = entries.collect();
+    (format!("{}-{first}.json", random.random_range(0..1_000_000)), entries)
+}
+
+/// The file of these entries: the number of a row is its minute, too.
+fn text_of(entries: &[Entry]) -> String {
+    let line = |entry: &Entry| match entry {
+        Entry::Row(number) => {
+            let (hour, minute) = (number / 60, number % 60);
+            format!("{{\"number\": {number}, \"at\": \"1970-01-01T{hour:02}:{minute:02}:00\"}}\n")
+        }
+        entry => format!("{entry:?}\n"),
+    };
+    entries.iter().map(line).collect()
 }
 
 /// What the rows of a set or of a quarantine are known by.

@@ -177,8 +177,8 @@ impl Kept {
             let [rank_name, newest_name] = ["rank", "newest"].map(|what| format!("__{what}_{number}"));
             let keys = last.keys.iter().cloned().chain([counts.clone()]).collect();
             let newest_first = time().sort(false, false);
-            let rank = rank().partition_by(keys).order_by(vec![newest_first]).build()?.alias(&rank_name);
-            plan = plan.window([rank])?;
+            let rank = rank().partition_by(keys).order_by(vec![newest_first]).build()?;
+            plan = with_window(plan, rank, &rank_name)?;
             let rows = u64::try_from(last.rows).unwrap_or(u64::MAX);
             is_needed = is_needed.or(counts.clone().and(Expr::Column(Column::from_name(rank_name)).lt_eq(lit(rows))));
             if last.back > 0 {
@@ -186,8 +186,8 @@ impl Kept {
                     WindowFunctionDefinition::AggregateUDF(max_udaf()),
                     vec![when(counts, time()).end()?],
                 ));
-                let newest = newest.partition_by(last.keys.clone()).build()?.alias(&newest_name);
-                plan = plan.window([newest])?;
+                let newest = newest.partition_by(last.keys.clone()).build()?;
+                plan = with_window(plan, newest, &newest_name)?;
                 let back = Length::Nanos(i64::try_from(last.back).unwrap_or(i64::MAX)).to_interval();
                 let until = time() + Expr::Literal(back, None);
                 is_needed = is_needed.or(until.gt_eq(Expr::Column(Column::from_name(newest_name))));
@@ -197,4 +197,13 @@ impl Kept {
         let config = session.config_options();
         session.optimize(&session.analyzer().execute_and_check(plan, config, |_, _| {})?)
     }
+}
+
+/// `plan` with what `function` gives as the column `name`. The optimizer takes window functions by no other name than
+/// their own.
+fn with_window(plan: LogicalPlanBuilder, function: Expr, name: &str) -> Result<LogicalPlanBuilder> {
+    let before = plan.schema().columns().into_iter().map(Expr::Column);
+    let made = Expr::Column(Column::from_name(function.schema_name().to_string())).alias(name);
+    let all: Vec<_> = before.chain([made]).collect();
+    plan.window([function])?.project(all)
 }

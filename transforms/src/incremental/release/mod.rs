@@ -20,6 +20,7 @@ mod kept;
 mod reach;
 mod ties;
 mod together;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

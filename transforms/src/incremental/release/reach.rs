@@ -6,7 +6,9 @@ use std::fmt;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, JoinType, LogicalPlan, Projection, Window};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, DistinctOn, Expr, Join, JoinType, LogicalPlan, Projection, Window,
+};
 
 use super::frame::{is_made, over, window_function};
 use super::together::{bounds, expr_spread, spread};
@@ -15,7 +17,6 @@ use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
 use crate::classify::{nature, subqueries_read_log};
 use crate::incremental::cut::Everything;
-use crate::incremental::exact::{function, refusal};
 use crate::window::{END, Length, SessionOf, Spread, Traced, interval, is_session, tick_of, trace};
 
 /// Rows that are read, and of which some are kept.
@@ -193,6 +194,9 @@ impl Reach<'_, '_> {
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate, place, need),
             LogicalPlan::Distinct(Distinct::All(input)) if need.last.is_empty() => self.node(input, place, need, &[]),
+            LogicalPlan::Distinct(Distinct::On(distinct)) if need.last.is_empty() => {
+                self.distinct_on(distinct, place, need)
+            }
             LogicalPlan::Union(union) if need.last.is_empty() => {
                 union.inputs.iter().try_for_each(|input| self.node(input, place, need.clone(), &[]))
             }
@@ -228,12 +232,27 @@ impl Reach<'_, '_> {
 
     fn projection(&mut self, projection: &Projection, place: Place, need: Need) -> Result<(), Everything> {
         let input = projection.input.as_ref();
+        if let Some((join, times)) = full_join(&projection.expr[place.at], input).filter(|_| place.bound.is_none()) {
+            return self.full_join(join, times, &need);
+        }
         let (from, need) = Self::traced(&projection.expr[place.at], place.bound, input.schema(), need)?;
         let below = |expr: &Expr| below(expr, projection);
         let last = need.last.into_iter().map(|last| last.below(below));
         let last =
             last.collect::<Option<_>>().ok_or_else(|| Everything("rows are counted by what is computed".to_owned()))?;
         self.node(input, from, Need { last, ..need }, &[])
+    }
+
+    /// Rows of the same keys, one of which tells their time, are final together.
+    fn distinct_on(&mut self, distinct: &DistinctOn, place: Place, need: Need) -> Result<(), Everything> {
+        let input = distinct.input.as_ref();
+        let (from, need) = Self::traced(&distinct.select_expr[place.at], place.bound, input.schema(), need)?;
+        let Some(spread) = distinct.on_expr.iter().find_map(|key| expr_spread(input, from, key)) else {
+            return refused("`DISTINCT ON` is not on the time of the set, or on its window");
+        };
+        let around = spread.then(spread.back());
+        let need = Need { back: need.back - around.least, ahead: need.ahead + around.most, ..need };
+        self.node(input, from, need, &[])
     }
 
     /// The column of `schema` that `expr` is computed from, and what is needed by that.
@@ -259,12 +278,6 @@ impl Reach<'_, '_> {
             return refused("rows before a row are counted that are themselves groups");
         }
         let schema = aggregate.input.schema();
-        for expr in &aggregate.aggr_expr {
-            let Some(function) = function(expr) else { return refused("it has no plain aggregates") };
-            if let Some(why) = refusal(function, schema, true)? {
-                return refused(why);
-            }
-        }
         let (from, need) = Self::traced(key, place.bound, schema, need)?;
         self.node(&aggregate.input, from, need, &[])
     }
@@ -358,7 +371,9 @@ impl Reach<'_, '_> {
             JoinType::Inner => true,
             JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => is_left,
             JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => !is_left,
-            JoinType::Full => false,
+            JoinType::Full => {
+                return refused("a row of a `FULL JOIN` has the time of either side: give out `coalesce(l.at, r.at)`");
+            }
         };
         if !keeps_own {
             return refused("a join keeps rows of the other side than the one whose time the set has");
@@ -371,17 +386,43 @@ impl Reach<'_, '_> {
         if !(if is_left { right_log } else { left_log }) {
             return Ok(());
         }
-        let conditions = join.on.iter().map(|(a, b)| a.clone().eq(b.clone()));
-        let within = join.filter.iter().flat_map(|filter| split_conjunction(filter)).cloned();
         // What rows are filtered by afterwards bounds an inner join as its own conditions do.
         let after = if join.join_type == JoinType::Inner { filters } else { &[] };
-        let conditions: Vec<_> = conditions.chain(within).chain(after.iter().cloned()).collect();
+        self.joined((own, own_place), other, &conditions(join, after), need)
+    }
+
+    /// All rows of both sides, each told by its own time.
+    fn full_join(&mut self, join: &Join, [left_at, right_at]: [usize; 2], need: &Need) -> Result<(), Everything> {
+        let (left, right) = (join.left.as_ref(), join.right.as_ref());
+        if !need.last.is_empty() {
+            return refused("rows before a row are counted that are themselves put together");
+        }
+        if !self.reads_log(left) || !self.reads_log(right) {
+            return refused("a `FULL JOIN` keeps rows of a table, whose rows have no time");
+        }
+        let conditions = conditions(join, &[]);
+        for (own, at, other) in [(left, left_at, right), (right, right_at, left)] {
+            let place = Place { at, bound: None };
+            self.node(own, place, need.clone(), &[])?;
+            self.joined((own, place), other, &conditions, need)?;
+        }
+        Ok(())
+    }
+
+    /// The rows of `other` that meet `conditions` with rows of `own`, which are told by their time.
+    fn joined(
+        &mut self,
+        (own, own_place): (&LogicalPlan, Place),
+        other: &LogicalPlan,
+        conditions: &[Expr],
+        need: &Need,
+    ) -> Result<(), Everything> {
         let mut why = Everything(
             "a join of two sources has no bounds in time on both sides: write `ON … AND r.at BETWEEN l.at - INTERVAL '…' \
              AND l.at + INTERVAL '…'`"
                 .to_owned(),
         );
-        for (mine, theirs, from_mine) in bounds(&conditions, own.schema(), other.schema()) {
+        for (mine, theirs, from_mine) in bounds(conditions, own.schema(), other.schema()) {
             let Some(to_mine) = spread(own, own_place, Place { at: mine, bound: None }) else { continue };
             let to_theirs = to_mine.then(from_mine);
             let need = Need {
@@ -405,6 +446,32 @@ impl Reach<'_, '_> {
     fn reads_log(&self, plan: &LogicalPlan) -> bool {
         !nature(plan, self.catalog).logs.is_empty()
     }
+}
+
+/// What rows of a join meet, and what they are filtered by `after`.
+fn conditions(join: &Join, after: &[Expr]) -> Vec<Expr> {
+    let equal = join.on.iter().map(|(a, b)| a.clone().eq(b.clone()));
+    let within = join.filter.iter().flat_map(|filter| split_conjunction(filter));
+    equal.chain(within.chain(after).cloned()).collect()
+}
+
+/// The `FULL JOIN` below filters whose times of both sides, whichever there is, `expr` gives, and which columns of the sides
+/// these are.
+fn full_join<'p>(expr: &Expr, plan: &'p LogicalPlan) -> Option<(&'p Join, [usize; 2])> {
+    let join = match plan {
+        LogicalPlan::Filter(filter) => return full_join(expr, &filter.input),
+        LogicalPlan::Join(join) if join.join_type == JoinType::Full => join,
+        _ => return None,
+    };
+    let Expr::ScalarFunction(call) = expr.clone().unalias() else { return None };
+    let [Expr::Column(a), Expr::Column(b)] = call.args.as_slice() else { return None };
+    let in_left = |column: &Column| join.left.schema().maybe_index_of_column(column);
+    let in_right = |column: &Column| join.right.schema().maybe_index_of_column(column);
+    let times = match (in_left(a), in_right(b)) {
+        (Some(left), Some(right)) => [left, right],
+        _ => [in_left(b)?, in_right(a)?],
+    };
+    (call.name() == "coalesce").then_some((join, times))
 }
 
 fn written(exprs: &[Expr]) -> String {

@@ -14,14 +14,19 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
+use super::whole::aggregated;
 use crate::exchange::gather;
 use crate::type_name::is_sortable;
 use crate::window::is_of_session;
 
 /// `plan`, in which the rows that window functions take in order are sorted by all other columns, too, after those that
-/// they ask for. Sessions ask for none: their steps must see ties in one order, and any will do.
+/// they ask for; and so are those of aggregates that are not the same for any order. Sessions ask for none: their steps must
+/// see ties in one order, and any will do.
 pub(in crate::incremental) fn in_total_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
+        if let Some(whole) = aggregated(&node)? {
+            return Ok(Transformed::yes(whole));
+        }
         let functions = match (node.downcast_ref::<WindowAggExec>(), node.downcast_ref::<BoundedWindowAggExec>()) {
             (Some(window), _) => window.window_expr(),
             (_, Some(window)) => window.window_expr(),
@@ -41,7 +46,7 @@ pub(in crate::incremental) fn in_total_order(plan: Arc<dyn ExecutionPlan>) -> Re
 }
 
 /// What is sorted in `plan`, where it is a sort.
-fn unsorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(super) fn unsorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     if let Some(sort) = plan.downcast_ref::<SortExec>().filter(|sort| sort.fetch().is_none()) {
         return unsorted(Arc::clone(sort.input()));
     }
@@ -56,10 +61,16 @@ fn unsorted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     Ok(plan)
 }
 
-fn sorted(order: LexOrdering, plan: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+/// `plan`, each partition sorted by `order`, then by all other columns.
+pub(super) fn sorted(
+    order: impl IntoIterator<Item = PhysicalSortExpr>,
+    plan: Arc<dyn ExecutionPlan>,
+) -> Arc<dyn ExecutionPlan> {
     let (schema, options) = (plan.schema(), SortOptions { descending: false, nulls_first: true });
     let columns = schema.fields().iter().enumerate().filter(|(_, field)| is_sortable(field.data_type()));
     let rest = columns.map(|(at, field)| PhysicalSortExpr::new(Arc::new(Column::new(field.name(), at)), options));
-    let total = LexOrdering::new(order.iter().cloned().chain(rest)).unwrap_or(order);
-    Arc::new(SortExec::new(total, plan).with_preserve_partitioning(true))
+    match LexOrdering::new(order.into_iter().chain(rest)) {
+        Some(total) => Arc::new(SortExec::new(total, plan).with_preserve_partitioning(true)),
+        None => plan,
+    }
 }

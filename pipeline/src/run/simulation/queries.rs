@@ -1,0 +1,157 @@
+//! Sets that emit rows once they are final, of queries that are put together at random: rows of two sources in no order,
+//! some of them late, cut into epochs at random, by processes that die at random requests. What is committed in the end is
+//! what the engine makes of the rows that were not late, all at once.
+
+use bessemer_connectors::manifest_store::FileOwner;
+use bessemer_connectors::sink::read_rows;
+use bessemer_schemas::DataFile;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::TryStreamExt;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use proptest::prelude::*;
+
+use self::generated::{OF_ANY_ORDER, config, queries};
+use super::pipeline::{Mode, Stage};
+use super::process::{Fate, Process};
+use super::world::World;
+use super::{Theatre, perform_in};
+
+#[path = "../../../../transforms/src/incremental/emits/tests/generated/queries.rs"]
+mod generated;
+
+const EVENTS: &str = "events";
+const MORE: &str = "more";
+const ANSWER: &str = "answer";
+/// The sets of the rows that were not late, as they are read.
+const SEEN: [&str; 2] = ["events_seen", "more_seen"];
+
+/// A pipeline of one query; `emit` says when its rows are.
+fn text(query: &str, emit: &str) -> String {
+    format!(
+        "CREATE PIPELINE simulated;
+         SET epoch_rows = 5; SET epoch_files = 2; SET epoch_age_max = '1s';
+         CREATE SOURCE events (
+             k VARCHAR NOT NULL, n BIGINT NOT NULL, at TIMESTAMP NOT NULL,
+             WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE DROP
+         ) WITH (path = 'events/', format = 'json');
+         CREATE SOURCE more (
+             k VARCHAR NOT NULL, n BIGINT NOT NULL, at TIMESTAMP NOT NULL,
+             twice BIGINT GENERATED ALWAYS AS (n * 2) STORED,
+             WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE QUARANTINE
+         ) WITH (path = 'more/', format = 'json');
+         CREATE TABLE names (k VARCHAR NOT NULL, label VARCHAR) WITH (path = 'names/', format = 'json');
+         CREATE FEATURE SET events_seen WITH (path = 'features/events_seen') AS SELECT k, n, at FROM events;
+         CREATE FEATURE SET more_seen WITH (path = 'features/more_seen') AS SELECT k, n, at FROM more;
+         CREATE FEATURE SET answer {emit} WITH (path = 'features/answer') AS {query};"
+    )
+}
+
+/// Key, number, hour.
+type Event = (u8, i64, i64);
+
+/// Files of the two sources, one after another.
+type Arrivals = Vec<(bool, Vec<Event>)>;
+
+fn arrivals() -> impl Strategy<Value = Arrivals> {
+    // More than a day after a file's time would be taken for a wrong clock.
+    let rows = prop::collection::vec((0..4_u8, 0..7_i64, 0..24_i64), 1..8);
+    prop::collection::vec((prop::bool::ANY, rows), 1..8)
+}
+
+fn line(k: &str, n: i64, at: &str) -> String {
+    format!("{{\"k\": \"{k}\", \"n\": {n}, \"at\": \"{at}\"}}\n")
+}
+
+fn files(arrivals: &Arrivals) -> Vec<(Path, String)> {
+    let of_event = |(k, n, hour): &Event| line(&format!("K{k}"), *n, &format!("1970-01-01T{hour:02}:00:00"));
+    let file = |(at, (is_more, rows)): (usize, &(bool, Vec<Event>))| {
+        let source = if *is_more { MORE } else { EVENTS };
+        (Path::from(format!("{source}/{at}.json")), rows.iter().map(of_event).collect())
+    };
+    arrivals.iter().enumerate().map(file).collect()
+}
+
+async fn name_keys(world: &World) {
+    let names = "{\"k\": \"K0\", \"label\": \"zero\"}\n{\"k\": \"K1\", \"label\": \"one\"}\n";
+    world.objects.put(&Path::from("names/names.json"), names.into()).await.unwrap();
+}
+
+/// The rows of a set, each as the texts of its columns, in order.
+async fn rows_of(world: &World, set: &str) -> Vec<Vec<String>> {
+    let owner = FileOwner::Set(set.to_owned());
+    let history = world.manifests().history().await.unwrap();
+    let files: Vec<DataFile> = history.files(&owner).try_collect().await.unwrap();
+    let batches: Vec<RecordBatch> =
+        read_rows(&world.place(&owner), &files, u64::MAX).try_collect().await.expect("files in force can be read");
+    let mut rows: Vec<_> = batches.iter().flat_map(texts).collect();
+    rows.sort();
+    rows
+}
+
+fn texts(batch: &RecordBatch) -> Vec<Vec<String>> {
+    let options = FormatOptions::default();
+    let columns: Vec<_> =
+        batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
+    (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()).collect()
+}
+
+/// What the engine makes of the rows that `world` has let in, in one pass over them.
+fn one_pass(query: &str, seen: &[Vec<Vec<String>>; 2]) -> Vec<Vec<String>> {
+    let of_row = |row: &Vec<String>| line(&row[0], row[1].parse().unwrap(), &row[2]);
+    let file = |(source, rows): (&str, &Vec<Vec<String>>)| {
+        (Path::from(format!("{source}/all.json")), rows.iter().map(of_row).collect())
+    };
+    let files = [EVENTS, MORE].into_iter().zip(seen).map(file).collect();
+    let stage = Stage::plan_text(&text(query, ""), 1);
+    let mut answer = Vec::new();
+    let played = perform_in(World::of_files(0, files), async |world| {
+        name_keys(world).await;
+        world.settle().await;
+        let process = Process::new(world, 'O', Fate::default());
+        stage.run(&process, Mode::Drain).await.expect("nothing disturbs it");
+        answer = rows_of(world, ANSWER).await;
+    });
+    assert!(played.is_some(), "one pass fails");
+    answer
+}
+
+/// Runs the query through lives that end in every way, then to its end.
+fn check(query: &str, arrivals: &Arrivals, seed: u64, partitions: u32) -> Result<(), TestCaseError> {
+    let text = text(query, "EMIT ON WINDOW CLOSE");
+    let theatre = Theatre { stages: [(); 2].map(|()| Stage::plan_text(&text, partitions)) };
+    let (mut answer, mut seen, mut late) = (Vec::new(), [(); 2].map(|()| Vec::new()), 0);
+    let played = perform_in(World::of_files(seed, files(arrivals)), async |world| {
+        name_keys(world).await;
+        theatre.lives(world, async || {}).await;
+        world.settle().await;
+        for (name, mode) in [('Y', Mode::Drain), ('Z', Mode::Finish)] {
+            let process = Process::new(world, name, Fate::default());
+            theatre.stages[0].run(&process, mode).await.expect("nothing disturbs it");
+        }
+        answer = rows_of(world, ANSWER).await;
+        seen = [rows_of(world, SEEN[0]).await, rows_of(world, SEEN[1]).await];
+        let history = world.manifests().history().await.unwrap();
+        late = history.source_totals().values().map(|ledger| ledger.late).sum();
+    });
+    prop_assert!(played.is_some(), "{query}");
+    let read: usize = arrivals.iter().map(|(_, rows)| rows.len()).sum();
+    prop_assert_eq!(seen.iter().map(Vec::len).sum::<usize>() as u64 + late, read as u64, "rows are lost");
+    prop_assert_eq!(answer, one_pass(query, &seen), "{}", query);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config("BESSEMER_CRASHES", 32))]
+
+    #[test]
+    fn what_is_emitted_by_processes_that_die_is_what_one_pass_gives(
+        query in queries(OF_ANY_ORDER),
+        arrivals in arrivals(),
+        seed in any::<u64>(),
+        partitions in 1..3_u32,
+    ) {
+        check(&query, &arrivals, seed, partitions)?;
+    }
+}
