@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Version of the wire format that this build writes; it reads this one and all before it.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// One epoch: what it read, what it wrote, what became of every row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -260,7 +260,8 @@ pub struct Base {
     /// Blocks of slices, by path: what may not be swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<BlockRef>,
-    /// Offsets read so far of each Kafka source, by topic and partition: from the first one to the last.
+    /// Offsets read so far of each Kafka source, by topic and partition: from the first one to the last, in
+    /// pieces where ranges are to be read apart.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub offsets: BTreeMap<String, Vec<OffsetRange>>,
     /// Bad ones among the last records of each Kafka source's partitions.

@@ -31,13 +31,58 @@ pub struct PartitionWatermark {
     /// Its rows before it are late from now on; `None` where it had no row yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<i64>,
+    /// Whether it does not hold the watermark back until rows come to it again: it was read to its end, and nothing came
+    /// for the source's `idle_timeout`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_idle: bool,
 }
 
 impl Watermark {
+    /// Where a partition is by itself; `None` where it had no row yet.
+    pub fn of_partition(&self, topic: &str, partition: i32) -> Option<i64> {
+        let known = self.partitions.iter().find(|known| known.topic == topic && known.partition == partition);
+        known.and_then(|known| known.at)
+    }
+
     /// Where a partition's rows begin to be late.
     pub fn late_before(&self, topic: &str, partition: i32) -> Option<i64> {
-        let known = self.partitions.iter().find(|known| known.topic == topic && known.partition == partition);
-        known.and_then(|known| known.at).max(self.at)
+        self.of_partition(topic, partition).max(self.at)
+    }
+
+    /// The partition that holds it back: the slowest one that is not idle. `None` of a source without partitions, and
+    /// where all are idle.
+    pub fn held_by(&self) -> Option<&PartitionWatermark> {
+        self.partitions.iter().filter(|known| !known.is_idle).min_by_key(|known| known.at)
+    }
+
+    /// The same where those partitions that are `quiet` are idle, too; `None` where that does not move it.
+    #[must_use]
+    pub fn idle(&self, is_quiet: impl Fn(&PartitionWatermark) -> bool) -> Option<Self> {
+        let mut idle = self.clone();
+        for known in &mut idle.partitions {
+            known.is_idle |= is_quiet(known);
+        }
+        idle.advance();
+        (idle.at > self.at).then_some(idle)
+    }
+
+    /// The same once rows have come to some of its idle partitions; `None` where they have come to none.
+    #[must_use]
+    pub fn woken(&self, is_unread: impl Fn(&PartitionWatermark) -> bool) -> Option<Self> {
+        let mut woken = self.clone();
+        let idle = woken.partitions.iter_mut().filter(|known| known.is_idle && is_unread(known));
+        let count = idle.map(|known| known.is_idle = false).count();
+        (count > 0).then_some(woken)
+    }
+
+    /// Moves it to the slowest partition that is not idle; where all are, to the fastest: none holds it back.
+    fn advance(&mut self) {
+        let slowest = match self.held_by() {
+            Some(held) => held.at,
+            None => self.partitions.iter().filter_map(|known| known.at).max(),
+        };
+        // A partition that is found later does not take it back; it stands still until that has a row.
+        self.at = self.at.max(slowest);
     }
 
     /// Takes in the newest event times of what an epoch read of the partitions, less the delay; `None` of one that had no
@@ -46,12 +91,13 @@ impl Watermark {
         for (topic, partition, at) in read {
             match self.partitions.iter_mut().find(|known| known.topic == topic && known.partition == partition) {
                 Some(known) => known.at = known.at.max(at),
-                None => self.partitions.push(PartitionWatermark { topic: topic.to_owned(), partition, at }),
+                None => {
+                    let topic = topic.to_owned();
+                    self.partitions.push(PartitionWatermark { topic, partition, at, is_idle: false });
+                }
             }
         }
-        // A partition that is found later does not take it back; it stands still until that has a row.
-        let slowest = self.partitions.iter().map(|known| known.at).min().flatten();
-        self.at = self.at.max(slowest);
+        self.advance();
     }
 
     /// Takes in that the newest event time of what was read of a listing, less the delay, is `at`.
@@ -94,6 +140,34 @@ mod tests {
         assert_eq!((watermark.at, watermark.late_before("t", 0)), (Some(80), Some(90)));
         watermark.partitions([("t", 0, Some(60))]);
         assert_eq!((watermark.late_before("t", 0), watermark.late_before("u", 0)), (Some(90), Some(80)));
+    }
+
+    #[test]
+    fn idle_partitions_do_not_hold_it_back_until_rows_come_to_them() {
+        let mut watermark = Watermark::default();
+        watermark.partitions([("t", 0, Some(70)), ("t", 1, Some(50)), ("t", 2, None)]);
+        assert_eq!((watermark.at, watermark.held_by().map(|held| held.partition)), (None, Some(2)));
+        // One that is not the slowest changes nothing: there is nothing to say.
+        assert_eq!(watermark.idle(|known| known.partition == 1), None);
+        let mut idle = watermark.idle(|known| known.partition == 2).unwrap();
+        assert_eq!((idle.at, idle.held_by().map(|held| held.partition)), (Some(50), Some(1)));
+        idle.partitions([("t", 1, Some(60))]);
+        assert_eq!(idle.at, Some(60));
+
+        // Its rows begin where the watermark is, and it holds that back where it is.
+        assert_eq!(idle.woken(|known| known.partition == 1), None);
+        let mut woken = idle.woken(|_| true).unwrap();
+        assert_eq!((woken.at, woken.late_before("t", 2)), (Some(60), Some(60)));
+        woken.partitions([("t", 0, Some(90)), ("t", 1, Some(80))]);
+        assert_eq!(woken.at, Some(60));
+        woken.partitions([("t", 2, Some(75))]);
+        assert_eq!(woken.at, Some(75));
+
+        // None holds it back where all are idle.
+        let all = woken.idle(|_| true).unwrap();
+        assert_eq!((all.at, all.held_by()), (Some(90), None));
+        let back: Watermark = serde_json::from_str(&serde_json::to_string(&all).unwrap()).unwrap();
+        assert_eq!(back, all);
     }
 
     #[test]

@@ -57,10 +57,13 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// What is left of each partition, from where it was read to its end.
-    pub fn new(left: impl IntoIterator<Item = OffsetRange>) -> Self {
-        let found: Vec<_> = left.into_iter().collect();
-        Self { left: found.iter().cloned().collect(), found }
+    /// What was `found` of each partition, from where it was read to its end, beyond what was `read`.
+    pub fn new(found: Vec<OffsetRange>, read: &[OffsetRange]) -> Self {
+        let is_known = |range: &OffsetRange| {
+            read.iter().any(|read| (&read.topic, read.partition) == (&range.topic, range.partition))
+        };
+        let left = found.iter().filter(|range| !range.is_empty() || !is_known(range)).cloned().collect();
+        Self { found, left }
     }
 
     /// The next slice: as much of every partition as of the others, so that none runs ahead. Partitions that were just
@@ -99,6 +102,11 @@ impl Backlog {
         &self.found
     }
 
+    /// What is left of each partition that has anything left.
+    pub fn left(&self) -> impl Iterator<Item = &OffsetRange> {
+        self.left.iter()
+    }
+
     /// Offsets that are left.
     pub fn offsets(&self) -> u64 {
         self.left.iter().map(OffsetRange::offsets).sum()
@@ -124,7 +132,7 @@ impl KafkaSource {
         self.partitions().store(described.len(), Ordering::Relaxed);
         self.check_group(consumer, &described)?;
         let is_first = read.is_empty();
-        let (mut found, mut left) = (Vec::new(), VecDeque::new());
+        let mut found = Vec::with_capacity(described.len());
         let starts = if is_first { starts(options, consumer, &described)? } else { vec![None; described.len()] };
         for (partition, start) in described.iter().zip(starts) {
             let so_far = read
@@ -136,14 +144,10 @@ impl KafkaSource {
                 None => start.unwrap_or(partition.low).max(partition.low).min(partition.end),
             };
             let Described { topic, partition, end, topic_id, .. } = partition.clone();
-            let range = OffsetRange { topic, partition, start, end, topic_id, late_before: None };
-            if so_far.is_none() || !range.is_empty() {
-                left.push_back(range.clone());
-            }
-            found.push(range);
+            found.push(OffsetRange { topic, partition, start, end, topic_id, late_before: None, is_apart: false });
         }
         self.check_gone(read, &described)?;
-        Ok(Backlog { found, left })
+        Ok(Backlog::new(found, read))
     }
 
     /// Where reading goes on; an error where it cannot.

@@ -34,7 +34,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
     let sources: BTreeSet<&String> =
         history.recent().iter().flat_map(|manifest| manifest.slice.sources.keys()).collect();
     for source in sources {
-        let offsets = history.offsets_read(source);
+        let offsets = history.ranges_read(source);
         if !offsets.is_empty() {
             base.offsets.insert(source.clone(), offsets);
         }

@@ -272,6 +272,10 @@ impl Log {
             }
             #[cfg(feature = "kafka")]
             Arrival::Offsets(backlog) => {
+                // What waits for a later slice holds the watermark, too.
+                if let Some(woken) = floors.woken(backlog.left()) {
+                    assignment.watermarks.insert(self.name.clone(), woken);
+                }
                 let ranges = backlog.next_slice(limits).into_iter();
                 let ranges: Vec<_> = ranges.map(|range| floors.offsets(range)).collect();
                 if ranges.is_empty() {

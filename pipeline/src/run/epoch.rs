@@ -23,7 +23,7 @@ use super::absorb::WrittenState;
 use super::carry;
 use super::emission::Emission;
 use super::intake::{Intake, Taken};
-use super::lateness::watermarks_after;
+use super::lateness::{set_apart, watermarks_after};
 use super::replay::TakenRecords;
 use super::set::{self, Attempt, SetOutcome};
 use crate::error::{Error, Result};
@@ -193,7 +193,7 @@ impl Run<'_> {
             sets.insert(planned.name.clone(), commit);
         }
         Ok(Manifest {
-            slice: assignment.slice.clone(),
+            slice: set_apart(assignment, &taken, self.writer.history()),
             sources: taken.ledgers,
             sets,
             quarantine: taken.quarantine,

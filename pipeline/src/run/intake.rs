@@ -4,7 +4,7 @@
 //! A query may leave a scan before its end (an empty join, a pruned branch). Every new object is nevertheless decoded
 //! and counted once: what no query has read to its end is read by a scan of its own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bessemer_connectors::Source;
@@ -73,6 +73,8 @@ pub(super) struct Taken {
     rows: BTreeMap<String, u64>,
     /// The newest event time of each part that was read, by source; microseconds since 1970, UTC.
     newest: BTreeMap<String, BTreeMap<usize, i64>>,
+    /// Parts that had rows that were late, by source.
+    late: BTreeMap<String, BTreeSet<usize>>,
 }
 
 impl Taken {
@@ -84,6 +86,11 @@ impl Taken {
     /// The newest event time of a part of `source`, where it has a row and is asked for one.
     pub(super) fn newest_of(&self, source: &str, part: usize) -> Option<i64> {
         self.newest.get(source)?.get(&part).copied()
+    }
+
+    /// Whether rows of a part of `source` were late.
+    pub(super) fn has_late(&self, source: &str, part: usize) -> bool {
+        self.late.get(source).is_some_and(|parts| parts.contains(&part))
     }
 }
 
@@ -235,6 +242,9 @@ impl Intake {
                 *taken.rows.entry(source.clone()).or_default() += ledger.admitted;
                 if let Some(newest) = ledger.event_time_max {
                     taken.newest.entry(source.clone()).or_default().insert(part, newest);
+                }
+                if ledger.late > 0 {
+                    taken.late.entry(source.clone()).or_default().insert(part);
                 }
                 if input.is_new(part) {
                     taken.ledgers.entry(source.clone()).or_default().add(ledger);

@@ -1,11 +1,11 @@
 //! Watermarks. Which rows of an epoch are late is decided by where the watermarks are before it, for each file and each
 //! partition; where they are after it is in its manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_connectors::scan::ScanInput;
-use bessemer_schemas::{ObjectVersion, OffsetRange, Watermark};
+use bessemer_connectors::scan::{ScanInput, ScanOffsets};
+use bessemer_schemas::{ObjectVersion, OffsetRange, Slice, SourceSlice, Watermark};
 
 use super::epoch::Assignment;
 use super::intake::Taken;
@@ -26,6 +26,14 @@ impl Floors {
     /// Whether nothing of the source may come any more.
     pub(super) fn is_final(&self) -> bool {
         self.0.as_ref().is_some_and(|watermark| watermark.is_final)
+    }
+
+    /// The watermark once rows have come to some of its idle partitions, if they have.
+    #[cfg(feature = "kafka")]
+    pub(super) fn woken<'r>(&self, left: impl Iterator<Item = &'r OffsetRange>) -> Option<Watermark> {
+        let unread: BTreeSet<_> =
+            left.filter(|range| !range.is_empty()).map(|range| (range.topic.as_str(), range.partition)).collect();
+        self.0.as_ref()?.woken(|known| unread.contains(&(known.topic.as_str(), known.partition)))
     }
 
     /// Of the rows of an object.
@@ -50,6 +58,7 @@ pub(super) fn watermarks_after(
     history: &History,
 ) -> BTreeMap<String, Watermark> {
     let mut before = history.watermarks();
+    before.extend(assignment.watermarks.clone());
     let mut after = assignment.watermarks.clone();
     for source in &loaded.sources {
         let (name, Some(lateness)) = (source.name(), source.lateness()) else { continue };
@@ -72,6 +81,31 @@ pub(super) fn watermarks_after(
         after.insert(name.to_owned(), watermark);
     }
     after
+}
+
+/// The slice of an epoch, with those ranges set apart whose rows were late by the watermark alone: read as one with those
+/// before, they would be late by the newest of these, and by nothing else.
+pub(super) fn set_apart(assignment: &Assignment, taken: &Taken, history: &History) -> Slice {
+    let mut slice = assignment.slice.clone();
+    let watermarks = history.watermarks();
+    for (name, source) in &mut slice.sources {
+        let (SourceSlice::Kafka { ranges }, Some(input)) = (source, assignment.scans.get(name)) else { continue };
+        let ScanInput::Offsets(parts) = input else { continue };
+        for range in ranges {
+            let is_it = |part: &ScanOffsets| part.is_new && part.range == *range;
+            let has_late = parts.iter().position(is_it).is_some_and(|part| taken.has_late(name, part));
+            let known = watermarks.get(name).and_then(|known| known.of_partition(&range.topic, range.partition));
+            range.is_apart = has_late && range.late_before > known && range.late_before > floor(name, range, history);
+        }
+    }
+    slice
+}
+
+/// What rows of a partition are late by wherever the last of its ranges that is read apart began.
+fn floor(name: &str, range: &OffsetRange, history: &History) -> Option<i64> {
+    let read = history.ranges_read(name).into_iter().rev();
+    let mut of_partition = read.filter(|read| (&read.topic, read.partition) == (&range.topic, range.partition));
+    of_partition.next().and_then(|last| last.late_before)
 }
 
 /// Refuses input of a source that `run --final` said was at its end.

@@ -22,6 +22,7 @@ mod discovery;
 mod emission;
 mod epoch;
 mod fingerprint;
+mod idle;
 mod intake;
 mod lateness;
 pub(crate) mod preview;
@@ -39,10 +40,10 @@ mod summary;
 mod tests;
 pub(crate) mod verify;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bessemer_connectors::Source;
 use bessemer_connectors::manifest_store::{EpochWriter, ManifestStore, ReplacedFiles};
 use bessemer_schemas::{Epoch, ErrorKind, RunTrigger};
 use bessemer_transforms::SetKind;
@@ -61,6 +62,7 @@ use compaction::Compaction;
 use discovery::Discovered;
 use emission::{Emission, check_states};
 use epoch::Assignment;
+use idle::Idleness;
 use record::Entry;
 pub(crate) use repaired::Repaired;
 use replay::ReplayRequest;
@@ -107,6 +109,8 @@ struct Run<'a> {
     pause: CancellationToken,
     is_final: bool,
     tally: Tally,
+    /// Partitions that have nothing to read, of a run for ever.
+    idleness: Idleness,
     /// Files that commits of this run put out of force; they go when the run ends.
     replaced: Vec<ReplacedFiles>,
     /// The epoch whose last attempt did not become one.
@@ -263,7 +267,9 @@ impl Run<'_> {
             // It runs while the epochs do: they begin at an even pace, unless they take longer than that.
             let pace = self.host.sleep(pace(&self.loaded));
             let before = self.tally.epochs();
+            let asked = self.host.moment();
             let discovered = self.discover().await?;
+            self.look_for_idle(&discovered, asked);
             self.drain(discovered).await?;
             if self.tally.epochs() > before {
                 self.publish().await?;
@@ -289,6 +295,17 @@ impl Run<'_> {
         let discovered = unless_cancelled(self.cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
         self.progress.tell(|observer| observer.discovered(discovered.unread()));
         Ok(discovered)
+    }
+
+    /// Notes which partitions have nothing to read, by a look that began at a moment.
+    fn look_for_idle(&mut self, discovered: &Discovered, asked: Instant) {
+        let answered = self.host.moment();
+        for (name, unread) in discovered.unread() {
+            let source = self.loaded.sources.iter().find(|source| source.name() == name);
+            if let Some(timeout) = source.and_then(Source::idle_timeout) {
+                self.idleness.look(name, timeout, unread, asked, answered);
+            }
+        }
     }
 
     /// Takes one epoch after another, then the snapshot sets; asked to pause, it begins no more.
@@ -336,17 +353,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Emits what the watermarks have passed now that all is read; in a last run, all.
+    /// Emits what the watermarks have passed now that all is read, and partitions that are idle hold none of them back; in a
+    /// last run, all.
     async fn emit_final(&mut self, discovered: &mut Discovered) -> Result<()> {
         let history = self.writer.history();
         let mut watermarks = history.watermarks();
-        let mut ended = BTreeMap::new();
+        let mut moved = self.idleness.moved(&watermarks);
+        watermarks.extend(moved.clone());
         let sets = self.loaded.plan.sets.iter().enumerate();
         let sets: Vec<_> = sets.filter_map(|(at, set)| Some((at, set, set.emits()?))).collect();
         for name in sets.iter().flat_map(|(_, _, emits)| emits.sources()).filter(|_| self.is_final) {
             let watermark = watermarks.remove(name).unwrap_or_default();
             if !watermark.is_final {
-                ended.insert(name.to_owned(), watermark.clone().ended());
+                moved.insert(name.to_owned(), watermark.clone().ended());
             }
             watermarks.insert(name.to_owned(), watermark.ended());
         }
@@ -356,11 +375,11 @@ impl Run<'_> {
                 due.push(at);
             }
         }
-        if due.is_empty() && ended.is_empty() {
+        if due.is_empty() && moved.is_empty() {
             return Ok(());
         }
         let mut assignment = discovered.closing(&self.loaded, due);
-        assignment.watermarks = ended;
+        assignment.watermarks = moved;
         self.add_emissions(&mut assignment)?;
         self.commit_epoch(&assignment).await
     }

@@ -254,7 +254,7 @@ impl Verifier<'_> {
                 return Ok(Err(Skip(format!("epoch {} has read more of `{name}`", later.epoch))));
             }
         }
-        let offsets = self.history.offsets_read(name);
+        let offsets = self.history.ranges_read(name);
         Ok(Ok(if offsets.is_empty() {
             let mut objects: Vec<_> = self
                 .history
@@ -444,7 +444,7 @@ fn as_they_were(read: Vec<OffsetRange>, slice: Option<&SourceSlice>) -> impl Ite
     let cut = |mut range: OffsetRange| {
         let is_there = |own: &&OffsetRange| (&own.topic, own.partition) == (&range.topic, range.partition);
         if let Some(own) = own.iter().find(is_there) {
-            range.end = own.start;
+            range.end = range.end.min(own.start);
             return (range.start < range.end).then_some(range);
         }
         Some(range)

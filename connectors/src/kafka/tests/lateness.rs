@@ -114,3 +114,17 @@ async fn decoding_is_another_one_only_where_rows_can_be_late() {
     assert!(!text.contains("late"), "{text}");
     assert_eq!(dropping.decoding_text(), format!("{text}; drop where `at` is late by 60000000 us"));
 }
+
+#[test]
+fn what_is_said_of_partitions_needs_a_watermark_that_decides() {
+    let problems = |key, value, on_late| {
+        let mut definition = definition(&[], &[("bootstrap_servers", "x:1"), (key, value)]);
+        definition.watermark = Some(watermark(60 * SECOND, on_late));
+        let problems = open(&mut definition).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.help.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(problems("idle_timeout", "30 seconds", Some(OnLate::Drop)), [""; 0]);
+    let add = ["add `ON LATE QUARANTINE` to the watermark on line 0"];
+    assert_eq!(problems("idle_timeout", "30 seconds", None), add);
+    assert_eq!(problems("idle_timeout", "0s", Some(OnLate::Drop)), ["write for example `idle_timeout = '30 seconds'`"]);
+}

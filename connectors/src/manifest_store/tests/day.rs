@@ -170,6 +170,7 @@ impl Day {
             end: start + 1_000,
             topic_id: None,
             late_before: None,
+            is_apart: false,
         };
         let slice = Slice { sources: [("t".to_owned(), SourceSlice::Kafka { ranges: vec![range] })].into() };
         let mut sets = Vec::new();

@@ -14,6 +14,7 @@
 mod pipeline;
 mod process;
 mod script;
+mod timed;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,0 +1,120 @@
+//! Watermarks over the partitions of a topic: those that nobody writes to, and those that are ahead of others.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use bessemer_integration_tests::{Bessemer, KafkaCluster, Pipeline, signal, wait_until};
+use serde_json::Value;
+
+/// A record of a minute after New Year.
+fn record(id: i64, minute: i64) -> String {
+    format!(
+        "{{\"id\": {id}, \"at\": \"2013-01-{:02}T{:02}:{:02}:00\"}}",
+        1 + minute / 1_440,
+        minute / 60 % 24,
+        minute % 60
+    )
+}
+
+fn over_topic(cluster: &KafkaCluster, settings: &str, options: &str, sets: &str) -> Result<Pipeline> {
+    Pipeline::new(&format!(
+        "CREATE PIPELINE watermarks; SET partitions = 2; {settings}
+         CREATE SOURCE events (id BIGINT NOT NULL, at TIMESTAMP NOT NULL,
+             WATERMARK FOR at AS at - INTERVAL '5 minutes' ON LATE QUARANTINE)
+         WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'events', format = 'json'{options});
+         {sets}",
+        cluster.bootstrap_servers()
+    ))
+}
+
+const SETS: &str = "
+    CREATE FEATURE SET hours EMIT ON WINDOW CLOSE WITH (path = 'features/hours')
+    AS SELECT window_start, count(*) AS n, min(id) AS least FROM TUMBLE(events, at, INTERVAL '1 hour') GROUP BY window_start;
+    CREATE FEATURE SET totals WITH (path = 'features/totals') AS SELECT id % 2 AS odd, count(*) AS n FROM events GROUP BY 1;
+    CREATE FEATURE SET places WITH (path = 'features/places')
+    AS SELECT id, row_number() OVER (ORDER BY id) AS place FROM events;
+    CREATE FEATURE SET seen WITH (path = 'features/seen') AS SELECT id FROM events;";
+
+fn numbers(pipeline: &Pipeline, set: &str, columns: &[&str]) -> Result<Vec<Vec<i64>>> {
+    // A set without a row has no folder yet.
+    if !pipeline.folder().join("features").join(set).exists() {
+        return Ok(Vec::new());
+    }
+    let rows = pipeline.rows(set)?;
+    let rows = if rows.rows.is_empty() { Vec::new() } else { rows.select(columns)?.sorted().rows };
+    let numbers = rows.iter().map(|row| row.iter().map(|value| Ok(value.parse()?)).collect());
+    let mut numbers = numbers.collect::<Result<Vec<Vec<i64>>>>()?;
+    numbers.sort();
+    Ok(numbers)
+}
+
+fn status(bessemer: &Bessemer, pipeline: &Pipeline) -> Result<Value> {
+    let outcome = bessemer.call(["status", &pipeline.path(), "--json"])?;
+    Ok(serde_json::from_str(&outcome.stdout).unwrap_or_default())
+}
+
+#[test]
+fn a_partition_that_nobody_writes_to_holds_nothing_back_and_begins_at_the_watermark() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let cluster = KafkaCluster::start(1)?;
+    cluster.create_topic("events", 3)?;
+    let pipeline = over_topic(&cluster, "SET epoch_age_max = '50ms';", ", idle_timeout = '300ms'", SETS)?;
+    cluster.send("events", 0, (0..180).map(|minute| record(minute, minute)))?;
+    cluster.send("events", 1, (0..200).map(|minute| record(1_000 + minute, minute)))?;
+
+    // A run that ends by itself calls no partition idle, and says what it waits for.
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    assert!(numbers(&pipeline, "hours", &["n"])?.is_empty(), "a window was closed");
+    let waiting = status(&bessemer, &pipeline)?;
+    let watermark = &waiting["watermarks"][0];
+    assert_eq!((&watermark["source"], &watermark["at"]), (&"events".into(), &Value::Null), "{waiting}");
+    assert_eq!(watermark["held_by"]["partition"], 2, "{waiting}");
+    let said = bessemer.call(["status", &pipeline.path()])?.stdout;
+    let words = "watermark of `events`: not there yet, held back by partition 2 of `events`, which has had no row yet";
+    assert!(said.contains(words), "{said}");
+
+    // Where all are idle none holds it back: it is where the fastest one is, at 03:19 less five minutes.
+    let daemon = bessemer.start_listening(["daemon", &pipeline.path()])?;
+    wait_until("windows are closed", || Ok(status(&bessemer, &pipeline)?["feature_sets"][0]["rows"] == 3))?;
+    signal("-KILL", daemon.id())?;
+    drop(daemon.wait_with_output()?);
+    assert_eq!(numbers(&pipeline, "hours", &["n"])?, [[120], [120], [120]]);
+    let idle = status(&bessemer, &pipeline)?;
+    assert_eq!(idle["watermarks"][0]["at"], "2013-01-01 03:14:00Z", "{idle}");
+    assert_eq!(idle["watermarks"][0]["idle"].as_array().context("no list")?.len(), 3, "{idle}");
+
+    // It wakes, in a run: what is before the watermark is late, what is after it is not, and it holds the others back.
+    cluster.send("events", 2, [record(2_001, 10), record(2_002, 195), record(2_003, 100), record(2_004, 196)])?;
+    cluster.send("events", 0, [record(500, 600)])?;
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    let woken = status(&bessemer, &pipeline)?;
+    assert_eq!(woken["watermarks"][0]["at"], "2013-01-01 03:14:00Z", "{woken}");
+    assert_eq!(woken["watermarks"][0]["held_by"]["partition"], 2, "{woken}");
+    let ids = || -> Vec<Vec<i64>> {
+        let ids = (0..180).chain([500]).chain(1_000..1_200).chain([2_002, 2_004]);
+        ids.map(|id| vec![id]).collect()
+    };
+    assert_eq!(numbers(&pipeline, "seen", &["id"])?, ids());
+    // The sets that are computed over everything, and those that go on from a state, leave out the same rows.
+    let check = || -> Result<()> {
+        assert_eq!(numbers(&pipeline, "places", &["id"])?, ids());
+        let odd = ids().iter().filter(|id| id[0] % 2 == 1).count();
+        let expected = [[0, ids().len() - odd], [1, odd]].map(|row| row.map(|n| i64::try_from(n).unwrap_or_default()));
+        assert_eq!(numbers(&pipeline, "totals", &["odd", "n"])?, expected);
+        let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+        assert_eq!((&ledger["balanced"], &ledger["sources"][0]["late"]), (&true.into(), &2.into()), "{ledger}");
+        Ok(())
+    };
+    check()?;
+    fs::remove_dir_all(pipeline.folder().join(".bessemer/watermarks/aggregates/totals"))?;
+    cluster.send("events", 2, [record(2_005, 50)])?;
+    let run = bessemer.call(["run", &pipeline.path()])?;
+    assert!(run.stderr.contains("the partial aggregates of `totals` are lost"), "{}", run.stderr);
+    let late = bessemer.json(["ledger", &pipeline.path(), "--json"])?["sources"][0]["late"].clone();
+    assert_eq!(late, 3);
+    assert_eq!(numbers(&pipeline, "places", &["id"])?, ids());
+    let totals: i64 = numbers(&pipeline, "totals", &["n"])?.iter().map(|row| row[0]).sum();
+    assert_eq!(usize::try_from(totals)?, ids().len());
+    let verified = bessemer.call(["replay", "--verify", &pipeline.path()])?;
+    verified.expect_code(0)
+}
