@@ -62,6 +62,10 @@ pub trait OffsetLog: std::fmt::Debug + Send + Sync {
     fn idle_timeout(&self) -> Option<Duration> {
         None
     }
+    /// How far a partition may be ahead of others in event time and still be read; `None`: however far.
+    fn max_skew(&self) -> Option<Duration> {
+        None
+    }
     /// Learns what was committed. Nothing depends on it.
     async fn acknowledge(&self, read: Vec<OffsetRange>) -> Result<()>;
 }
@@ -219,6 +223,18 @@ impl Source {
             Self::Kafka(source) => source.idle_timeout(),
             #[cfg(feature = "kafka")]
             Self::Log(log) => log.idle_timeout(),
+        }
+    }
+
+    /// How far one of its partitions may be ahead in event time of the slowest one that has something to read, and still be
+    /// read; `None`: however far.
+    pub fn max_skew(&self) -> Option<Duration> {
+        match self {
+            Self::Objects(_) => None,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.max_skew(),
+            #[cfg(feature = "kafka")]
+            Self::Log(log) => log.max_skew(),
         }
     }
 

@@ -118,3 +118,67 @@ fn a_partition_that_nobody_writes_to_holds_nothing_back_and_begins_at_the_waterm
     let verified = bessemer.call(["replay", "--verify", &pipeline.path()])?;
     verified.expect_code(0)
 }
+
+/// Of each epoch of a pipeline, how many minutes its fastest partition is ahead of the slowest that has more to read.
+fn spreads(bessemer: &Bessemer, pipeline: &Pipeline, ends: &[i64]) -> Result<Vec<i64>> {
+    let epochs = bessemer.json(["log", &pipeline.path(), "--last", "10000", "--json"])?;
+    let mut read = vec![0; ends.len()];
+    let mut spreads = Vec::new();
+    for epoch in epochs.as_array().context("no list")? {
+        let manifest = bessemer.json(["inspect", &pipeline.path(), "--epoch", &epoch["epoch"].to_string()])?;
+        for range in manifest["slice"]["events"]["ranges"].as_array().into_iter().flatten() {
+            let partition = usize::try_from(range["partition"].as_u64().context("no partition")?)?;
+            read[partition] = range["end"].as_i64().context("no end")?;
+        }
+        let partitions = manifest["watermarks"]["events"]["partitions"].as_array();
+        let at = partitions.into_iter().flatten().map(|known| known["at"].as_i64().unwrap_or(i64::MIN));
+        let at: Vec<_> = at.collect();
+        let slowest =
+            at.iter().zip(&read).zip(ends).filter(|((_, read), end)| read < end).map(|((at, _), _)| *at).min();
+        if let (Some(slowest), Some(fastest)) = (slowest, at.iter().max()) {
+            spreads.push((fastest - slowest) / 60_000_000);
+        }
+    }
+    Ok(spreads)
+}
+
+#[test]
+fn partitions_are_read_in_step_of_event_time_and_no_row_is_another() -> Result<()> {
+    const SETS: &str = "
+        CREATE FEATURE SET hours EMIT ON WINDOW CLOSE WITH (path = 'features/hours')
+        AS SELECT window_start, count(*) AS n, min(id) AS least, max(id) AS most
+           FROM TUMBLE(events, at, INTERVAL '1 hour') GROUP BY window_start;
+        CREATE FEATURE SET seen WITH (path = 'features/seen') AS SELECT id FROM events;";
+    let bessemer = Bessemer::find()?;
+    let cluster = KafkaCluster::start(1)?;
+    cluster.create_topic("events", 4)?;
+    // As many records of four days, of two days, of some hours, and none. Every so often one is late.
+    for (partition, pace) in [(0, 6), (1, 3), (2, 1)] {
+        let minute = |id: i64| if id % 50 == 49 { id * pace - 20 } else { id * pace };
+        cluster.send("events", partition, (0..900).map(|id| record(i64::from(partition) * 1_000 + id, minute(id))))?;
+    }
+    let settings = "SET epoch_rows = 120;";
+    let in_step = over_topic(&cluster, settings, ", max_skew = '1 hour'", SETS)?;
+    let at_will = over_topic(&cluster, settings, "", SETS)?;
+    for pipeline in [&in_step, &at_will] {
+        bessemer.json(["run", &pipeline.path(), "--json"])?;
+        bessemer.json(["run", &pipeline.path(), "--final", "--json"])?;
+    }
+    for (set, columns) in [("seen", &["id"][..]), ("hours", &["window_start", "n", "least", "most"])] {
+        let rows = numbers(&in_step, set, columns)?;
+        assert!(rows.len() > 80);
+        assert_eq!(rows, numbers(&at_will, set, columns)?, "rows of {set}");
+    }
+    let late = |pipeline: &Pipeline| -> Result<Value> {
+        Ok(bessemer.json(["ledger", &pipeline.path(), "--json"])?["sources"][0]["late"].clone())
+    };
+    assert_eq!((late(&in_step)?, late(&at_will)?), (54.into(), 54.into()));
+
+    // An hour, and what one slice holds of a partition: at most forty records, six minutes apart.
+    let ends = cluster.ends("events", 4)?;
+    let most = |pipeline| Ok::<_, anyhow::Error>(spreads(&bessemer, pipeline, &ends)?.into_iter().max());
+    let (bound, unbounded) = (most(&in_step)?, most(&at_will)?);
+    assert!(bound.is_some_and(|minutes| (1..=60 + 40 * 6).contains(&minutes)), "{bound:?}");
+    assert!(unbounded.is_some_and(|minutes| minutes > 3_000), "{unbounded:?}");
+    Ok(())
+}

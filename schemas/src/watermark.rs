@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::OffsetRange;
+
 /// The watermark of a source with `ON LATE`, after an epoch. Times are microseconds since 1970, UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Watermark {
@@ -47,6 +49,14 @@ impl Watermark {
     /// Where a partition's rows begin to be late.
     pub fn late_before(&self, topic: &str, partition: i32) -> Option<i64> {
         self.of_partition(topic, partition).max(self.at)
+    }
+
+    /// How far partitions may be and still be read, where one may be ahead of the slowest of those that have something
+    /// `unread` by `skew` microseconds. A partition that had no row yet is the slowest there is: then it is the only one.
+    pub fn in_step<'r>(&self, unread: impl Iterator<Item = &'r OffsetRange>, skew: i64) -> Option<i64> {
+        let waiting = unread.filter(|range| !range.is_empty());
+        let slowest = waiting.map(|range| self.of_partition(&range.topic, range.partition)).min().flatten();
+        slowest.map(|slowest| slowest.saturating_add(skew))
     }
 
     /// The partition that holds it back: the slowest one that is not idle. `None` of a source without partitions, and
@@ -168,6 +178,31 @@ mod tests {
         assert_eq!((all.at, all.held_by()), (Some(90), None));
         let back: Watermark = serde_json::from_str(&serde_json::to_string(&all).unwrap()).unwrap();
         assert_eq!(back, all);
+    }
+
+    #[test]
+    fn partitions_are_read_in_step_with_the_slowest_that_has_something_to_read() {
+        let mut watermark = Watermark::default();
+        watermark.partitions([("t", 0, Some(70)), ("t", 1, Some(50)), ("t", 2, Some(10))]);
+        let range = |partition, end| OffsetRange {
+            topic: "t".to_owned(),
+            partition,
+            start: 5,
+            end,
+            topic_id: None,
+            late_before: None,
+            is_apart: false,
+        };
+        // One that is read to its end holds nobody up.
+        for (unread, expected) in [
+            (vec![range(0, 9), range(1, 9), range(2, 9)], Some(30)),
+            (vec![range(0, 9), range(1, 9), range(2, 5)], Some(70)),
+            (vec![range(0, 9)], Some(90)),
+            (vec![range(0, 9), range(3, 9)], None),
+            (vec![], None),
+        ] {
+            assert_eq!(watermark.in_step(unread.iter(), 20), expected, "{unread:?}");
+        }
     }
 
     #[test]

@@ -69,20 +69,31 @@ impl Backlog {
     /// The next slice: as much of every partition as of the others, so that none runs ahead. Partitions that were just
     /// found are in it even if they are empty. Empty when nothing is left.
     pub fn next_slice(&mut self, limits: &mut SliceLimits) -> Vec<OffsetRange> {
+        self.next_slice_without(limits, |_| false)
+    }
+
+    /// The same without those partitions that `wait`, of which there must be others. Nobody gets more of the slice for that:
+    /// it would be as far ahead by the next one.
+    pub fn next_slice_without(
+        &mut self,
+        limits: &mut SliceLimits,
+        waits: impl Fn(&OffsetRange) -> bool,
+    ) -> Vec<OffsetRange> {
         let mut budget = limits.rows.min(SLICE_OFFSETS);
         if budget == 0 {
             return Vec::new();
         }
         let mut taken: BTreeMap<usize, OffsetRange> = BTreeMap::new();
-        let mut waiting = self.left.iter_mut().enumerate().count() as u64;
+        let mut sharing = self.left.len() as u64;
         // The shortest first: what they leave of their share is for the others.
-        let mut order: Vec<usize> = (0..self.left.len()).collect();
+        let mut order: Vec<usize> =
+            self.left.iter().enumerate().filter(|(_, range)| !waits(range)).map(|(at, _)| at).collect();
         order.sort_by_key(|at| self.left[*at].offsets());
         for at in order {
             let range = &mut self.left[at];
             let share =
-                range.offsets().min((budget / waiting.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
-            waiting -= 1;
+                range.offsets().min((budget / sharing.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
+            sharing -= 1;
             let end =
                 range.start.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)).min(range.end.max(range.start));
             if share == 0 && !range.is_empty() {
@@ -92,9 +103,15 @@ impl Backlog {
             range.start = end;
             budget -= share.min(budget);
         }
+        // Those that were just found are taken with the first slice, also where they are empty.
         self.left.retain(|range| !range.is_empty());
         limits.rows = limits.rows.saturating_sub(taken.values().map(OffsetRange::offsets).sum());
         taken.into_values().collect()
+    }
+
+    /// All that is left, at once.
+    pub fn rest(&mut self) -> Vec<OffsetRange> {
+        std::mem::take(&mut self.left).into()
     }
 
     /// What of every partition was not read when the brokers were asked; an empty range where that is nothing.

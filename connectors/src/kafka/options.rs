@@ -81,6 +81,7 @@ pub struct KafkaSourceOptions {
     pub(super) limits: DecodeLimits,
     pub(super) max_ahead: Duration,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_skew: Option<Duration>,
     pub(super) bad_records: BadRecordLimit,
     pub(super) timeout: Duration,
 }
@@ -134,6 +135,7 @@ impl KafkaSourceOptions {
         let limits = DecodeLimits::take(options);
         let max_ahead = options.take_duration("max_ahead").unwrap_or(MAX_AHEAD);
         let idle_timeout = take_of_watermark(options, source, "idle_timeout");
+        let max_skew = take_of_watermark(options, source, "max_skew");
         let bad_records = take_bad_records(options);
         let (properties, tokens) = take_properties(options, timeout);
         let mut parsed = Self {
@@ -149,6 +151,7 @@ impl KafkaSourceOptions {
             limits,
             max_ahead,
             idle_timeout,
+            max_skew,
             bad_records,
             timeout,
         };

@@ -122,6 +122,11 @@ impl KafkaSource {
         self.options.idle_timeout
     }
 
+    /// How far a partition may be ahead of others in event time and still be read; `None`: however far.
+    pub fn max_skew(&self) -> Option<Duration> {
+        self.options.max_skew
+    }
+
     /// Everything that changes what a record means, as text: what a later run compares.
     pub fn decoding_text(&self) -> String {
         let event_time = self.event_time.map(|column| self.schema.field(column));

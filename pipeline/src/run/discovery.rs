@@ -1,6 +1,7 @@
 //! What is new in the world, and what an epoch takes of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bessemer_connectors::Source;
 #[cfg(feature = "kafka")]
@@ -18,12 +19,16 @@ use super::reading::{self, Before};
 use crate::error::Result;
 use crate::load::Loaded;
 
+const UNBOUNDED: SliceLimits = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
+
 /// One look at every log and every table, made once a run: what they found is one arrival.
 #[derive(Debug)]
 pub(super) struct Discovered {
     logs: Vec<Log>,
     tables: BTreeMap<String, Table>,
     limits: SliceLimits,
+    /// Whether all that is new is one epoch.
+    is_whole: bool,
 }
 
 #[derive(Debug)]
@@ -32,6 +37,17 @@ struct Log {
     arrival: Arrival,
     /// Whether an append set reads it: it is then taken in slices.
     appended: bool,
+    /// How far its partitions may be apart in event time and still be read.
+    max_skew: Option<Duration>,
+}
+
+/// How much of what arrived an epoch takes.
+#[derive(Debug)]
+enum Portion<'a> {
+    /// As much as a slice may hold.
+    Slice(&'a mut SliceLimits),
+    /// All that there is.
+    Whole,
 }
 
 /// What is new in a log.
@@ -97,14 +113,12 @@ impl Discovered {
                 Source::Log(log) => Arrival::Offsets(log.backlog(history.offsets_read(name)).await?),
             };
             let appended = readers().any(|set| set.kind == SetKind::Append);
-            logs.push(Log { name: name.to_owned(), arrival, appended });
+            logs.push(Log { name: name.to_owned(), arrival, appended, max_skew: source.max_skew() });
         }
         // What a run must hold back until its end is one epoch.
-        let per_run =
+        let is_whole =
             loaded.plan.sets.iter().any(|set| set.kind == SetKind::Append && set.expectations.has_aggregates());
-        let unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
-        let limits = if per_run { unbounded } else { loaded.parsed.settings.limits };
-        Ok(Self { logs, tables, limits })
+        Ok(Self { logs, tables, limits: loaded.parsed.settings.limits, is_whole })
     }
 
     /// Of each log that is made of topics: what of every partition is not committed.
@@ -121,7 +135,8 @@ impl Discovered {
         let mut assignment = Assignment::default();
         let mut limits = self.limits;
         for log in self.logs.iter_mut().filter(|log| log.appended) {
-            log.take(&mut limits, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
+            let portion = if self.is_whole { Portion::Whole } else { Portion::Slice(&mut limits) };
+            log.take(portion, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
         }
         if assignment.slice.sources.is_empty() {
             return Ok(None);
@@ -132,7 +147,7 @@ impl Discovered {
 
     /// What one slice may hold.
     pub(super) fn limits(&self) -> SliceLimits {
-        self.limits
+        if self.is_whole { UNBOUNDED } else { self.limits }
     }
 
     /// An epoch that reads nothing, and looks at the windows of the sets `at`.
@@ -166,9 +181,8 @@ impl Discovered {
         store: &ManifestStore,
     ) -> Result<Option<Assignment>> {
         let mut assignment = Assignment { replaces: true, ..Assignment::default() };
-        let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
         for log in self.logs.iter_mut().filter(|log| !log.appended) {
-            log.take(&mut unbounded, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
+            log.take(Portion::Whole, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
         }
         let known = history.inputs();
         for (at, set) in loaded.plan.sets.iter().enumerate().filter(|(_, set)| set.kind == SetKind::Snapshot) {
@@ -253,9 +267,14 @@ impl Discovered {
 
 impl Log {
     /// Moves the next part of what arrived into `assignment`.
-    async fn take(&mut self, limits: &mut SliceLimits, floors: &Floors, assignment: &mut Assignment) -> Result<()> {
+    async fn take(&mut self, portion: Portion<'_>, floors: &Floors, assignment: &mut Assignment) -> Result<()> {
         let (slice, input) = match &mut self.arrival {
             Arrival::Objects { listing, number } => {
+                let mut unbounded = UNBOUNDED;
+                let limits = match portion {
+                    Portion::Slice(limits) => limits,
+                    Portion::Whole => &mut unbounded,
+                };
                 let objects = listing.next_slice(limits).await?.into_iter();
                 let objects: Vec<_> = objects.map(|version| floors.object(version)).collect();
                 // Those that changed and are ignored are recorded with a slice, or alone.
@@ -276,7 +295,14 @@ impl Log {
                 if let Some(woken) = floors.woken(backlog.left()) {
                     assignment.watermarks.insert(self.name.clone(), woken);
                 }
-                let ranges = backlog.next_slice(limits).into_iter();
+                let ranges = match portion {
+                    Portion::Slice(limits) => {
+                        let step = floors.step(backlog.left(), self.max_skew);
+                        backlog.next_slice_without(limits, |range| step.waits(range))
+                    }
+                    Portion::Whole => backlog.rest(),
+                };
+                let ranges = ranges.into_iter();
                 let ranges: Vec<_> = ranges.map(|range| floors.offsets(range)).collect();
                 if ranges.is_empty() {
                     return Ok(());

@@ -2,6 +2,7 @@
 //! partition; where they are after it is in its manifest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::scan::{ScanInput, ScanOffsets};
@@ -36,6 +37,15 @@ impl Floors {
         self.0.as_ref()?.woken(|known| unread.contains(&(known.topic.as_str(), known.partition)))
     }
 
+    /// How far partitions may be to be read, of which something is `left`.
+    #[cfg(feature = "kafka")]
+    pub(super) fn step<'r>(&self, left: impl Iterator<Item = &'r OffsetRange>, max_skew: Option<Duration>) -> Step {
+        Step(self.0.as_ref().zip(max_skew).map(|(watermark, skew)| {
+            let skew = i64::try_from(skew.as_micros()).unwrap_or(i64::MAX);
+            (watermark.clone(), watermark.in_step(left, skew))
+        }))
+    }
+
     /// Of the rows of an object.
     pub(super) fn object(&self, version: ObjectVersion) -> ObjectVersion {
         let late_before = self.0.as_ref().and_then(|watermark| watermark.at);
@@ -47,6 +57,20 @@ impl Floors {
         let watermark = self.0.as_ref();
         let late_before = watermark.and_then(|watermark| watermark.late_before(&range.topic, range.partition));
         OffsetRange { late_before, ..range }
+    }
+}
+
+/// How far partitions may be to be read; without anything, however far.
+#[cfg(feature = "kafka")]
+#[derive(Debug)]
+pub(super) struct Step(Option<(Watermark, Option<i64>)>);
+
+#[cfg(feature = "kafka")]
+impl Step {
+    /// Whether a partition waits for slower ones that have something to read, too.
+    pub(super) fn waits(&self, range: &OffsetRange) -> bool {
+        let step = self.0.as_ref();
+        step.is_some_and(|(watermark, last)| watermark.of_partition(&range.topic, range.partition) > *last)
     }
 }
 
