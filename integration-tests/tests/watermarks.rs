@@ -125,7 +125,7 @@ fn spreads(bessemer: &Bessemer, pipeline: &Pipeline, ends: &[i64]) -> Result<Vec
     let mut read = vec![0; ends.len()];
     let mut spreads = Vec::new();
     for epoch in epochs.as_array().context("no list")? {
-        let manifest = bessemer.json(["inspect", &pipeline.path(), "--epoch", &epoch["epoch"].to_string()])?;
+        let manifest = bessemer.json(["inspect", &pipeline.path(), &epoch["epoch"].to_string()])?;
         for range in manifest["slice"]["events"]["ranges"].as_array().into_iter().flatten() {
             let partition = usize::try_from(range["partition"].as_u64().context("no partition")?)?;
             read[partition] = range["end"].as_i64().context("no end")?;
@@ -180,5 +180,78 @@ fn partitions_are_read_in_step_of_event_time_and_no_row_is_another() -> Result<(
     let (bound, unbounded) = (most(&in_step)?, most(&at_will)?);
     assert!(bound.is_some_and(|minutes| (1..=60 + 40 * 6).contains(&minutes)), "{bound:?}");
     assert!(unbounded.is_some_and(|minutes| minutes > 3_000), "{unbounded:?}");
+    Ok(())
+}
+
+/// Of each epoch that replaced `set`: where the watermark was, in minutes after New Year.
+fn emissions(bessemer: &Bessemer, pipeline: &Pipeline, set: &str) -> Result<Vec<i64>> {
+    const NEW_YEAR: i64 = 1_356_998_400_000_000;
+    let epochs = bessemer.json(["log", &pipeline.path(), "--last", "10000", "--json"])?;
+    let mut emissions = Vec::new();
+    for epoch in epochs.as_array().context("no list")? {
+        let manifest = bessemer.json(["inspect", &pipeline.path(), &epoch["epoch"].to_string()])?;
+        let commit = &manifest["sets"][set];
+        if commit["files"]["replaces_all"] == true {
+            emissions.push((commit["emitted_at"].as_i64().context("no watermark")? - NEW_YEAR) / 60_000_000);
+        }
+    }
+    Ok(emissions)
+}
+
+#[test]
+fn a_snapshot_set_is_replaced_once_so_much_event_time_has_passed() -> Result<()> {
+    const SETS: &str = "
+        CREATE FEATURE SET totals EMIT EVERY INTERVAL '1 hour' WITH (path = 'features/totals')
+        AS SELECT id % 2 AS odd, count(*) AS n FROM events GROUP BY 1;
+        CREATE FEATURE SET places EMIT EVERY INTERVAL '3 hours' WITH (path = 'features/places')
+        AS SELECT id, row_number() OVER (ORDER BY id) AS place FROM events;";
+    let bessemer = Bessemer::find()?;
+    let cluster = KafkaCluster::start(1)?;
+    cluster.create_topic("events", 1)?;
+    let pipeline = over_topic(&cluster, "SET epoch_age_max = '50ms';", "", SETS)?;
+    let read = || -> Result<Value> {
+        let outcome = bessemer.call(["ledger", &pipeline.path(), "--json"])?;
+        let ledger: Value = serde_json::from_str(&outcome.stdout).unwrap_or_default();
+        Ok(ledger["sources"][0]["records"].clone())
+    };
+    let mut daemon = bessemer.start_listening(["daemon", &pipeline.path()])?;
+    // The watermark is five minutes behind, and no batch takes it over more than one full hour.
+    let mut sent = 10;
+    for next in [30, 50, 70, 71, 124, 126, 190, 250, 300] {
+        cluster.send("events", 0, (sent..next).map(|minute| record(minute, minute)))?;
+        sent = next;
+        wait_until("all is read", || Ok(read()? == sent - 10))?;
+        if next == 71 {
+            // One that is started anew goes on where it was.
+            signal("-KILL", daemon.id())?;
+            drop(daemon.wait_with_output()?);
+            daemon = bessemer.start_listening(["daemon", &pipeline.path()])?;
+        }
+    }
+    let hours = |set: &str, of: i64| -> Result<Vec<i64>> {
+        Ok(emissions(&bessemer, &pipeline, set)?.into_iter().map(|at| at / 60 / of).collect())
+    };
+    wait_until("the last full hour is passed", || Ok(hours("totals", 1)?.len() == 5))?;
+    assert_eq!((hours("totals", 1)?, hours("places", 3)?), (vec![0, 1, 2, 3, 4], vec![0, 1]));
+    // They have all that was read when they were replaced, and no more.
+    let held = |emissions: Vec<i64>| emissions.last().map_or(0, |at| at + 5 + 1 - 10);
+    let totals: i64 = numbers(&pipeline, "totals", &["n"])?.iter().map(|row| row[0]).sum();
+    assert_eq!(totals, held(emissions(&bessemer, &pipeline, "totals")?));
+    let places = numbers(&pipeline, "places", &["id"])?.len();
+    assert_eq!(i64::try_from(places)?, held(emissions(&bessemer, &pipeline, "places")?));
+    signal("-TERM", daemon.id())?;
+    drop(daemon.wait_with_output()?);
+
+    // A run that ends by itself shows all, whatever the watermark is.
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    assert_eq!(numbers(&pipeline, "totals", &["odd", "n"])?, [[0, 145], [1, 145]]);
+    assert_eq!(numbers(&pipeline, "places", &["id"])?.len(), 290);
+    assert_eq!(emissions(&bessemer, &pipeline, "totals")?.last(), Some(&294));
+    let verified = bessemer.call(["replay", "--verify", &pipeline.path()])?;
+    verified.expect_code(0)?;
+    // Nothing is new, nothing changes.
+    assert_eq!(bessemer.json(["run", &pipeline.path(), "--json"])?["epochs"], 0);
+    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+    assert_eq!((&ledger["balanced"], &ledger["sources"][0]["admitted"]), (&true.into(), &290.into()), "{ledger}");
     Ok(())
 }

@@ -140,6 +140,9 @@ pub struct SetCommit {
     /// has none puts those from before out of force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<SetState>,
+    /// Of a snapshot set with `EMIT EVERY`: where the watermark of what it reads was, microseconds since 1970, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emitted_at: Option<i64>,
 }
 
 /// Partial aggregates of everything that a snapshot set has read.
@@ -281,6 +284,9 @@ pub struct Base {
     /// Partial aggregates of the snapshot sets that are kept up to date from them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, SetState>,
+    /// Where the watermarks were when snapshot sets with `EMIT EVERY` were last replaced.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub emitted_at: BTreeMap<String, i64>,
     /// The watermarks of the sources with `ON LATE`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub watermarks: BTreeMap<String, Watermark>,

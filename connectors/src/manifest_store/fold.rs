@@ -26,6 +26,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
         sets: history.set_totals(),
         inputs: history.inputs(),
         states: history.states(),
+        emitted_at: history.emitted_at(),
         watermarks: history.watermarks(),
         failure: history.last_failure().cloned(),
         ..Base::default()

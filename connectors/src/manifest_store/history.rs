@@ -314,6 +314,14 @@ impl History {
         states
     }
 
+    /// Where the watermarks were when snapshot sets with `EMIT EVERY` were last replaced.
+    pub fn emitted_at(&self) -> BTreeMap<String, i64> {
+        let mut emitted = self.base.emitted_at.clone();
+        let recent = self.recent.iter().flat_map(|manifest| &manifest.sets);
+        emitted.extend(recent.filter_map(|(name, commit)| Some((name.clone(), commit.emitted_at?))));
+        emitted
+    }
+
     /// Where the watermarks of the sources with `ON LATE` are.
     pub fn watermarks(&self) -> BTreeMap<String, Watermark> {
         let mut watermarks = self.base.watermarks.clone();

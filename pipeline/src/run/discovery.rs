@@ -14,6 +14,7 @@ use bessemer_transforms::{PlannedSet, SetKind};
 
 use super::carry::{self, Carried, Found};
 use super::epoch::Assignment;
+use super::every;
 use super::lateness::{Floors, check_goes_on};
 use super::reading::{self, Before};
 use crate::error::Result;
@@ -29,13 +30,22 @@ pub(super) struct Discovered {
     limits: SliceLimits,
     /// Whether all that is new is one epoch.
     is_whole: bool,
+    reach: Reach,
+}
+
+/// How long a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Until all is read.
+    ToItsEnd,
+    ForEver,
 }
 
 #[derive(Debug)]
 struct Log {
     name: String,
     arrival: Arrival,
-    /// Whether an append set reads it: it is then taken in slices.
+    /// Whether it is taken in slices: an append set reads it, or one that follows its watermark.
     appended: bool,
     /// How far its partitions may be apart in event time and still be read.
     max_skew: Option<Duration>,
@@ -74,16 +84,21 @@ struct Table {
 
 impl Discovered {
     /// Lists what the feature sets read; nothing else is touched.
-    pub(super) async fn find(loaded: &Loaded, history: &History) -> Result<Self> {
-        Self::find_among(loaded, history, |_| true).await
+    pub(super) async fn find(loaded: &Loaded, history: &History, reach: Reach) -> Result<Self> {
+        Self::find_among(loaded, history, reach, |_| true).await
     }
 
     /// Lists the tables that the feature sets read, and no log.
     pub(super) async fn find_tables(loaded: &Loaded, history: &History) -> Result<Self> {
-        Self::find_among(loaded, history, |kind| kind == SourceKind::Table).await
+        Self::find_among(loaded, history, Reach::ToItsEnd, |kind| kind == SourceKind::Table).await
     }
 
-    async fn find_among(loaded: &Loaded, history: &History, is_listed: fn(SourceKind) -> bool) -> Result<Self> {
+    async fn find_among(
+        loaded: &Loaded,
+        history: &History,
+        reach: Reach,
+        is_listed: fn(SourceKind) -> bool,
+    ) -> Result<Self> {
         let (versions, listings) = (history.table_versions(), history.listings());
         let mut logs = Vec::new();
         let mut tables = BTreeMap::new();
@@ -112,13 +127,15 @@ impl Discovered {
                 #[cfg(feature = "kafka")]
                 Source::Log(log) => Arrival::Offsets(log.backlog(history.offsets_read(name)).await?),
             };
-            let appended = readers().any(|set| set.kind == SetKind::Append);
+            // Watermarks move by what is read, and a set that waits for them reads nothing itself.
+            let waits = |set: &PlannedSet| reach == Reach::ForEver && set.emit_every.is_some();
+            let appended = readers().any(|set| set.kind == SetKind::Append || waits(set));
             logs.push(Log { name: name.to_owned(), arrival, appended, max_skew: source.max_skew() });
         }
         // What a run must hold back until its end is one epoch.
         let is_whole =
             loaded.plan.sets.iter().any(|set| set.kind == SetKind::Append && set.expectations.has_aggregates());
-        Ok(Self { logs, tables, limits: loaded.parsed.settings.limits, is_whole })
+        Ok(Self { logs, tables, limits: loaded.parsed.settings.limits, is_whole, reach })
     }
 
     /// Of each log that is made of topics: what of every partition is not committed.
@@ -185,7 +202,10 @@ impl Discovered {
             log.take(Portion::Whole, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
         }
         let known = history.inputs();
-        for (at, set) in loaded.plan.sets.iter().enumerate().filter(|(_, set)| set.kind == SetKind::Snapshot) {
+        let reach = self.reach;
+        let is_due = |set: &PlannedSet| reach == Reach::ToItsEnd || every::is_due(set, history);
+        let snapshots = loaded.plan.sets.iter().enumerate().filter(|(_, set)| set.kind == SetKind::Snapshot);
+        for (at, set) in snapshots.filter(|(_, set)| is_due(set)) {
             let inputs = self.inputs(set, &assignment, history);
             if known.get(&set.name) != Some(&inputs) {
                 assignment.sets.push(at);

@@ -22,6 +22,7 @@ use super::Run;
 use super::absorb::WrittenState;
 use super::carry;
 use super::emission::Emission;
+use super::every;
 use super::intake::{Intake, Taken};
 use super::lateness::{set_apart, watermarks_after};
 use super::replay::TakenRecords;
@@ -185,11 +186,15 @@ impl Run<'_> {
     ) -> Result<Manifest> {
         let mut sets = BTreeMap::new();
         let watermarks = watermarks_after(assignment, &taken, &self.loaded, self.writer.history());
+        let mut now = self.writer.history().watermarks();
+        now.extend(watermarks.clone());
         for (at, outcome) in outcomes {
             let planned = &self.loaded.plan.sets[at];
             let admitted = self.admitted(planned, assignment, &taken);
             let state = outcome.state.clone().map(|written| self.set_state(planned, assignment, written));
-            let commit = SetCommit { state, ..set_commit(planned, assignment, outcome, admitted)? };
+            let is_paced = assignment.replaces && planned.emit_every.is_some();
+            let emitted_at = if is_paced { every::watermark(planned, &now) } else { None };
+            let commit = SetCommit { state, emitted_at, ..set_commit(planned, assignment, outcome, admitted)? };
             sets.insert(planned.name.clone(), commit);
         }
         Ok(Manifest {
@@ -393,6 +398,7 @@ fn set_commit(planned: &PlannedSet, assignment: &Assignment, outcome: SetOutcome
         ledger,
         expectations: outcome.report.results,
         inputs: assignment.inputs.get(&planned.name).cloned(),
+        emitted_at: None,
         state: None,
     })
 }

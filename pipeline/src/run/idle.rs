@@ -7,7 +7,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bessemer_connectors::Source;
 use bessemer_schemas::{OffsetRange, Watermark};
+
+use super::Run;
+use super::discovery::Discovered;
 
 /// The partitions that had nothing to read when they were looked at last, by source.
 #[derive(Debug, Default)]
@@ -53,6 +57,19 @@ impl Idleness {
             Some((name.clone(), idle?))
         });
         moved.collect()
+    }
+}
+
+impl Run<'_> {
+    /// Notes which partitions have nothing to read, by a look that began at the moment `asked`.
+    pub(super) fn look_for_idle(&mut self, discovered: &Discovered, asked: Instant) {
+        let answered = self.host.moment();
+        for (name, unread) in discovered.unread() {
+            let source = self.loaded.sources.iter().find(|source| source.name() == name);
+            if let Some(timeout) = source.and_then(Source::idle_timeout) {
+                self.idleness.look(name, timeout, unread, asked, answered);
+            }
+        }
     }
 }
 

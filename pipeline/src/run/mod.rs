@@ -21,6 +21,7 @@ mod delta;
 mod discovery;
 mod emission;
 mod epoch;
+mod every;
 mod fingerprint;
 mod idle;
 mod intake;
@@ -41,9 +42,8 @@ mod tests;
 pub(crate) mod verify;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bessemer_connectors::Source;
 use bessemer_connectors::manifest_store::{EpochWriter, ManifestStore, ReplacedFiles};
 use bessemer_schemas::{Epoch, ErrorKind, RunTrigger};
 use bessemer_transforms::SetKind;
@@ -59,7 +59,7 @@ use crate::progress::Progress;
 use crate::telemetry::Observer;
 pub(crate) use compaction::CompactedSet;
 use compaction::Compaction;
-use discovery::Discovered;
+use discovery::{Discovered, Reach};
 use emission::{Emission, check_states};
 use epoch::Assignment;
 use idle::Idleness;
@@ -252,7 +252,7 @@ impl Run<'_> {
         unless_cancelled(cancel, self.recover()).await?;
         self.check_kept().await?;
         self.progress.phase("listing");
-        let discovered = self.discover().await?;
+        let discovered = self.discover(Reach::ToItsEnd).await?;
         self.drain(discovered).await?;
         self.compact_at_end().await
     }
@@ -268,7 +268,7 @@ impl Run<'_> {
             let pace = self.host.sleep(pace(&self.loaded));
             let before = self.tally.epochs();
             let asked = self.host.moment();
-            let discovered = self.discover().await?;
+            let discovered = self.discover(Reach::ForEver).await?;
             self.look_for_idle(&discovered, asked);
             self.drain(discovered).await?;
             if self.tally.epochs() > before {
@@ -291,21 +291,11 @@ impl Run<'_> {
     }
 
     /// Looks at every source.
-    async fn discover(&self) -> Result<Discovered> {
-        let discovered = unless_cancelled(self.cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
+    async fn discover(&self, reach: Reach) -> Result<Discovered> {
+        let found = Discovered::find(&self.loaded, self.writer.history(), reach);
+        let discovered = unless_cancelled(self.cancel, found).await?;
         self.progress.tell(|observer| observer.discovered(discovered.unread()));
         Ok(discovered)
-    }
-
-    /// Notes which partitions have nothing to read, by a look that began at a moment.
-    fn look_for_idle(&mut self, discovered: &Discovered, asked: Instant) {
-        let answered = self.host.moment();
-        for (name, unread) in discovered.unread() {
-            let source = self.loaded.sources.iter().find(|source| source.name() == name);
-            if let Some(timeout) = source.and_then(Source::idle_timeout) {
-                self.idleness.look(name, timeout, unread, asked, answered);
-            }
-        }
     }
 
     /// Takes one epoch after another, then the snapshot sets; asked to pause, it begins no more.
@@ -460,12 +450,13 @@ impl Run<'_> {
 }
 
 /// How often a run for ever looks for what is new, where its definition does not say: every second where a commit is cheap,
-/// which it is on local disk, unless a snapshot set is then computed anew over all that was read.
+/// which it is on local disk, unless a snapshot set is then written anew each time.
 fn pace(loaded: &Loaded) -> Duration {
     let settings = &loaded.parsed.settings;
     let mut places = loaded.parsed.sets.iter().map(|set| &set.location).chain([&settings.state]);
     let is_local = places.all(|location| location.local_folder().is_some());
-    let is_cheap = is_local && loaded.plan.sets.iter().all(|set| set.kind == SetKind::Append);
+    let is_cheap =
+        is_local && loaded.plan.sets.iter().all(|set| set.kind == SetKind::Append || set.emit_every.is_some());
     settings.epoch_age.unwrap_or(Duration::from_secs(if is_cheap { 1 } else { 10 }))
 }
 

@@ -56,6 +56,7 @@ async fn manifest(ranges: Vec<OffsetRange>, newest: i64) -> Manifest {
         expectations: Vec::new(),
         inputs: None,
         state: None,
+        emitted_at: None,
     };
     Manifest {
         epoch: Epoch(7),

@@ -352,7 +352,15 @@ async fn removed_files_are_gone_from_manifests_and_blocks_and_may_not_be_removed
         let mut manifest = writer.draft(ManifestKind::Compaction, 2);
         let files = FileChanges { added, removed, replaces_all: false };
         let (quarantine, ledger) = (FileChanges::default(), SetLedger::default());
-        let commit = SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None, state: None };
+        let commit = SetCommit {
+            files,
+            quarantine,
+            ledger,
+            expectations: Vec::new(),
+            inputs: None,
+            state: None,
+            emitted_at: None,
+        };
         manifest.sets.insert("delays".to_owned(), commit);
         manifest
     };

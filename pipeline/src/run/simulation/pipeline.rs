@@ -65,9 +65,9 @@ CREATE FEATURE SET numbers_seen WITH (path = 'features/numbers_seen') AS SELECT 
 CREATE FEATURE SET windows EMIT ON WINDOW CLOSE WITH (path = 'features/windows')
 AS SELECT CAST(min(number) AS VARCHAR) AS kind, count(*) AS records, sum(number) AS total
 FROM TUMBLE(numbers, at, INTERVAL '10 minutes') GROUP BY window_end;
-CREATE FEATURE SET totals WITH (path = 'features/totals')
+CREATE FEATURE SET totals EMIT EVERY INTERVAL '30 minutes' WITH (path = 'features/totals')
 AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;
-CREATE FEATURE SET numbers_again WITH (path = 'features/numbers_again')
+CREATE FEATURE SET numbers_again EMIT EVERY INTERVAL '20 minutes' WITH (path = 'features/numbers_again')
 AS SELECT number, row_number() OVER (ORDER BY number) AS place FROM numbers;";
 
 /// Limits so small that everything that happens after hundreds of epochs happens after a few.
