@@ -52,10 +52,11 @@ impl Watermark {
     }
 
     /// How far partitions may be and still be read, where one may be ahead of the slowest of those that have something
-    /// `unread` by `skew` microseconds. A partition that had no row yet is the slowest there is: then it is the only one.
+    /// `unread` by `skew` microseconds. `None` where one of these has had no row yet, and nor has the source a watermark:
+    /// it is then read by itself, until it has one.
     pub fn in_step<'r>(&self, unread: impl Iterator<Item = &'r OffsetRange>, skew: i64) -> Option<i64> {
         let waiting = unread.filter(|range| !range.is_empty());
-        let slowest = waiting.map(|range| self.of_partition(&range.topic, range.partition)).min().flatten();
+        let slowest = waiting.map(|range| self.late_before(&range.topic, range.partition)).min().flatten();
         slowest.map(|slowest| slowest.saturating_add(skew))
     }
 
@@ -198,11 +199,14 @@ mod tests {
             (vec![range(0, 9), range(1, 9), range(2, 9)], Some(30)),
             (vec![range(0, 9), range(1, 9), range(2, 5)], Some(70)),
             (vec![range(0, 9)], Some(90)),
-            (vec![range(0, 9), range(3, 9)], None),
+            // What of one is before the watermark is late, wherever the partition is.
+            (vec![range(0, 9), range(3, 9)], Some(30)),
             (vec![], None),
         ] {
             assert_eq!(watermark.in_step(unread.iter(), 20), expected, "{unread:?}");
         }
+        watermark.at = None;
+        assert_eq!(watermark.in_step([range(0, 9), range(3, 9)].iter(), 20), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is new in the world, and what an epoch takes of it.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "kafka")]
 use std::time::Duration;
 
 use bessemer_connectors::Source;
@@ -48,6 +49,7 @@ struct Log {
     /// Whether it is taken in slices: an append set reads it, or one that follows its watermark.
     appended: bool,
     /// How far its partitions may be apart in event time and still be read.
+    #[cfg(feature = "kafka")]
     max_skew: Option<Duration>,
 }
 
@@ -130,7 +132,13 @@ impl Discovered {
             // Watermarks move by what is read, and a set that waits for them reads nothing itself.
             let waits = |set: &PlannedSet| reach == Reach::ForEver && set.emit_every.is_some();
             let appended = readers().any(|set| set.kind == SetKind::Append || waits(set));
-            logs.push(Log { name: name.to_owned(), arrival, appended, max_skew: source.max_skew() });
+            logs.push(Log {
+                name: name.to_owned(),
+                arrival,
+                appended,
+                #[cfg(feature = "kafka")]
+                max_skew: source.max_skew(),
+            });
         }
         // What a run must hold back until its end is one epoch.
         let is_whole =

@@ -15,7 +15,8 @@ use bessemer_schemas::{BadRecords, FileChanges, ObjectVersion, OffsetRange, Sour
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::ExecutionPlanProperties;
-use futures::TryStreamExt;
+use futures::future::{BoxFuture, ready, try_join_all};
+use futures::{FutureExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -296,10 +297,12 @@ async fn read_all(sources: impl Iterator<Item = &Source>, session: &SessionState
     for source in sources {
         let provider = source.table_provider(false);
         let plan = provider.scan(session, Some(&vec![]), &[], None).await.map_err(Error::engine)?;
-        for partition in 0..plan.output_partitioning().partition_count() {
-            let stream = plan.execute(partition, session.task_ctx()).map_err(Error::engine)?;
-            stream.try_for_each(|_| async { Ok(()) }).await.map_err(Error::engine)?;
-        }
+        let partitions = 0..plan.output_partitioning().partition_count();
+        let streams = partitions.map(|partition| plan.execute(partition, session.task_ctx()));
+        let streams = streams.collect::<Result<Vec<_>, _>>().map_err(Error::engine)?;
+        let read = streams.into_iter().map(|stream| stream.try_for_each(|_| ready(Ok(()))).boxed());
+        let read: Vec<BoxFuture<'static, _>> = read.collect();
+        try_join_all(read).await.map_err(Error::engine)?;
     }
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Watermarks. Which rows of an epoch are late is decided by where the watermarks are before it, for each file and each
 //! partition; where they are after it is in its manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+#[cfg(feature = "kafka")]
+use std::collections::BTreeSet;
+#[cfg(feature = "kafka")]
 use std::time::Duration;
 
 use bessemer_connectors::manifest_store::History;
@@ -70,7 +73,7 @@ impl Step {
     /// Whether a partition waits for slower ones that have something to read, too.
     pub(super) fn waits(&self, range: &OffsetRange) -> bool {
         let step = self.0.as_ref();
-        step.is_some_and(|(watermark, last)| watermark.of_partition(&range.topic, range.partition) > *last)
+        step.is_some_and(|(watermark, last)| watermark.late_before(&range.topic, range.partition) > *last)
     }
 }
 
