@@ -135,7 +135,58 @@ impl Watermark {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What may happen to a watermark.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Read(i32, Option<i64>),
+        Idle(Vec<bool>),
+        Wake(i32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..4, proptest::option::weighted(0.8, 0..100_i64)).prop_map(|(partition, at)| Step::Read(partition, at)),
+            2 => proptest::collection::vec(any::<bool>(), 4).prop_map(Step::Idle),
+            1 => (0..4).prop_map(Step::Wake),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_row_of_a_partition_that_was_never_idle_is_late_by_the_others(steps in proptest::collection::vec(step(), 0..40)) {
+            let mut watermark = Watermark::default();
+            watermark.partitions((0..4).map(|partition| ("t", partition, None)));
+            let mut was_idle = [false; 4];
+            for step in steps {
+                let before = watermark.clone();
+                match step {
+                    Step::Read(partition, at) => {
+                        watermark = watermark.woken(|known| known.partition == partition).unwrap_or(watermark);
+                        watermark.partitions([("t", partition, at)]);
+                    }
+                    Step::Idle(quiet) => {
+                        let is_quiet = |known: &PartitionWatermark| quiet[usize::try_from(known.partition).unwrap()];
+                        watermark = watermark.idle(is_quiet).unwrap_or(watermark);
+                    }
+                    Step::Wake(partition) => {
+                        watermark = watermark.woken(|known| known.partition == partition).unwrap_or(watermark);
+                    }
+                }
+                prop_assert!(watermark.at >= before.at, "it went back");
+                for (known, was_idle) in watermark.partitions.iter().zip(&mut was_idle) {
+                    *was_idle |= known.is_idle;
+                    prop_assert!(*was_idle || known.at >= watermark.at, "{known:?} against {:?}", watermark.at);
+                    prop_assert_eq!(watermark.late_before("t", known.partition), known.at.max(watermark.at));
+                }
+                // It is no further back than what holds it.
+                prop_assert!(watermark.held_by().is_none_or(|held| watermark.at >= held.at));
+            }
+        }
+    }
 
     #[test]
     fn the_slowest_partition_holds_it_back_and_it_never_goes_back() {

@@ -210,14 +210,21 @@ impl Discovered {
             log.take(Portion::Whole, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
         }
         let known = history.inputs();
-        let reach = self.reach;
-        let is_due = |set: &PlannedSet| reach == Reach::ToItsEnd || every::is_due(set, history);
-        let snapshots = loaded.plan.sets.iter().enumerate().filter(|(_, set)| set.kind == SetKind::Snapshot);
-        for (at, set) in snapshots.filter(|(_, set)| is_due(set)) {
+        let is_live = self.reach == Reach::ForEver;
+        for (at, set) in loaded.plan.sets.iter().enumerate().filter(|(_, set)| set.kind == SetKind::Snapshot) {
+            let is_due = !is_live || every::is_due(set, history);
+            if !is_due && !every::is_behind(set, history) {
+                continue;
+            }
             let inputs = self.inputs(set, &assignment, history);
-            if known.get(&set.name) != Some(&inputs) {
-                assignment.sets.push(at);
+            if known.get(&set.name) == Some(&inputs) {
+                continue;
+            }
+            assignment.sets.push(at);
+            if is_due {
                 assignment.inputs.insert(set.name.clone(), inputs);
+            } else {
+                assignment.absorbing.insert(at);
             }
         }
         let carried = self.carry(loaded, &mut assignment, history, store).await?;

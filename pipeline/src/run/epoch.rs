@@ -21,6 +21,7 @@ use tracing::{Instrument, info, info_span};
 use super::Run;
 use super::absorb::WrittenState;
 use super::carry;
+use super::compaction::moves_nothing;
 use super::emission::Emission;
 use super::every;
 use super::intake::{Intake, Taken};
@@ -54,6 +55,8 @@ pub(super) struct Assignment {
     pub(super) sets: Vec<usize>,
     /// Whether the sets' files are replaced.
     pub(super) replaces: bool,
+    /// Those of the sets that stay as they are, and only take in what was read.
+    pub(super) absorbing: BTreeSet<usize>,
     /// What the snapshot sets are computed from.
     pub(super) inputs: BTreeMap<String, Digest>,
     /// Records of a quarantine, where these are what is read.
@@ -190,6 +193,11 @@ impl Run<'_> {
         now.extend(watermarks.clone());
         for (at, outcome) in outcomes {
             let planned = &self.loaded.plan.sets[at];
+            if assignment.absorbing.contains(&at) {
+                let state = outcome.state.map(|written| self.set_state(planned, assignment, written));
+                sets.insert(planned.name.clone(), SetCommit { state, ..moves_nothing() });
+                continue;
+            }
             let admitted = self.admitted(planned, assignment, &taken);
             let state = outcome.state.clone().map(|written| self.set_state(planned, assignment, written));
             let is_paced = assignment.replaces && planned.emit_every.is_some();
@@ -339,7 +347,9 @@ impl Engine<'_> {
             };
             let session = bessemer_transforms::with_extension(&loaded.session, scans);
             let (before, emission) = (assignment.before.get(at), assignment.emissions.get(at));
-            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before, emission };
+            let absorbs_only = assignment.absorbing.contains(at);
+            let attempt =
+                Attempt { loaded, session: &session, naming, scanned, cancel, before, absorbs_only, emission };
             let ran = set::run(&attempt, *at).instrument(span).await;
             let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
             if let Some(failure) = outcome.report.failed.take() {

@@ -1,6 +1,7 @@
 //! Snapshot sets that say `EMIT EVERY INTERVAL '…'`. A run for ever reads their sources as it does those of sets that
 //! append, which is what moves the watermarks, and replaces the sets only once these have passed a multiple of the interval
-//! since it was done last. A run that ends replaces them at its end, like any other snapshot set.
+//! since it was done last. Meanwhile those that are kept up to date from partial aggregates take in what was read now and
+//! then, so that a replacement need not read it all again. A run that ends replaces them at its end, like any other snapshot set.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,14 @@ pub(super) fn is_due(set: &PlannedSet, history: &History) -> bool {
     let Some(every) = set.emit_every else { return true };
     let before = history.emitted_at().get(&set.name).copied();
     watermark(set, &history.watermarks()).is_some_and(|now| has_passed(every, before, now))
+}
+
+/// Whether `set`, though it is not due, takes in what was read since it last did: the first manifests that say what that
+/// was are folded by now. Else it would read more and more of its sources again, and at last all of them.
+pub(super) fn is_behind(set: &PlannedSet, history: &History) -> bool {
+    let state = history.states().remove(&set.name).filter(|_| set.incremental().is_some());
+    let first = history.recent().first().map(|manifest| manifest.epoch);
+    state.zip(first).is_some_and(|(state, first)| state.through.next() < first)
 }
 
 /// Whether a multiple of `every` lies after `before`, and not after `now`.

@@ -159,6 +159,9 @@ impl Verifier<'_> {
         if set.emits().is_some() {
             return Ok(Err(Skip("it is made of rows and windows from before, which are not kept".to_owned())));
         }
+        if set.kind == SetKind::Snapshot && !commit.files.replaces_all {
+            return Ok(Err(Skip("it stayed as it was, and only took in what was read".to_owned())));
+        }
         if set.kind == SetKind::Snapshot && !self.is_in_force(name, commit).await? {
             return Ok(Err(Skip("a later epoch has replaced it".to_owned())));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::{FileOwner, History};
-use bessemer_schemas::{Epoch, SourceSlice, Watermark};
+use bessemer_schemas::{Epoch, SetCommit, SourceSlice, Watermark};
 use futures::TryStreamExt;
 use rand::Rng;
 
@@ -28,6 +28,8 @@ struct Said {
     idle: usize,
     /// Ranges whose rows were late by the watermark alone.
     apart: usize,
+    /// Epochs in which a set took in what was read, and stayed as it was.
+    absorbed: usize,
 }
 
 /// Goes through all manifests, and judges every row by what they say.
@@ -52,6 +54,8 @@ async fn said(world: &World, history: &History) -> Said {
                 said.apart += usize::from(range.is_apart);
             }
         }
+        let is_absorbed = |commit: &&SetCommit| commit.state.is_some() && !commit.files.replaces_all;
+        said.absorbed += manifest.sets.get(TOTALS).iter().filter(|commit| is_absorbed(commit)).count();
         if let Some(after) = manifest.watermarks.get(NUMBERS) {
             assert!(after.at >= said.watermark.at, "the watermark went back");
             let idle = |watermark: &Watermark| watermark.partitions.iter().filter(|known| known.is_idle).count();
@@ -123,15 +127,16 @@ async fn play(world: &Arc<World>, stage: &Stage) -> Said {
 #[test]
 fn rows_are_what_the_recorded_watermarks_say_whichever_partitions_were_idle() {
     let stage = Stage::plan_timed();
-    let (mut idle, mut apart, mut refused) = (0, 0, 0);
+    let (mut idle, mut apart, mut absorbed, mut refused) = (0, 0, 0, 0);
     for seed in 0..250 {
         perform(seed, async |world| {
             let said = play(world, &stage).await;
             idle += said.idle;
             apart += said.apart;
+            absorbed += said.absorbed;
             refused += said.refused.len();
         });
     }
-    println!("{idle} times idle, {apart} ranges apart, {refused} refused");
-    assert!(idle > 30 && apart > 10 && refused > 300);
+    println!("{idle} times idle, {apart} ranges apart, {absorbed} times absorbed, {refused} refused");
+    assert!(idle > 30 && apart > 10 && absorbed > 30 && refused > 300);
 }
