@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::ArrayRef;
 use arrow_schema::{Field, Schema, SchemaRef};
@@ -55,6 +56,14 @@ pub trait OffsetLog: std::fmt::Debug + Send + Sync {
     async fn backlog(&self, read: Vec<OffsetRange>) -> Result<Backlog>;
     /// When a row is late and what becomes of it then; `None` where none is.
     fn lateness(&self) -> Option<Lateness> {
+        None
+    }
+    /// How long a partition has nothing to read before it is idle; `None` where it never is.
+    fn idle_timeout(&self) -> Option<Duration> {
+        None
+    }
+    /// How far a partition may be ahead of others in event time and still be read; `None`: however far.
+    fn max_skew(&self) -> Option<Duration> {
         None
     }
     /// Learns what was committed. Nothing depends on it.
@@ -202,6 +211,30 @@ impl Source {
             Self::Kafka(source) => source.lateness(),
             #[cfg(feature = "kafka")]
             Self::Log(log) => log.lateness(),
+        }
+    }
+
+    /// How long one of its partitions has nothing to read before it is idle, and does not hold its watermark back;
+    /// `None` where none ever is.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Objects(_) => None,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.idle_timeout(),
+            #[cfg(feature = "kafka")]
+            Self::Log(log) => log.idle_timeout(),
+        }
+    }
+
+    /// How far one of its partitions may be ahead in event time of the slowest one that has something to read, and still be
+    /// read; `None`: however far.
+    pub fn max_skew(&self) -> Option<Duration> {
+        match self {
+            Self::Objects(_) => None,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(source) => source.max_skew(),
+            #[cfg(feature = "kafka")]
+            Self::Log(log) => log.max_skew(),
         }
     }
 

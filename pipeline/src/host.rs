@@ -2,7 +2,7 @@
 //! neither, so a test may bring its own.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bessemer_schemas::Claim;
 use futures::FutureExt;
@@ -12,6 +12,9 @@ use futures::future::BoxFuture;
 pub(crate) trait Host: fmt::Debug + Send + Sync {
     /// Microseconds since 1970, UTC: for people who read manifests; nothing depends on it.
     fn now_micros(&self) -> i64;
+
+    /// A moment on a clock that never goes back: what a time-out is measured by.
+    fn moment(&self) -> Instant;
 
     /// Ends when `time` has passed since it was called.
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
@@ -29,6 +32,10 @@ impl Host for Machine {
     fn now_micros(&self) -> i64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn moment(&self) -> Instant {
+        Instant::now()
     }
 
     #[expect(clippy::disallowed_methods, reason = "the epoch loop backs off, and keeps its pace")]

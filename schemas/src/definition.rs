@@ -235,12 +235,23 @@ pub struct FeatureSetDefinition {
     pub event_time: Option<EventTime>,
     /// Place of `EMIT ON WINDOW CLOSE`: each window's rows appear once, when the watermark has passed its end.
     pub emit_on_window_close: Option<Span>,
+    /// `EMIT EVERY INTERVAL '…'`: how often a daemon replaces the set.
+    pub emit_every: Option<EmitEvery>,
     /// `WITH (…)`.
     pub options: OptionMap,
     /// The query.
     pub query: Box<Query>,
     /// Place of the query.
     pub query_span: Span,
+}
+
+/// `EMIT EVERY INTERVAL '…'`, of event time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmitEvery {
+    /// Microseconds, at least one.
+    pub interval: i64,
+    /// Place of the clause.
+    pub span: Span,
 }
 
 /// `EVENT TIME (column)`.

@@ -35,9 +35,9 @@ mod window_call;
 pub use bad_records::{BadRecordLimit, BadRecordWindow, BadRecords};
 pub use compaction::{Merge, MergeLimits, Tiers};
 pub use definition::{
-    Action, AggregateScope, ColumnDefinition, Constraint, Definition, EventTime, Expectation, FeatureSetDefinition,
-    IncludeColumn, IncludeKind, Name, OnLate, PipelineDefinition, SourceDefinition, SourceKind, ViewDefinition,
-    WatermarkDefinition,
+    Action, AggregateScope, ColumnDefinition, Constraint, Definition, EmitEvery, EventTime, Expectation,
+    FeatureSetDefinition, IncludeColumn, IncludeKind, Name, OnLate, PipelineDefinition, SourceDefinition, SourceKind,
+    ViewDefinition, WatermarkDefinition,
 };
 pub use diagnostic::{Diagnostic, Severity, nearest};
 pub use digest::{Consequence, DefinitionChange, DefinitionDigest, Digest, SetDigest, SourceDigest};

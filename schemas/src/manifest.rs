@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Version of the wire format that this build writes; it reads this one and all before it.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// One epoch: what it read, what it wrote, what became of every row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,6 +140,9 @@ pub struct SetCommit {
     /// has none puts those from before out of force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<SetState>,
+    /// Of a snapshot set with `EMIT EVERY`: where the watermark of what it reads was, microseconds since 1970, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emitted_at: Option<i64>,
 }
 
 /// Partial aggregates of everything that a snapshot set has read.
@@ -260,7 +263,8 @@ pub struct Base {
     /// Blocks of slices, by path: what may not be swept.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slices: Vec<BlockRef>,
-    /// Offsets read so far of each Kafka source, by topic and partition: from the first one to the last.
+    /// Offsets read so far of each Kafka source, by topic and partition: from the first one to the last, in
+    /// pieces where ranges are to be read apart.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub offsets: BTreeMap<String, Vec<OffsetRange>>,
     /// Bad ones among the last records of each Kafka source's partitions.
@@ -280,6 +284,9 @@ pub struct Base {
     /// Partial aggregates of the snapshot sets that are kept up to date from them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub states: BTreeMap<String, SetState>,
+    /// Where the watermarks were when snapshot sets with `EMIT EVERY` were last replaced.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub emitted_at: BTreeMap<String, i64>,
     /// The watermarks of the sources with `ON LATE`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub watermarks: BTreeMap<String, Watermark>,

@@ -54,9 +54,31 @@ pub struct OffsetRange {
     /// `ON LATE`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_before: Option<i64>,
+    /// Whether rows of it may be late that nothing before it in its partition makes late: its partition was idle, or was
+    /// found later. Whoever reads it together with the offsets before it reads it apart, with its own `late_before`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_apart: bool,
 }
 
 impl OffsetRange {
+    /// Ranges of any partitions, those of each in their order, put together: one of each partition, and another one from
+    /// wherever one must be read apart.
+    pub fn joined<'r>(ranges: impl IntoIterator<Item = &'r Self>) -> Vec<Self> {
+        let mut joined: BTreeMap<(&str, i32), Vec<Self>> = BTreeMap::new();
+        for range in ranges {
+            let pieces = joined.entry((range.topic.as_str(), range.partition)).or_default();
+            match pieces.last_mut() {
+                Some(last) if range.is_apart && last.is_empty() => last.clone_from(range),
+                Some(last) if !range.is_apart => {
+                    last.end = range.end;
+                    last.topic_id.clone_from(&range.topic_id);
+                }
+                _ => pieces.push(range.clone()),
+            }
+        }
+        joined.into_values().flatten().collect()
+    }
+
     /// How many offsets.
     pub fn offsets(&self) -> u64 {
         u64::try_from(self.end.saturating_sub(self.start)).unwrap_or(0)
@@ -171,5 +193,36 @@ impl Default for SliceLimits {
     /// Large enough that an epoch's fixed cost (some 20 ms) vanishes, small enough that a crash repeats little.
     fn default() -> Self {
         Self { bytes: 4 << 30, rows: u64::MAX, files: 10_000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_one_of_each_partition_but_where_one_is_to_be_read_apart() {
+        let range = |partition, start, end, late_before, is_apart| OffsetRange {
+            topic: "t".to_owned(),
+            partition,
+            start,
+            end,
+            topic_id: None,
+            late_before,
+            is_apart,
+        };
+        let ranges = [
+            range(0, 0, 5, None, false),
+            range(1, 0, 0, None, false),
+            range(0, 5, 9, Some(7), false),
+            // The first that it has: nothing is before it.
+            range(1, 0, 4, Some(3), true),
+            range(0, 9, 12, Some(20), true),
+            range(0, 12, 15, Some(20), false),
+        ];
+        let joined = [range(0, 0, 9, None, false), range(0, 9, 15, Some(20), true), range(1, 0, 4, Some(3), true)];
+        assert_eq!(OffsetRange::joined(&ranges), joined);
+        // However they were put together before.
+        assert_eq!(OffsetRange::joined(OffsetRange::joined(&ranges[..4]).iter().chain(&ranges[4..])), joined);
     }
 }

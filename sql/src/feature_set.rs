@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use bessemer_schemas::{Diagnostic, EventTime, FeatureSetDefinition, Name, OptionEntry, OptionMap, Span};
+use bessemer_schemas::{Diagnostic, EmitEvery, EventTime, FeatureSetDefinition, Name, OptionEntry, OptionMap, Span};
 use sqlparser::tokenizer::Token;
 
 use crate::constraint::constraint_list;
 use crate::context::Context;
 use crate::cursor::Cursor;
+use crate::emit::{self, Emit};
 use crate::query;
 use crate::with_options::option_list;
 
 /// The clauses before `AS`, for suggestions.
-const CLAUSES: [&str; 5] = ["ENTITY", "EVENT TIME", "EMIT ON WINDOW CLOSE", "WITH", "AS"];
+const CLAUSES: [&str; 6] = ["ENTITY", "EVENT TIME", "EMIT ON WINDOW CLOSE", "EMIT EVERY", "WITH", "AS"];
 
 /// Reads what follows the name of a feature set.
 pub(crate) fn feature_set(
@@ -37,6 +38,7 @@ pub(crate) fn feature_set(
         entity: clauses.entity,
         event_time: clauses.event_time,
         emit_on_window_close: clauses.emit_on_window_close,
+        emit_every: clauses.emit_every,
         query,
         query_span,
     })
@@ -48,6 +50,7 @@ struct Clauses {
     entity: Vec<Name>,
     event_time: Option<EventTime>,
     emit_on_window_close: Option<Span>,
+    emit_every: Option<EmitEvery>,
     options: Vec<OptionEntry>,
     places: BTreeMap<&'static str, Span>,
 }
@@ -63,14 +66,31 @@ impl Clauses {
             self.once("EVENT TIME", span, ctx);
             self.event_time = Some(event_time(cursor)?);
         } else if cursor.is_words(&["EMIT"]) {
-            let clause = emit_on_window_close(cursor)?;
-            self.once("EMIT ON WINDOW CLOSE", clause, ctx);
-            self.emit_on_window_close = Some(clause);
+            self.emit(ctx, cursor)?;
         } else if cursor.take_words(&["WITH"]) {
             self.once("WITH", span, ctx);
             self.options = option_list(ctx, cursor)?;
         } else {
             return Err(unknown_clause(cursor));
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, ctx: &mut Context<'_>, cursor: &mut Cursor<'_>) -> Result<(), Diagnostic> {
+        match emit::clause(cursor)? {
+            Emit::OnWindowClose(span) => {
+                self.once("EMIT ON WINDOW CLOSE", span, ctx);
+                self.emit_on_window_close = Some(span);
+            }
+            Emit::Every(every) => {
+                self.once("EMIT EVERY", every.span, ctx);
+                self.emit_every = Some(every);
+            }
+        }
+        if let (Some(_), Some(every)) = (self.emit_on_window_close, self.emit_every) {
+            let message = "a set cannot be emitted on window close and every so often";
+            let help = "keep `EMIT ON WINDOW CLOSE` for a set that appends each row once, `EMIT EVERY` for one that is replaced";
+            ctx.report(Diagnostic::error(message, every.span).with_help(help));
         }
         Ok(())
     }
@@ -85,7 +105,7 @@ impl Clauses {
 }
 
 fn unknown_clause(cursor: &Cursor<'_>) -> Diagnostic {
-    let what = "`ENTITY`, `EVENT TIME`, `EMIT ON WINDOW CLOSE`, `WITH` or `AS`";
+    let what = "`ENTITY`, `EVENT TIME`, `EMIT ON WINDOW CLOSE`, `EMIT EVERY`, `WITH` or `AS`";
     match cursor.word().map(str::to_ascii_uppercase).as_deref() {
         Some("SELECT" | "FROM" | "VALUES") => cursor.expected("`AS` before the query", "write `AS SELECT …`"),
         Some("PARTITION" | "PARTITIONED") => {
@@ -103,21 +123,6 @@ fn unknown_clause(cursor: &Cursor<'_>) -> Diagnostic {
         None if cursor.is_at_end() => cursor.expected("`AS` and a query", "write `AS SELECT …` at the end"),
         _ => cursor.unknown(what, &CLAUSES),
     }
-}
-
-/// Reads the clause, whose first word is there.
-fn emit_on_window_close(cursor: &mut Cursor<'_>) -> Result<Span, Diagnostic> {
-    let start = cursor.span();
-    if cursor.is_words(&["EMIT", "EVERY"]) {
-        return Err(Diagnostic::error("`EMIT EVERY` is not available in this version", start).with_help(
-            "remove it: a snapshot set is refreshed by every epoch that brings something new; \
-             `EMIT ON WINDOW CLOSE` writes each window once",
-        ));
-    }
-    let help = "write `EMIT ON WINDOW CLOSE`, or leave it out: a snapshot set is then refreshed by every epoch that \
-                brings something new";
-    cursor.expect_words(&["EMIT", "ON", "WINDOW", "CLOSE"], help)?;
-    Ok(start.union(cursor.previous_span()))
 }
 
 fn entity(ctx: &mut Context<'_>, cursor: &mut Cursor<'_>) -> Result<Vec<Name>, Diagnostic> {

@@ -31,14 +31,20 @@ pub(crate) fn query(cursor: &Cursor<'_>) -> Result<Box<Query>, Diagnostic> {
 
 /// Other dialects have the clause in the query; the parser would take its first word for an alias.
 fn refuse_emit(cursor: &Cursor<'_>) -> Result<(), Diagnostic> {
-    const CLAUSE: [&str; 4] = ["EMIT", "ON", "WINDOW", "CLOSE"];
-    let is_clause =
-        |tokens: &[TokenWithSpan]| tokens.iter().zip(CLAUSE).all(|(token, word)| is_unquoted(&token.token, &[word]));
-    let Some(clause) = cursor.rest().windows(CLAUSE.len()).find(|tokens| is_clause(tokens)) else { return Ok(()) };
-    let place = |token: &TokenWithSpan| Span::from_tokens(cursor.file(), token.span);
-    let span = clause.iter().map(place).reduce(Span::union).unwrap_or(cursor.end());
-    Err(Diagnostic::error("`EMIT ON WINDOW CLOSE` stands in the query", span)
-        .with_help("write it before `AS`: `CREATE FEATURE SET name EMIT ON WINDOW CLOSE WITH (…) AS SELECT …`"))
+    for (words, clause) in [
+        (&["EMIT", "ON", "WINDOW", "CLOSE"][..], "EMIT ON WINDOW CLOSE"),
+        (&["EMIT", "EVERY", "INTERVAL"], "EMIT EVERY INTERVAL '1 hour'"),
+    ] {
+        let is_clause = |tokens: &&[TokenWithSpan]| {
+            tokens.iter().zip(words).all(|(token, word)| is_unquoted(&token.token, &[word]))
+        };
+        let Some(found) = cursor.rest().windows(words.len()).find(is_clause) else { continue };
+        let place = |token: &TokenWithSpan| Span::from_tokens(cursor.file(), token.span);
+        let span = found.iter().map(place).reduce(Span::union).unwrap_or(cursor.end());
+        let help = format!("write it before `AS`: `CREATE FEATURE SET name {clause} WITH (…) AS SELECT …`");
+        return Err(Diagnostic::error(format!("`{}` stands in the query", words.join(" ")), span).with_help(help));
+    }
+    Ok(())
 }
 
 /// Reads the rest of a stretch as an expression; `what` names it in messages.

@@ -1,26 +1,18 @@
 //! `WATERMARK FOR column [AS column - INTERVAL '…'] [ON LATE action]`.
 
-use arrow::compute::kernels::cast_utils::{
-    IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config as parse_interval,
-};
-use arrow::datatypes::IntervalMonthDayNano;
-use bessemer_schemas::{Diagnostic, OnLate, Span, WatermarkDefinition, nearest};
-use sqlparser::ast::{BinaryOperator, Expr, Interval, Value};
+use bessemer_schemas::{Diagnostic, OnLate, Span, WatermarkDefinition};
+use sqlparser::ast::{BinaryOperator, Expr, Interval};
 
 use crate::cursor::Cursor;
 use crate::ident;
+use crate::interval;
 use crate::lexer::is_unquoted;
 use crate::query;
 
 const FORM: &str = "write `WATERMARK FOR column AS column - INTERVAL '5 minutes'`";
 
-/// An interval that is none would be refused where it is read.
-const EXAMPLE: &str = "write for example `INTERVAL '5 minutes'`";
-
 /// What `ON LATE` may say.
 const ACTIONS: [&str; 2] = ["QUARANTINE", "DROP"];
-
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Reads the clause, which is all of `item`.
 pub(crate) fn watermark(item: &mut Cursor<'_>) -> Result<WatermarkDefinition, Diagnostic> {
@@ -35,8 +27,8 @@ pub(crate) fn watermark(item: &mut Cursor<'_>) -> Result<WatermarkDefinition, Di
         Some(query::expr(&item.take_until(|token| is_unquoted(token, &["ON"])), "watermark")?)
     };
     let on_late = on_late(item)?;
-    let delay = expr.as_ref().and_then(interval).and_then(length).and_then(micros).unwrap_or(0);
-    Ok(WatermarkDefinition { column, expr, delay, on_late, span: start.union(item.previous_span()) })
+    let micros = expr.as_ref().and_then(delay).and_then(interval::length).and_then(interval::micros).unwrap_or(0);
+    Ok(WatermarkDefinition { column, expr, delay: micros, on_late, span: start.union(item.previous_span()) })
 }
 
 fn on_late(item: &mut Cursor<'_>) -> Result<Option<OnLate>, Diagnostic> {
@@ -68,7 +60,7 @@ pub(crate) fn check(watermark: &WatermarkDefinition) -> Option<Diagnostic> {
     }
     if let Expr::BinaryOp { left, op: BinaryOperator::Minus, .. } = expr
         && is_column(left)
-        && let Some(interval) = interval(expr)
+        && let Some(interval) = delay(expr)
     {
         return check_delay(watermark, interval);
     }
@@ -78,69 +70,26 @@ pub(crate) fn check(watermark: &WatermarkDefinition) -> Option<Diagnostic> {
     )
 }
 
-/// Units of an interval, in full and as PostgreSQL abbreviates them.
-const UNITS: [&str; 28] = [
-    "microsecond",
-    "microseconds",
-    "us",
-    "millisecond",
-    "milliseconds",
-    "ms",
-    "second",
-    "seconds",
-    "sec",
-    "secs",
-    "s",
-    "minute",
-    "minutes",
-    "min",
-    "mins",
-    "m",
-    "hour",
-    "hours",
-    "h",
-    "day",
-    "days",
-    "d",
-    "week",
-    "weeks",
-    "month",
-    "months",
-    "year",
-    "years",
-];
-
 fn check_delay(watermark: &WatermarkDefinition, interval: &Interval) -> Option<Diagnostic> {
-    let Some(text) = text(interval) else {
-        return Some(Diagnostic::error("the delay must be a literal", watermark.span).with_help(EXAMPLE));
+    let fault = |message: String, help: String| Some(Diagnostic::error(message, watermark.span).with_help(help));
+    let Some(text) = interval::text(interval) else {
+        return fault("the delay must be a literal".to_owned(), interval::EXAMPLE.to_owned());
     };
     if text.contains('-') {
-        return Some(
-            Diagnostic::error(format!("the delay `{text}` is negative"), watermark.span)
-                .with_help("a watermark stays behind the newest event time: write the delay without `-`"),
-        );
+        let help = "a watermark stays behind the newest event time: write the delay without `-`";
+        return fault(format!("the delay `{text}` is negative"), help.to_owned());
     }
-    let words = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
-    let unknown = words.map(str::to_ascii_lowercase).find(|word| !UNITS.contains(&word.as_str()));
-    let bad = match unknown {
-        Some(word) => match nearest(&word, UNITS.into_iter().filter(|unit| unit.len() > 3 && unit.ends_with('s'))) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => EXAMPLE.to_owned(),
-        },
-        None if !text.contains(|c: char| c.is_ascii_digit()) => EXAMPLE.to_owned(),
-        None if interval.leading_field.is_none() && text.trim().parse::<f64>().is_ok() => {
-            format!("say which unit: `INTERVAL '{} minutes'`", text.trim())
-        }
-        None => return watermark.on_late.and_then(|_| check_length(interval, text, watermark.span)),
-    };
-    Some(Diagnostic::error(format!("`{text}` is no interval"), watermark.span).with_help(bad))
+    match interval::what_to_write(interval, text) {
+        Some(help) => fault(format!("`{text}` is no interval"), help),
+        None => watermark.on_late.and_then(|_| check_length(interval, text, watermark.span)),
+    }
 }
 
 /// Where rows are late by it, how long the delay is must be known.
 fn check_length(interval: &Interval, text: &str, span: Span) -> Option<Diagnostic> {
-    match length(interval) {
-        None => Some(Diagnostic::error(format!("`{text}` is no interval"), span).with_help(EXAMPLE)),
-        Some(length) if micros(length).is_none() => Some(
+    match interval::length(interval) {
+        None => Some(Diagnostic::error(format!("`{text}` is no interval"), span).with_help(interval::EXAMPLE)),
+        Some(length) if interval::micros(length).is_none() => Some(
             Diagnostic::error("a delay of months decides nothing `ON LATE`: months are not equally long", span)
                 .with_help("write it in days, for example `INTERVAL '30 days'`"),
         ),
@@ -149,7 +98,7 @@ fn check_length(interval: &Interval, text: &str, span: Span) -> Option<Diagnosti
 }
 
 /// What is taken off the column.
-fn interval(expr: &Expr) -> Option<&Interval> {
+fn delay(expr: &Expr) -> Option<&Interval> {
     match expr {
         Expr::BinaryOp { op: BinaryOperator::Minus, right, .. } => match right.as_ref() {
             Expr::Interval(interval) => Some(interval),
@@ -157,29 +106,6 @@ fn interval(expr: &Expr) -> Option<&Interval> {
         },
         _ => None,
     }
-}
-
-fn text(interval: &Interval) -> Option<&str> {
-    match interval.value.as_ref() {
-        Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) | Value::Number(text, _) => Some(text),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The interval as the engine reads it.
-fn length(interval: &Interval) -> Option<IntervalMonthDayNano> {
-    let text = text(interval)?;
-    let whole = interval.leading_field.as_ref().map_or_else(|| text.to_owned(), |unit| format!("{text} {unit}"));
-    parse_interval(&whole, IntervalParseConfig::new(IntervalUnit::Second)).ok()
-}
-
-/// Rounded up: a watermark stays at least so far behind. `None` where months are in it.
-fn micros(length: IntervalMonthDayNano) -> Option<i64> {
-    let rest = -length.nanoseconds.saturating_neg().div_euclid(1_000);
-    (length.months == 0).then(|| i64::from(length.days).saturating_mul(MICROS_PER_DAY).saturating_add(rest))
 }
 
 #[cfg(test)]

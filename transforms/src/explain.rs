@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use datafusion::logical_expr::LogicalPlan;
 
@@ -36,6 +37,10 @@ impl PlannedSet {
         let mut lines = vec![format!("feature set {} ({})", self.name, self.kind.as_str())];
         lines.extend(self.reasons.iter().map(|reason| format!("  snapshot because of {}", reason.text)));
         lines.extend(self.upkeep_text().map(|text| format!("  {text}")));
+        lines.extend(self.emit_every.map(|every| {
+            let every = Duration::from_micros(every.unsigned_abs());
+            format!("  replaced by a daemon each time that {every:?} of event time have passed")
+        }));
         lines.extend(scans("sources", &self.sources));
         lines.extend(scans("tables", &self.tables));
         if self.is_sorted() {

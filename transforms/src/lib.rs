@@ -10,6 +10,7 @@
 //! `TableProvider`s, and what a scan reads in an epoch comes to it as an extension of the session.
 
 mod duration;
+mod emit;
 mod error;
 mod exchange;
 mod functions;

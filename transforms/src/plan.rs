@@ -34,6 +34,9 @@ pub struct PlannedSet {
     pub name: String,
     /// Whether it appends or is replaced.
     pub kind: SetKind,
+    /// Of a snapshot set, after how much event time a daemon replaces it, in microseconds; `None`: whenever something it
+    /// reads has changed.
+    pub emit_every: Option<i64>,
     /// Why it is a snapshot; empty for an append set.
     pub reasons: Vec<Reason>,
     /// What an epoch computes it from.

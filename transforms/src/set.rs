@@ -19,6 +19,7 @@ use sqlparser::ast::{Distinct, Query, Select, Spanned};
 use crate::SetKind;
 use crate::catalog::{Catalog, reads_itself};
 use crate::classify::{Construct, Nature, nature};
+use crate::emit;
 use crate::expectation::{check_expectations, plan_expectations};
 use crate::expression::{list, told};
 use crate::gate::{Expectations, LogicalExpectations};
@@ -51,7 +52,7 @@ pub(crate) fn plan_set(
     let kind = kind(set, &nature);
     if found.len() == before {
         refuse_order(definition, set, kind, &nature, found);
-        refuse_emit(definition, set, &nature, found);
+        emit::refuse(definition, set, &nature, found);
     }
     columns_exist(set, partition_by, &schema, found);
 
@@ -62,7 +63,7 @@ pub(crate) fn plan_set(
         return None;
     }
     match assemble(definition, set, partition_by, &query, nature, expectations, catalog) {
-        Ok(planned) => refuse_upkeep(set, planned, found),
+        Ok(planned) => emit::refuse_upkeep(set, planned, found),
         Err(error) => {
             found.push(told(&error, set.query_span));
             None
@@ -148,6 +149,7 @@ fn assemble(
     Ok(PlannedSet {
         name: set.name.value.clone(),
         kind,
+        emit_every: set.emit_every.map(|every| every.interval),
         reasons: if closes { Vec::new() } else { reasons(definition, set, &nature) },
         upkeep: upkeep(set, &nature, &logical, &output, catalog),
         schema: Arc::new(visible_schema(&optimized)),
@@ -205,52 +207,6 @@ fn upkeep(
             Upkeep::Everything { reason }
         }
     }
-}
-
-/// What `EMIT ON WINDOW CLOSE` cannot be about, whatever the plan.
-fn refuse_emit(definition: &Definition, set: &FeatureSetDefinition, nature: &Nature, found: &mut Vec<Diagnostic>) {
-    const EMIT: &str = "`EMIT ON WINDOW CLOSE`";
-    let Some(span) = set.emit_on_window_close else { return };
-    if nature.logs.is_empty() {
-        let message = format!("{EMIT} is about rows of a source, but the query reads tables only");
-        found
-            .push(Diagnostic::error(message, span).with_help("leave it out: the set is replaced when a table changes"));
-    } else if nature.kind() == SetKind::Append {
-        let message = format!(
-            "{EMIT} is about rows that others may still change, but each row of this query is final as soon as it is made"
-        );
-        found.push(Diagnostic::error(message, span).with_help("leave it out: the set appends without it"));
-    }
-    for constraint in &set.constraints {
-        if matches!(constraint.expectation, Expectation::Aggregate { .. }) {
-            let message = format!(
-                "`{}` is over all rows of a run, but its rows become final one after another",
-                constraint.name.value
-            );
-            let help = "write `EXPECT (…)` of each row, or expect it of a set without `EMIT ON WINDOW CLOSE`";
-            found.push(Diagnostic::error(message, constraint.expr_span).with_help(help));
-        }
-    }
-    for source in definition.sources.iter().filter(|source| nature.logs.contains_key(&source.name.value)) {
-        let Some(watermark) = &source.watermark else { continue };
-        if watermark.on_late.is_none() {
-            let message = format!("{EMIT} needs to know what becomes of rows that come too late");
-            let (name, at) = (&source.name.value, watermark.span.start.line);
-            let help = format!("add `ON LATE QUARANTINE` or `ON LATE DROP` to the watermark of `{name}` (line {at})");
-            found.push(Diagnostic::error(message, span).with_help(help));
-        }
-    }
-}
-
-/// `planned`, unless its windows were to close and do not.
-fn refuse_upkeep(set: &FeatureSetDefinition, planned: PlannedSet, found: &mut Vec<Diagnostic>) -> Option<PlannedSet> {
-    let (Some(span), Upkeep::Everything { reason }) = (set.emit_on_window_close, &planned.upkeep) else {
-        return Some(planned);
-    };
-    let help = "give the event time or the end of a window out, and keep to windows, frames and joins that have bounds in \
-                time; or leave `EMIT ON WINDOW CLOSE` out: docs/closing.md says what is possible";
-    found.push(Diagnostic::error(format!("no row of this query would ever be final: {reason}"), span).with_help(help));
-    None
 }
 
 /// Some faults show only in the physical plan. It is tried over empty tables: a scan of ours needs an epoch.

@@ -57,29 +57,43 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// What is left of each partition, from where it was read to its end.
-    pub fn new(left: impl IntoIterator<Item = OffsetRange>) -> Self {
-        let found: Vec<_> = left.into_iter().collect();
-        Self { left: found.iter().cloned().collect(), found }
+    /// What was `found` of each partition, from where it was read to its end, beyond what was `read`.
+    pub fn new(found: Vec<OffsetRange>, read: &[OffsetRange]) -> Self {
+        let is_known = |range: &OffsetRange| {
+            read.iter().any(|read| (&read.topic, read.partition) == (&range.topic, range.partition))
+        };
+        let left = found.iter().filter(|range| !range.is_empty() || !is_known(range)).cloned().collect();
+        Self { found, left }
     }
 
     /// The next slice: as much of every partition as of the others, so that none runs ahead. Partitions that were just
     /// found are in it even if they are empty. Empty when nothing is left.
     pub fn next_slice(&mut self, limits: &mut SliceLimits) -> Vec<OffsetRange> {
+        self.next_slice_without(limits, |_| false)
+    }
+
+    /// The same without those partitions that `wait`, of which there must be others. Nobody gets more of the slice for that:
+    /// it would be as far ahead by the next one.
+    pub fn next_slice_without(
+        &mut self,
+        limits: &mut SliceLimits,
+        waits: impl Fn(&OffsetRange) -> bool,
+    ) -> Vec<OffsetRange> {
         let mut budget = limits.rows.min(SLICE_OFFSETS);
         if budget == 0 {
             return Vec::new();
         }
         let mut taken: BTreeMap<usize, OffsetRange> = BTreeMap::new();
-        let mut waiting = self.left.iter_mut().enumerate().count() as u64;
+        let mut sharing = self.left.len() as u64;
         // The shortest first: what they leave of their share is for the others.
-        let mut order: Vec<usize> = (0..self.left.len()).collect();
+        let mut order: Vec<usize> =
+            self.left.iter().enumerate().filter(|(_, range)| !waits(range)).map(|(at, _)| at).collect();
         order.sort_by_key(|at| self.left[*at].offsets());
         for at in order {
             let range = &mut self.left[at];
             let share =
-                range.offsets().min((budget / waiting.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
-            waiting -= 1;
+                range.offsets().min((budget / sharing.max(1)).max(1)).min(budget.max(u64::from(range.is_empty())));
+            sharing -= 1;
             let end =
                 range.start.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)).min(range.end.max(range.start));
             if share == 0 && !range.is_empty() {
@@ -89,14 +103,25 @@ impl Backlog {
             range.start = end;
             budget -= share.min(budget);
         }
+        // Those that were just found are taken with the first slice, also where they are empty.
         self.left.retain(|range| !range.is_empty());
         limits.rows = limits.rows.saturating_sub(taken.values().map(OffsetRange::offsets).sum());
         taken.into_values().collect()
     }
 
+    /// All that is left, at once.
+    pub fn rest(&mut self) -> Vec<OffsetRange> {
+        std::mem::take(&mut self.left).into()
+    }
+
     /// What of every partition was not read when the brokers were asked; an empty range where that is nothing.
     pub fn found(&self) -> &[OffsetRange] {
         &self.found
+    }
+
+    /// What is left of each partition that has anything left.
+    pub fn left(&self) -> impl Iterator<Item = &OffsetRange> {
+        self.left.iter()
     }
 
     /// Offsets that are left.
@@ -124,7 +149,7 @@ impl KafkaSource {
         self.partitions().store(described.len(), Ordering::Relaxed);
         self.check_group(consumer, &described)?;
         let is_first = read.is_empty();
-        let (mut found, mut left) = (Vec::new(), VecDeque::new());
+        let mut found = Vec::with_capacity(described.len());
         let starts = if is_first { starts(options, consumer, &described)? } else { vec![None; described.len()] };
         for (partition, start) in described.iter().zip(starts) {
             let so_far = read
@@ -136,14 +161,10 @@ impl KafkaSource {
                 None => start.unwrap_or(partition.low).max(partition.low).min(partition.end),
             };
             let Described { topic, partition, end, topic_id, .. } = partition.clone();
-            let range = OffsetRange { topic, partition, start, end, topic_id, late_before: None };
-            if so_far.is_none() || !range.is_empty() {
-                left.push_back(range.clone());
-            }
-            found.push(range);
+            found.push(OffsetRange { topic, partition, start, end, topic_id, late_before: None, is_apart: false });
         }
         self.check_gone(read, &described)?;
-        Ok(Backlog { found, left })
+        Ok(Backlog::new(found, read))
     }
 
     /// Where reading goes on; an error where it cannot.

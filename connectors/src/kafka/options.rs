@@ -80,6 +80,8 @@ pub struct KafkaSourceOptions {
     pub(super) tokens: Option<TokenEndpoint>,
     pub(super) limits: DecodeLimits,
     pub(super) max_ahead: Duration,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_skew: Option<Duration>,
     pub(super) bad_records: BadRecordLimit,
     pub(super) timeout: Duration,
 }
@@ -132,6 +134,8 @@ impl KafkaSourceOptions {
         let group_id = options.take_text("group_id");
         let limits = DecodeLimits::take(options);
         let max_ahead = options.take_duration("max_ahead").unwrap_or(MAX_AHEAD);
+        let idle_timeout = take_of_watermark(options, source, "idle_timeout");
+        let max_skew = take_of_watermark(options, source, "max_skew");
         let bad_records = take_bad_records(options);
         let (properties, tokens) = take_properties(options, timeout);
         let mut parsed = Self {
@@ -146,6 +150,8 @@ impl KafkaSourceOptions {
             tokens,
             limits,
             max_ahead,
+            idle_timeout,
+            max_skew,
             bad_records,
             timeout,
         };
@@ -182,6 +188,28 @@ impl KafkaSourceOptions {
         let format = self.format.decoding_text();
         format!("{format}; {:?}; max_record_bytes {limit}; max_ahead {:?}", self.isolation, self.max_ahead)
     }
+}
+
+/// Takes a time that says something about watermarks of partitions, which there must be.
+fn take_of_watermark(options: &mut OptionMap, source: &SourceDefinition, key: &'static str) -> Option<Duration> {
+    let span = span_of(options, key);
+    let taken = options.take_duration(key)?;
+    let watermark = source.watermark.as_ref();
+    if watermark.is_none_or(|watermark| watermark.on_late.is_none()) {
+        let message =
+            format!("`{key}` is about a watermark that decides which rows are late, and {} has none", options.owner());
+        let help = match watermark {
+            Some(watermark) => {
+                format!("add `ON LATE QUARANTINE` to the watermark on line {}", watermark.span.start.line)
+            }
+            None => "add `WATERMARK FOR column AS column - INTERVAL '5 minutes' ON LATE QUARANTINE`".to_owned(),
+        };
+        options.report(Diagnostic::error(message, span).with_help(help));
+    } else if taken.is_zero() {
+        let message = format!("`{key}` cannot be nothing");
+        options.report(Diagnostic::error(message, span).with_help(format!("write for example `{key} = '30 seconds'`")));
+    }
+    Some(taken)
 }
 
 fn take_bad_records(options: &mut OptionMap) -> BadRecordLimit {

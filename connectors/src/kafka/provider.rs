@@ -113,6 +113,7 @@ mod tests {
                 end: 7 + size,
                 topic_id: None,
                 late_before: None,
+                is_apart: false,
             };
             let ranges: Vec<_> = sizes.iter().map(|size| ScanOffsets { range: range(size), is_new: true }).collect();
             let runs = partitioned(&ranges, partitions);

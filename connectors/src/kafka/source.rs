@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrow::array::ArrayRef;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
@@ -114,6 +115,16 @@ impl KafkaSource {
     /// When a row is late and what becomes of it then; `None` where none is.
     pub fn lateness(&self) -> Option<Lateness> {
         self.lateness
+    }
+
+    /// How long a partition has nothing to read before it is idle; `None` where it never is.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        self.options.idle_timeout
+    }
+
+    /// How far a partition may be ahead of others in event time and still be read; `None`: however far.
+    pub fn max_skew(&self) -> Option<Duration> {
+        self.options.max_skew
     }
 
     /// Everything that changes what a record means, as text: what a later run compares.

@@ -252,7 +252,15 @@ fn values(ids: std::ops::Range<i64>) -> Vec<String> {
 
 /// Offsets of a partition of the topic that most tests read.
 fn range(partition: i32, start: i64, end: i64) -> OffsetRange {
-    OffsetRange { topic: "flights".to_owned(), partition, start, end, topic_id: None, late_before: None }
+    OffsetRange {
+        topic: "flights".to_owned(),
+        partition,
+        start,
+        end,
+        topic_id: None,
+        late_before: None,
+        is_apart: false,
+    }
 }
 
 fn watermark(delay: i64, on_late: Option<OnLate>) -> WatermarkDefinition {
@@ -652,6 +660,7 @@ fn problems_are_told_at_their_options() {
             vec![("properties.security.protocol", "sasl_plaintext"), ("properties.sasl.mechanism", "PLAIN")],
             "mechanism `PLAIN` needs a name and a password",
         ),
+        (vec![("idle_timeout", "30s")], "`idle_timeout` is about a watermark that decides which rows are late"),
         (vec![("bootstrap_server", "x")], "unknown option `bootstrap_server`"),
         (vec![("format", "avro")], "nothing says with which schema the records of source `flights` are written"),
         (

@@ -26,6 +26,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
         sets: history.set_totals(),
         inputs: history.inputs(),
         states: history.states(),
+        emitted_at: history.emitted_at(),
         watermarks: history.watermarks(),
         failure: history.last_failure().cloned(),
         ..Base::default()
@@ -34,7 +35,7 @@ pub(super) async fn fold(history: &History, blocks: &BlockWriter) -> Result<Base
     let sources: BTreeSet<&String> =
         history.recent().iter().flat_map(|manifest| manifest.slice.sources.keys()).collect();
     for source in sources {
-        let offsets = history.offsets_read(source);
+        let offsets = history.ranges_read(source);
         if !offsets.is_empty() {
             base.offsets.insert(source.clone(), offsets);
         }

@@ -238,18 +238,18 @@ impl History {
 
     /// Offsets read so far of a Kafka source, by topic and partition: from the first one to the last.
     pub fn offsets_read(&self, source: &str) -> Vec<OffsetRange> {
+        let whole = self.ranges_read(source).into_iter().map(|range| OffsetRange { is_apart: false, ..range });
+        OffsetRange::joined(&whole.collect::<Vec<_>>())
+    }
+
+    /// The same as it is read once more: in pieces, where rows were late that would not be late in one.
+    pub fn ranges_read(&self, source: &str) -> Vec<OffsetRange> {
         let based = self.base.offsets.get(source).into_iter().flatten();
         let recent = self.slices(source).filter_map(|slice| match slice {
             SourceSlice::Kafka { ranges } => Some(ranges),
             _ => None,
         });
-        let mut read: BTreeMap<(&str, i32), OffsetRange> = BTreeMap::new();
-        for range in based.chain(recent.flatten()) {
-            let so_far = read.entry((range.topic.as_str(), range.partition)).or_insert_with(|| range.clone());
-            so_far.end = range.end;
-            so_far.topic_id.clone_from(&range.topic_id);
-        }
-        read.into_values().collect()
+        OffsetRange::joined(based.chain(recent.flatten()))
     }
 
     /// Which of the last records of a Kafka source's partitions were bad; nothing of those that have none.
@@ -312,6 +312,14 @@ impl History {
             }
         }
         states
+    }
+
+    /// Where the watermarks were when snapshot sets with `EMIT EVERY` were last replaced.
+    pub fn emitted_at(&self) -> BTreeMap<String, i64> {
+        let mut emitted = self.base.emitted_at.clone();
+        let recent = self.recent.iter().flat_map(|manifest| &manifest.sets);
+        emitted.extend(recent.filter_map(|(name, commit)| Some((name.clone(), commit.emitted_at?))));
+        emitted
     }
 
     /// Where the watermarks of the sources with `ON LATE` are.

@@ -138,6 +138,7 @@ fn origin_of(records: &RecordBatch) -> Result<ReplayOrigin> {
             end: offsets.value(last) + 1,
             topic_id: None,
             late_before: None,
+            is_apart: false,
         }));
     }
     let modified = column(records, "modified")?.as_primitive_opt::<TimestampMicrosecondType>();

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::cli::{InspectArgs, LogArgs, PipelineArgs};
 use crate::command::history;
 use crate::command::runs::Runs;
+use crate::command::watermarks::WatermarkStatus;
 use crate::error::{Error, Result};
 use crate::load;
 use crate::output::{self, count};
@@ -21,6 +22,7 @@ struct Status {
     failure: Option<Failure>,
     #[serde(flatten)]
     runs: Runs,
+    watermarks: Vec<WatermarkStatus>,
     feature_sets: Vec<SetStatus>,
 }
 
@@ -69,6 +71,7 @@ pub(crate) async fn status(args: &PipelineArgs) -> Result<()> {
         committed_at: newest.map(|newest| output::instant(newest.committed_at)),
         failure,
         runs,
+        watermarks: WatermarkStatus::all(&parsed, &history),
         feature_sets: sets,
     };
     if args.json { output::json(&status) } else { status.print() }
@@ -81,6 +84,7 @@ impl Status {
             None => format!("{}: no epoch yet", self.pipeline),
         })?;
         self.runs.print()?;
+        self.watermarks.iter().try_for_each(WatermarkStatus::print)?;
         if let Some(failure) = &self.failure {
             output::line(format!(
                 "failed: expectation `{}` of feature set `{}`, {}",

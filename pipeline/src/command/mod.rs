@@ -14,6 +14,7 @@ mod replay;
 mod run;
 mod runs;
 mod state;
+mod watermarks;
 
 use std::path::PathBuf;
 

@@ -143,19 +143,15 @@ pub(super) async fn objects(slices: &[Slice], name: &str, store: &ManifestStore)
     Ok(objects)
 }
 
-/// What `slices` hold of the log `name`, as one range of offsets of each partition.
+/// What `slices` hold of the log `name`, as ranges of offsets that are as long as they can be.
 pub(super) fn offsets(slices: &[Slice], name: &str) -> Result<Vec<ScanOffsets>> {
-    let mut ranges: BTreeMap<(&str, i32), OffsetRange> = BTreeMap::new();
+    let mut all = Vec::new();
     for slice in slices.iter().filter_map(|slice| slice.sources.get(name)) {
-        let SourceSlice::Kafka { ranges: read } = slice else {
+        let SourceSlice::Kafka { ranges } = slice else {
             let message = format!("a snapshot set cannot read what was replayed of `{name}`");
             return Err(Error::Internal { message });
         };
-        for range in read.iter().filter(|range| !range.is_empty()) {
-            let so_far = ranges.entry((range.topic.as_str(), range.partition)).or_insert_with(|| range.clone());
-            so_far.end = range.end;
-            so_far.topic_id.clone_from(&range.topic_id);
-        }
+        all.extend(ranges.iter().filter(|range| !range.is_empty()));
     }
-    Ok(ranges.into_values().map(|range| ScanOffsets { range, is_new: false }).collect())
+    Ok(OffsetRange::joined(all).into_iter().map(|range| ScanOffsets { range, is_new: false }).collect())
 }

@@ -345,9 +345,9 @@ fn limits(loaded: &Loaded, at: usize) -> MergeLimits {
 }
 
 /// A commit that neither made nor moved a row yet.
-fn moves_nothing() -> SetCommit {
+pub(super) fn moves_nothing() -> SetCommit {
     let (files, quarantine, ledger) = (FileChanges::default(), FileChanges::default(), SetLedger::default());
-    SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None, state: None }
+    SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None, state: None, emitted_at: None }
 }
 
 /// Writes the files of a step, up to the first merge that fails, which takes back what it wrote.

@@ -1,6 +1,8 @@
 //! What is new in the world, and what an epoch takes of it.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "kafka")]
+use std::time::Duration;
 
 use bessemer_connectors::Source;
 #[cfg(feature = "kafka")]
@@ -13,10 +15,13 @@ use bessemer_transforms::{PlannedSet, SetKind};
 
 use super::carry::{self, Carried, Found};
 use super::epoch::Assignment;
+use super::every;
 use super::lateness::{Floors, check_goes_on};
 use super::reading::{self, Before};
 use crate::error::Result;
 use crate::load::Loaded;
+
+const UNBOUNDED: SliceLimits = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
 
 /// One look at every log and every table, made once a run: what they found is one arrival.
 #[derive(Debug)]
@@ -24,14 +29,37 @@ pub(super) struct Discovered {
     logs: Vec<Log>,
     tables: BTreeMap<String, Table>,
     limits: SliceLimits,
+    /// Whether all that is new is one epoch.
+    is_whole: bool,
+    reach: Reach,
+}
+
+/// How long a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Until all is read.
+    ToItsEnd,
+    ForEver,
 }
 
 #[derive(Debug)]
 struct Log {
     name: String,
     arrival: Arrival,
-    /// Whether an append set reads it: it is then taken in slices.
+    /// Whether it is taken in slices: an append set reads it, or one that follows its watermark.
     appended: bool,
+    /// How far its partitions may be apart in event time and still be read.
+    #[cfg(feature = "kafka")]
+    max_skew: Option<Duration>,
+}
+
+/// How much of what arrived an epoch takes.
+#[derive(Debug)]
+enum Portion<'a> {
+    /// As much as a slice may hold.
+    Slice(&'a mut SliceLimits),
+    /// All that there is.
+    Whole,
 }
 
 /// What is new in a log.
@@ -58,16 +86,21 @@ struct Table {
 
 impl Discovered {
     /// Lists what the feature sets read; nothing else is touched.
-    pub(super) async fn find(loaded: &Loaded, history: &History) -> Result<Self> {
-        Self::find_among(loaded, history, |_| true).await
+    pub(super) async fn find(loaded: &Loaded, history: &History, reach: Reach) -> Result<Self> {
+        Self::find_among(loaded, history, reach, |_| true).await
     }
 
     /// Lists the tables that the feature sets read, and no log.
     pub(super) async fn find_tables(loaded: &Loaded, history: &History) -> Result<Self> {
-        Self::find_among(loaded, history, |kind| kind == SourceKind::Table).await
+        Self::find_among(loaded, history, Reach::ToItsEnd, |kind| kind == SourceKind::Table).await
     }
 
-    async fn find_among(loaded: &Loaded, history: &History, is_listed: fn(SourceKind) -> bool) -> Result<Self> {
+    async fn find_among(
+        loaded: &Loaded,
+        history: &History,
+        reach: Reach,
+        is_listed: fn(SourceKind) -> bool,
+    ) -> Result<Self> {
         let (versions, listings) = (history.table_versions(), history.listings());
         let mut logs = Vec::new();
         let mut tables = BTreeMap::new();
@@ -96,15 +129,21 @@ impl Discovered {
                 #[cfg(feature = "kafka")]
                 Source::Log(log) => Arrival::Offsets(log.backlog(history.offsets_read(name)).await?),
             };
-            let appended = readers().any(|set| set.kind == SetKind::Append);
-            logs.push(Log { name: name.to_owned(), arrival, appended });
+            // Watermarks move by what is read, and a set that waits for them reads nothing itself.
+            let waits = |set: &PlannedSet| reach == Reach::ForEver && set.emit_every.is_some();
+            let appended = readers().any(|set| set.kind == SetKind::Append || waits(set));
+            logs.push(Log {
+                name: name.to_owned(),
+                arrival,
+                appended,
+                #[cfg(feature = "kafka")]
+                max_skew: source.max_skew(),
+            });
         }
         // What a run must hold back until its end is one epoch.
-        let per_run =
+        let is_whole =
             loaded.plan.sets.iter().any(|set| set.kind == SetKind::Append && set.expectations.has_aggregates());
-        let unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
-        let limits = if per_run { unbounded } else { loaded.parsed.settings.limits };
-        Ok(Self { logs, tables, limits })
+        Ok(Self { logs, tables, limits: loaded.parsed.settings.limits, is_whole, reach })
     }
 
     /// Of each log that is made of topics: what of every partition is not committed.
@@ -121,7 +160,8 @@ impl Discovered {
         let mut assignment = Assignment::default();
         let mut limits = self.limits;
         for log in self.logs.iter_mut().filter(|log| log.appended) {
-            log.take(&mut limits, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
+            let portion = if self.is_whole { Portion::Whole } else { Portion::Slice(&mut limits) };
+            log.take(portion, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
         }
         if assignment.slice.sources.is_empty() {
             return Ok(None);
@@ -132,7 +172,7 @@ impl Discovered {
 
     /// What one slice may hold.
     pub(super) fn limits(&self) -> SliceLimits {
-        self.limits
+        if self.is_whole { UNBOUNDED } else { self.limits }
     }
 
     /// An epoch that reads nothing, and looks at the windows of the sets `at`.
@@ -166,16 +206,25 @@ impl Discovered {
         store: &ManifestStore,
     ) -> Result<Option<Assignment>> {
         let mut assignment = Assignment { replaces: true, ..Assignment::default() };
-        let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
         for log in self.logs.iter_mut().filter(|log| !log.appended) {
-            log.take(&mut unbounded, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
+            log.take(Portion::Whole, &Floors::of(&log.name, loaded, history), &mut assignment).await?;
         }
         let known = history.inputs();
+        let is_live = self.reach == Reach::ForEver;
         for (at, set) in loaded.plan.sets.iter().enumerate().filter(|(_, set)| set.kind == SetKind::Snapshot) {
+            let is_due = !is_live || every::is_due(set, history);
+            if !is_due && !every::is_behind(set, history) {
+                continue;
+            }
             let inputs = self.inputs(set, &assignment, history);
-            if known.get(&set.name) != Some(&inputs) {
-                assignment.sets.push(at);
+            if known.get(&set.name) == Some(&inputs) {
+                continue;
+            }
+            assignment.sets.push(at);
+            if is_due {
                 assignment.inputs.insert(set.name.clone(), inputs);
+            } else {
+                assignment.absorbing.insert(at);
             }
         }
         let carried = self.carry(loaded, &mut assignment, history, store).await?;
@@ -253,9 +302,14 @@ impl Discovered {
 
 impl Log {
     /// Moves the next part of what arrived into `assignment`.
-    async fn take(&mut self, limits: &mut SliceLimits, floors: &Floors, assignment: &mut Assignment) -> Result<()> {
+    async fn take(&mut self, portion: Portion<'_>, floors: &Floors, assignment: &mut Assignment) -> Result<()> {
         let (slice, input) = match &mut self.arrival {
             Arrival::Objects { listing, number } => {
+                let mut unbounded = UNBOUNDED;
+                let limits = match portion {
+                    Portion::Slice(limits) => limits,
+                    Portion::Whole => &mut unbounded,
+                };
                 let objects = listing.next_slice(limits).await?.into_iter();
                 let objects: Vec<_> = objects.map(|version| floors.object(version)).collect();
                 // Those that changed and are ignored are recorded with a slice, or alone.
@@ -272,7 +326,18 @@ impl Log {
             }
             #[cfg(feature = "kafka")]
             Arrival::Offsets(backlog) => {
-                let ranges = backlog.next_slice(limits).into_iter();
+                // What waits for a later slice holds the watermark, too.
+                if let Some(woken) = floors.woken(backlog.left()) {
+                    assignment.watermarks.insert(self.name.clone(), woken);
+                }
+                let ranges = match portion {
+                    Portion::Slice(limits) => {
+                        let step = floors.step(backlog.left(), self.max_skew);
+                        backlog.next_slice_without(limits, |range| step.waits(range))
+                    }
+                    Portion::Whole => backlog.rest(),
+                };
+                let ranges = ranges.into_iter();
                 let ranges: Vec<_> = ranges.map(|range| floors.offsets(range)).collect();
                 if ranges.is_empty() {
                     return Ok(());

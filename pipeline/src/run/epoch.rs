@@ -21,9 +21,11 @@ use tracing::{Instrument, info, info_span};
 use super::Run;
 use super::absorb::WrittenState;
 use super::carry;
+use super::compaction::moves_nothing;
 use super::emission::Emission;
+use super::every;
 use super::intake::{Intake, Taken};
-use super::lateness::watermarks_after;
+use super::lateness::{set_apart, watermarks_after};
 use super::replay::TakenRecords;
 use super::set::{self, Attempt, SetOutcome};
 use crate::error::{Error, Result};
@@ -53,6 +55,8 @@ pub(super) struct Assignment {
     pub(super) sets: Vec<usize>,
     /// Whether the sets' files are replaced.
     pub(super) replaces: bool,
+    /// Those of the sets that stay as they are, and only take in what was read.
+    pub(super) absorbing: BTreeSet<usize>,
     /// What the snapshot sets are computed from.
     pub(super) inputs: BTreeMap<String, Digest>,
     /// Records of a quarantine, where these are what is read.
@@ -185,15 +189,24 @@ impl Run<'_> {
     ) -> Result<Manifest> {
         let mut sets = BTreeMap::new();
         let watermarks = watermarks_after(assignment, &taken, &self.loaded, self.writer.history());
+        let mut now = self.writer.history().watermarks();
+        now.extend(watermarks.clone());
         for (at, outcome) in outcomes {
             let planned = &self.loaded.plan.sets[at];
+            if assignment.absorbing.contains(&at) {
+                let state = outcome.state.map(|written| self.set_state(planned, assignment, written));
+                sets.insert(planned.name.clone(), SetCommit { state, ..moves_nothing() });
+                continue;
+            }
             let admitted = self.admitted(planned, assignment, &taken);
             let state = outcome.state.clone().map(|written| self.set_state(planned, assignment, written));
-            let commit = SetCommit { state, ..set_commit(planned, assignment, outcome, admitted)? };
+            let is_paced = assignment.replaces && planned.emit_every.is_some();
+            let emitted_at = if is_paced { every::watermark(planned, &now) } else { None };
+            let commit = SetCommit { state, emitted_at, ..set_commit(planned, assignment, outcome, admitted)? };
             sets.insert(planned.name.clone(), commit);
         }
         Ok(Manifest {
-            slice: assignment.slice.clone(),
+            slice: set_apart(assignment, &taken, self.writer.history()),
             sources: taken.ledgers,
             sets,
             quarantine: taken.quarantine,
@@ -334,7 +347,9 @@ impl Engine<'_> {
             };
             let session = bessemer_transforms::with_extension(&loaded.session, scans);
             let (before, emission) = (assignment.before.get(at), assignment.emissions.get(at));
-            let attempt = Attempt { loaded, session: &session, naming, scanned, cancel, before, emission };
+            let absorbs_only = assignment.absorbing.contains(at);
+            let attempt =
+                Attempt { loaded, session: &session, naming, scanned, cancel, before, absorbs_only, emission };
             let ran = set::run(&attempt, *at).instrument(span).await;
             let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
             if let Some(failure) = outcome.report.failed.take() {
@@ -393,6 +408,7 @@ fn set_commit(planned: &PlannedSet, assignment: &Assignment, outcome: SetOutcome
         ledger,
         expectations: outcome.report.results,
         inputs: assignment.inputs.get(&planned.name).cloned(),
+        emitted_at: None,
         state: None,
     })
 }

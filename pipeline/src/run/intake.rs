@@ -4,7 +4,7 @@
 //! A query may leave a scan before its end (an empty join, a pruned branch). Every new object is nevertheless decoded
 //! and counted once: what no query has read to its end is read by a scan of its own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bessemer_connectors::Source;
@@ -15,7 +15,8 @@ use bessemer_schemas::{BadRecords, FileChanges, ObjectVersion, OffsetRange, Sour
 use datafusion::arrow::array::RecordBatch;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::ExecutionPlanProperties;
-use futures::TryStreamExt;
+use futures::future::{BoxFuture, ready, try_join_all};
+use futures::{FutureExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +74,8 @@ pub(super) struct Taken {
     rows: BTreeMap<String, u64>,
     /// The newest event time of each part that was read, by source; microseconds since 1970, UTC.
     newest: BTreeMap<String, BTreeMap<usize, i64>>,
+    /// Parts that had rows that were late, by source.
+    late: BTreeMap<String, BTreeSet<usize>>,
 }
 
 impl Taken {
@@ -84,6 +87,11 @@ impl Taken {
     /// The newest event time of a part of `source`, where it has a row and is asked for one.
     pub(super) fn newest_of(&self, source: &str, part: usize) -> Option<i64> {
         self.newest.get(source)?.get(&part).copied()
+    }
+
+    /// Whether rows of a part of `source` were late.
+    pub(super) fn has_late(&self, source: &str, part: usize) -> bool {
+        self.late.get(source).is_some_and(|parts| parts.contains(&part))
     }
 }
 
@@ -236,6 +244,9 @@ impl Intake {
                 if let Some(newest) = ledger.event_time_max {
                     taken.newest.entry(source.clone()).or_default().insert(part, newest);
                 }
+                if ledger.late > 0 {
+                    taken.late.entry(source.clone()).or_default().insert(part);
+                }
                 if input.is_new(part) {
                     taken.ledgers.entry(source.clone()).or_default().add(ledger);
                 }
@@ -286,10 +297,12 @@ async fn read_all(sources: impl Iterator<Item = &Source>, session: &SessionState
     for source in sources {
         let provider = source.table_provider(false);
         let plan = provider.scan(session, Some(&vec![]), &[], None).await.map_err(Error::engine)?;
-        for partition in 0..plan.output_partitioning().partition_count() {
-            let stream = plan.execute(partition, session.task_ctx()).map_err(Error::engine)?;
-            stream.try_for_each(|_| async { Ok(()) }).await.map_err(Error::engine)?;
-        }
+        let partitions = 0..plan.output_partitioning().partition_count();
+        let streams = partitions.map(|partition| plan.execute(partition, session.task_ctx()));
+        let streams = streams.collect::<Result<Vec<_>, _>>().map_err(Error::engine)?;
+        let read = streams.into_iter().map(|stream| stream.try_for_each(|_| ready(Ok(()))).boxed());
+        let read: Vec<BoxFuture<'static, _>> = read.collect();
+        try_join_all(read).await.map_err(Error::engine)?;
     }
     Ok(())
 }

@@ -2,10 +2,14 @@
 //! partition; where they are after it is in its manifest.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "kafka")]
+use std::collections::BTreeSet;
+#[cfg(feature = "kafka")]
+use std::time::Duration;
 
 use bessemer_connectors::manifest_store::History;
-use bessemer_connectors::scan::ScanInput;
-use bessemer_schemas::{ObjectVersion, OffsetRange, Watermark};
+use bessemer_connectors::scan::{ScanInput, ScanOffsets};
+use bessemer_schemas::{ObjectVersion, OffsetRange, Slice, SourceSlice, Watermark};
 
 use super::epoch::Assignment;
 use super::intake::Taken;
@@ -28,6 +32,23 @@ impl Floors {
         self.0.as_ref().is_some_and(|watermark| watermark.is_final)
     }
 
+    /// The watermark once rows have come to some of its idle partitions, if they have.
+    #[cfg(feature = "kafka")]
+    pub(super) fn woken<'r>(&self, left: impl Iterator<Item = &'r OffsetRange>) -> Option<Watermark> {
+        let unread: BTreeSet<_> =
+            left.filter(|range| !range.is_empty()).map(|range| (range.topic.as_str(), range.partition)).collect();
+        self.0.as_ref()?.woken(|known| unread.contains(&(known.topic.as_str(), known.partition)))
+    }
+
+    /// How far partitions may be to be read, of which something is `left`.
+    #[cfg(feature = "kafka")]
+    pub(super) fn step<'r>(&self, left: impl Iterator<Item = &'r OffsetRange>, max_skew: Option<Duration>) -> Step {
+        Step(self.0.as_ref().zip(max_skew).map(|(watermark, skew)| {
+            let skew = i64::try_from(skew.as_micros()).unwrap_or(i64::MAX);
+            (watermark.clone(), watermark.in_step(left, skew))
+        }))
+    }
+
     /// Of the rows of an object.
     pub(super) fn object(&self, version: ObjectVersion) -> ObjectVersion {
         let late_before = self.0.as_ref().and_then(|watermark| watermark.at);
@@ -42,6 +63,20 @@ impl Floors {
     }
 }
 
+/// How far partitions may be to be read; without anything, however far.
+#[cfg(feature = "kafka")]
+#[derive(Debug)]
+pub(super) struct Step(Option<(Watermark, Option<i64>)>);
+
+#[cfg(feature = "kafka")]
+impl Step {
+    /// Whether a partition waits for slower ones that have something to read, too.
+    pub(super) fn waits(&self, range: &OffsetRange) -> bool {
+        let step = self.0.as_ref();
+        step.is_some_and(|(watermark, last)| watermark.late_before(&range.topic, range.partition) > *last)
+    }
+}
+
 /// Where the watermarks are after an epoch that did what was assigned.
 pub(super) fn watermarks_after(
     assignment: &Assignment,
@@ -50,6 +85,7 @@ pub(super) fn watermarks_after(
     history: &History,
 ) -> BTreeMap<String, Watermark> {
     let mut before = history.watermarks();
+    before.extend(assignment.watermarks.clone());
     let mut after = assignment.watermarks.clone();
     for source in &loaded.sources {
         let (name, Some(lateness)) = (source.name(), source.lateness()) else { continue };
@@ -72,6 +108,31 @@ pub(super) fn watermarks_after(
         after.insert(name.to_owned(), watermark);
     }
     after
+}
+
+/// The slice of an epoch, with those ranges set apart whose rows were late by the watermark alone: read as one with those
+/// before, they would be late by the newest of these, and by nothing else.
+pub(super) fn set_apart(assignment: &Assignment, taken: &Taken, history: &History) -> Slice {
+    let mut slice = assignment.slice.clone();
+    let watermarks = history.watermarks();
+    for (name, source) in &mut slice.sources {
+        let (SourceSlice::Kafka { ranges }, Some(input)) = (source, assignment.scans.get(name)) else { continue };
+        let ScanInput::Offsets(parts) = input else { continue };
+        for range in ranges {
+            let is_it = |part: &ScanOffsets| part.is_new && part.range == *range;
+            let has_late = parts.iter().position(is_it).is_some_and(|part| taken.has_late(name, part));
+            let known = watermarks.get(name).and_then(|known| known.of_partition(&range.topic, range.partition));
+            range.is_apart = has_late && range.late_before > known && range.late_before > floor(name, range, history);
+        }
+    }
+    slice
+}
+
+/// What rows of a partition are late by wherever the last of its ranges that is read apart began.
+fn floor(name: &str, range: &OffsetRange, history: &History) -> Option<i64> {
+    let read = history.ranges_read(name).into_iter().rev();
+    let mut of_partition = read.filter(|read| (&read.topic, read.partition) == (&range.topic, range.partition));
+    of_partition.next().and_then(|last| last.late_before)
 }
 
 /// Refuses input of a source that `run --final` said was at its end.

@@ -21,7 +21,9 @@ mod delta;
 mod discovery;
 mod emission;
 mod epoch;
+mod every;
 mod fingerprint;
+mod idle;
 mod intake;
 mod lateness;
 pub(crate) mod preview;
@@ -39,7 +41,6 @@ mod summary;
 mod tests;
 pub(crate) mod verify;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,9 +59,10 @@ use crate::progress::Progress;
 use crate::telemetry::Observer;
 pub(crate) use compaction::CompactedSet;
 use compaction::Compaction;
-use discovery::Discovered;
+use discovery::{Discovered, Reach};
 use emission::{Emission, check_states};
 use epoch::Assignment;
+use idle::Idleness;
 use record::Entry;
 pub(crate) use repaired::Repaired;
 use replay::ReplayRequest;
@@ -107,6 +109,8 @@ struct Run<'a> {
     pause: CancellationToken,
     is_final: bool,
     tally: Tally,
+    /// Partitions that have nothing to read, of a run for ever.
+    idleness: Idleness,
     /// Files that commits of this run put out of force; they go when the run ends.
     replaced: Vec<ReplacedFiles>,
     /// The epoch whose last attempt did not become one.
@@ -248,7 +252,7 @@ impl Run<'_> {
         unless_cancelled(cancel, self.recover()).await?;
         self.check_kept().await?;
         self.progress.phase("listing");
-        let discovered = self.discover().await?;
+        let discovered = self.discover(Reach::ToItsEnd).await?;
         self.drain(discovered).await?;
         self.compact_at_end().await
     }
@@ -263,7 +267,9 @@ impl Run<'_> {
             // It runs while the epochs do: they begin at an even pace, unless they take longer than that.
             let pace = self.host.sleep(pace(&self.loaded));
             let before = self.tally.epochs();
-            let discovered = self.discover().await?;
+            let asked = self.host.moment();
+            let discovered = self.discover(Reach::ForEver).await?;
+            self.look_for_idle(&discovered, asked);
             self.drain(discovered).await?;
             if self.tally.epochs() > before {
                 self.publish().await?;
@@ -285,8 +291,9 @@ impl Run<'_> {
     }
 
     /// Looks at every source.
-    async fn discover(&self) -> Result<Discovered> {
-        let discovered = unless_cancelled(self.cancel, Discovered::find(&self.loaded, self.writer.history())).await?;
+    async fn discover(&self, reach: Reach) -> Result<Discovered> {
+        let found = Discovered::find(&self.loaded, self.writer.history(), reach);
+        let discovered = unless_cancelled(self.cancel, found).await?;
         self.progress.tell(|observer| observer.discovered(discovered.unread()));
         Ok(discovered)
     }
@@ -336,17 +343,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Emits what the watermarks have passed now that all is read; in a last run, all.
+    /// Emits what the watermarks have passed now that all is read, and partitions that are idle hold none of them back; in a
+    /// last run, all.
     async fn emit_final(&mut self, discovered: &mut Discovered) -> Result<()> {
         let history = self.writer.history();
         let mut watermarks = history.watermarks();
-        let mut ended = BTreeMap::new();
+        let mut moved = self.idleness.moved(&watermarks);
+        watermarks.extend(moved.clone());
         let sets = self.loaded.plan.sets.iter().enumerate();
         let sets: Vec<_> = sets.filter_map(|(at, set)| Some((at, set, set.emits()?))).collect();
         for name in sets.iter().flat_map(|(_, _, emits)| emits.sources()).filter(|_| self.is_final) {
             let watermark = watermarks.remove(name).unwrap_or_default();
             if !watermark.is_final {
-                ended.insert(name.to_owned(), watermark.clone().ended());
+                moved.insert(name.to_owned(), watermark.clone().ended());
             }
             watermarks.insert(name.to_owned(), watermark.ended());
         }
@@ -356,11 +365,11 @@ impl Run<'_> {
                 due.push(at);
             }
         }
-        if due.is_empty() && ended.is_empty() {
+        if due.is_empty() && moved.is_empty() {
             return Ok(());
         }
         let mut assignment = discovered.closing(&self.loaded, due);
-        assignment.watermarks = ended;
+        assignment.watermarks = moved;
         self.add_emissions(&mut assignment)?;
         self.commit_epoch(&assignment).await
     }
@@ -441,12 +450,13 @@ impl Run<'_> {
 }
 
 /// How often a run for ever looks for what is new, where its definition does not say: every second where a commit is cheap,
-/// which it is on local disk, unless a snapshot set is then computed anew over all that was read.
+/// which it is on local disk, unless a snapshot set is then written anew each time.
 fn pace(loaded: &Loaded) -> Duration {
     let settings = &loaded.parsed.settings;
     let mut places = loaded.parsed.sets.iter().map(|set| &set.location).chain([&settings.state]);
     let is_local = places.all(|location| location.local_folder().is_some());
-    let is_cheap = is_local && loaded.plan.sets.iter().all(|set| set.kind == SetKind::Append);
+    let is_cheap =
+        is_local && loaded.plan.sets.iter().all(|set| set.kind == SetKind::Append || set.emit_every.is_some());
     settings.epoch_age.unwrap_or(Duration::from_secs(if is_cheap { 1 } else { 10 }))
 }
 

@@ -48,8 +48,7 @@ fn names_read(query: &LogicalPlan) -> Result<BTreeSet<String>> {
 
 #[cfg(feature = "kafka")]
 fn all_offsets(mut backlog: bessemer_connectors::kafka::Backlog) -> ScanInput {
-    let mut unbounded = SliceLimits { bytes: u64::MAX, rows: u64::MAX, files: u64::MAX };
-    let ranges = backlog.next_slice(&mut unbounded);
+    let ranges = backlog.rest();
     ScanInput::Offsets(ranges.into_iter().map(|range| ScanOffsets { range, is_new: true }).collect())
 }
 

@@ -94,7 +94,7 @@ fn offsets(name: &str, new: &[ScanOffsets], readers: &[Before<'_>], history: &Hi
     });
     let lists = lists.collect::<Result<Vec<_>>>()?;
     let everything = lists.iter().any(Option::is_none).then(|| {
-        let read = history.offsets_read(name).into_iter().map(|range| ScanOffsets { range, is_new: false });
+        let read = history.ranges_read(name).into_iter().map(|range| ScanOffsets { range, is_new: false });
         with_new(read.collect())
     });
     let (all, of) = united(everything, lists, |offsets| (offsets.range.clone(), offsets.is_new));

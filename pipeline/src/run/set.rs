@@ -46,6 +46,8 @@ pub(super) struct Attempt<'a> {
     pub(super) cancel: &'a CancellationToken,
     /// The partial aggregates that the set goes on from.
     pub(super) before: Option<&'a StateFiles>,
+    /// Whether it stays as it is, and what is read is added to its partial aggregates alone.
+    pub(super) absorbs_only: bool,
     /// What it emits, where it keeps rows until they are final.
     pub(super) emission: Option<&'a Emission>,
 }
@@ -75,6 +77,11 @@ struct Part {
 pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> {
     let Attempt { loaded, session, naming, scanned, cancel, .. } = *attempt;
     let planned = &loaded.plan.sets[at];
+    if let Some(incremental) = planned.incremental().filter(|_| attempt.absorbs_only) {
+        let (_, written) = absorb(attempt, planned, incremental).await?;
+        let (files, quarantine, report) = Default::default();
+        return Ok(SetOutcome { files, quarantine, state: Some(written), report });
+    }
     let (plan, state) = plan(attempt, at).await?;
     let context = session.task_ctx();
     let Some(plan) = plan else {

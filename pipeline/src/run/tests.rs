@@ -113,7 +113,7 @@ async fn live(run: &Run<'_>) -> Vec<String> {
 }
 
 async fn next(run: &Run<'_>) -> (Discovered, Assignment) {
-    let mut discovered = Discovered::find(&run.loaded, run.writer.history()).await.unwrap();
+    let mut discovered = Discovered::find(&run.loaded, run.writer.history(), Reach::ToItsEnd).await.unwrap();
     let assignment = discovered.next_append(&run.loaded, run.writer.history()).await.unwrap().unwrap();
     (discovered, assignment)
 }
@@ -168,7 +168,7 @@ async fn a_commit_without_outcome_is_not_made_again_and_keeps_its_files() {
 async fn a_writer_that_was_overtaken_does_not_take_its_successor_for_a_stranger() {
     let world = World::new(GROUPED);
     let mut first = world.open().await;
-    let discovered = Discovered::find(&first.loaded, first.writer.history()).await.unwrap();
+    let discovered = Discovered::find(&first.loaded, first.writer.history(), Reach::ToItsEnd).await.unwrap();
     first.drain(discovered).await.unwrap();
     // On local disk only the lock keeps a second writer out.
     fs::remove_file(world.path(".bessemer/p/lock")).unwrap();
@@ -188,7 +188,7 @@ async fn files_that_a_delta_log_still_names_stay_until_it_has_followed() {
     let before = world.files();
     world.deliver("a/2.json");
     let mut run = world.open().await;
-    let discovered = Discovered::find(&run.loaded, run.writer.history()).await.unwrap();
+    let discovered = Discovered::find(&run.loaded, run.writer.history(), Reach::ToItsEnd).await.unwrap();
     run.drain(discovered).await.unwrap();
     let broken = world.path("features/totals/_delta_log/00000000000000000002.json");
     fs::write(&broken, "no action").unwrap();
@@ -238,7 +238,7 @@ async fn an_epoch_in_flight_is_given_up_when_the_user_stops_the_run() {
 async fn a_run_that_is_stopped_when_all_is_committed_says_so() {
     let world = World::new(TWO_SETS);
     let mut run = world.open().await;
-    let discovered = Discovered::find(&run.loaded, run.writer.history()).await.unwrap();
+    let discovered = Discovered::find(&run.loaded, run.writer.history(), Reach::ToItsEnd).await.unwrap();
     run.drain(discovered).await.unwrap();
     world.cancel.cancel();
     let told = run.close(Ok(())).await.unwrap_err();
@@ -293,7 +293,7 @@ async fn compacting(world: &World, files: usize) -> Run<'_> {
     (2..=files).for_each(|file| world.deliver(&format!("a/{file:03}.json")));
     let mut run = world.open().await;
     run.begin_compacting().await.unwrap();
-    let mut discovered = Discovered::find(&run.loaded, run.writer.history()).await.unwrap();
+    let mut discovered = Discovered::find(&run.loaded, run.writer.history(), Reach::ToItsEnd).await.unwrap();
     while let Some(assignment) = discovered.next_append(&run.loaded, run.writer.history()).await.unwrap() {
         run.commit_epoch(&assignment).await.unwrap();
     }

@@ -159,6 +159,9 @@ impl Verifier<'_> {
         if set.emits().is_some() {
             return Ok(Err(Skip("it is made of rows and windows from before, which are not kept".to_owned())));
         }
+        if set.kind == SetKind::Snapshot && !commit.files.replaces_all {
+            return Ok(Err(Skip("it stayed as it was, and only took in what was read".to_owned())));
+        }
         if set.kind == SetKind::Snapshot && !self.is_in_force(name, commit).await? {
             return Ok(Err(Skip("a later epoch has replaced it".to_owned())));
         }
@@ -254,7 +257,7 @@ impl Verifier<'_> {
                 return Ok(Err(Skip(format!("epoch {} has read more of `{name}`", later.epoch))));
             }
         }
-        let offsets = self.history.offsets_read(name);
+        let offsets = self.history.ranges_read(name);
         Ok(Ok(if offsets.is_empty() {
             let mut objects: Vec<_> = self
                 .history
@@ -444,7 +447,7 @@ fn as_they_were(read: Vec<OffsetRange>, slice: Option<&SourceSlice>) -> impl Ite
     let cut = |mut range: OffsetRange| {
         let is_there = |own: &&OffsetRange| (&own.topic, own.partition) == (&range.topic, range.partition);
         if let Some(own) = own.iter().find(is_there) {
-            range.end = own.start;
+            range.end = range.end.min(own.start);
             return (range.start < range.end).then_some(range);
         }
         Some(range)

@@ -29,7 +29,7 @@ async fn get(board: &Board, path: &str) -> (StatusCode, String) {
 }
 
 fn range(partition: i32, start: i64, end: i64) -> OffsetRange {
-    OffsetRange { topic: "t".to_owned(), partition, start, end, topic_id: None, late_before: None }
+    OffsetRange { topic: "t".to_owned(), partition, start, end, topic_id: None, late_before: None, is_apart: false }
 }
 
 /// An epoch that read `ranges`, whose newest event time is `newest`.
@@ -56,6 +56,7 @@ async fn manifest(ranges: Vec<OffsetRange>, newest: i64) -> Manifest {
         expectations: Vec::new(),
         inputs: None,
         state: None,
+        emitted_at: None,
     };
     Manifest {
         epoch: Epoch(7),

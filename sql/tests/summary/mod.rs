@@ -48,6 +48,7 @@ fn push_set(text: &mut String, set: &FeatureSetDefinition) {
     let time = set.event_time.as_ref().map_or("-", |time| time.column.value.as_str());
     writeln!(text, "set {}{}\n  entity {names:?}, event time {time}", set.name.value, options(&set.options)).unwrap();
     set.emit_on_window_close.iter().for_each(|_| writeln!(text, "  emitted on window close").unwrap());
+    set.emit_every.iter().for_each(|every| writeln!(text, "  emitted every {} us", every.interval).unwrap());
     set.constraints.iter().for_each(|constraint| push_constraint(text, constraint));
     writeln!(text, "  {}", set.query).unwrap();
 }

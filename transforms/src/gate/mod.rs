@@ -76,7 +76,7 @@ pub struct Judged {
 }
 
 /// What the expectations found over all batches.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct GateReport {
     /// One for each expectation, in the order written.
     pub results: Vec<ExpectationResult>,

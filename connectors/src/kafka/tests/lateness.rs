@@ -114,3 +114,52 @@ async fn decoding_is_another_one_only_where_rows_can_be_late() {
     assert!(!text.contains("late"), "{text}");
     assert_eq!(dropping.decoding_text(), format!("{text}; drop where `at` is late by 60000000 us"));
 }
+
+#[test]
+fn what_is_said_of_partitions_needs_a_watermark_that_decides() {
+    let problems = |key, value, on_late| {
+        let mut definition = definition(&[], &[("bootstrap_servers", "x:1"), (key, value)]);
+        definition.watermark = Some(watermark(60 * SECOND, on_late));
+        let problems = open(&mut definition).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.help.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(problems("idle_timeout", "30 seconds", Some(OnLate::Drop)), [""; 0]);
+    let add = ["add `ON LATE QUARANTINE` to the watermark on line 0"];
+    assert_eq!(problems("idle_timeout", "30 seconds", None), add);
+    assert_eq!(problems("max_skew", "1 hour", Some(OnLate::Drop)), [""; 0]);
+    assert_eq!(problems("max_skew", "1 hour", None), add);
+    assert_eq!(problems("idle_timeout", "0s", Some(OnLate::Drop)), ["write for example `idle_timeout = '30 seconds'`"]);
+}
+
+/// A partition with as many offsets.
+fn unread(partition: i32, offsets: i64) -> OffsetRange {
+    super::range(partition, 0, offsets)
+}
+
+#[test]
+fn partitions_that_wait_leave_the_others_no_more_than_their_share() {
+    let found = vec![unread(0, 1_000), unread(1, 1_000), unread(2, 10), unread(3, 0)];
+    let mut backlog = Backlog::new(found, &[]);
+    let mut taken = |waits: fn(&OffsetRange) -> bool| {
+        let slice = backlog.next_slice_without(&mut SliceLimits { rows: 100, ..SliceLimits::default() }, waits);
+        slice.iter().map(|range| (range.partition, range.start, range.end)).collect::<Vec<_>>()
+    };
+    assert_eq!(taken(|range| range.partition == 0), [(1, 0, 45), (2, 0, 10), (3, 0, 0)]);
+    assert_eq!(taken(|range| range.partition == 0), [(1, 45, 95)]);
+    assert_eq!(taken(|_| false), [(0, 0, 50), (1, 95, 145)]);
+    // However little a slice may hold, those that do not wait go on.
+    let slice = backlog
+        .next_slice_without(&mut SliceLimits { rows: 1, ..SliceLimits::default() }, |range| range.partition == 1);
+    assert_eq!(slice, [OffsetRange { start: 50, end: 51, ..unread(0, 0) }]);
+    assert_eq!(
+        backlog.rest(),
+        [OffsetRange { start: 51, ..unread(0, 1_000) }, OffsetRange { start: 145, ..unread(1, 1_000) }]
+    );
+    assert!(backlog.rest().is_empty());
+}
+
+#[test]
+fn what_is_taken_at_once_has_no_limit() {
+    let mut backlog = Backlog::new(vec![unread(0, 9_000_000_000)], &[]);
+    assert_eq!(backlog.rest(), [unread(0, 9_000_000_000)]);
+}

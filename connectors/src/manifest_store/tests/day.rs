@@ -170,6 +170,7 @@ impl Day {
             end: start + 1_000,
             topic_id: None,
             late_before: None,
+            is_apart: false,
         };
         let slice = Slice { sources: [("t".to_owned(), SourceSlice::Kafka { ranges: vec![range] })].into() };
         let mut sets = Vec::new();
@@ -254,7 +255,15 @@ fn set_commit(added: Vec<DataFile>, removed: Vec<DataFile>) -> SetCommit {
     let rows = rows(&added) - rows(&removed);
     let ledger = SetLedger { admitted: rows, produced: rows, written: rows, ..Default::default() };
     let files = FileChanges { added, removed, replaces_all: false };
-    SetCommit { files, quarantine: FileChanges::default(), ledger, expectations: Vec::new(), inputs: None, state: None }
+    SetCommit {
+        files,
+        quarantine: FileChanges::default(),
+        ledger,
+        expectations: Vec::new(),
+        inputs: None,
+        state: None,
+        emitted_at: None,
+    }
 }
 
 /// Runs for `seconds`, with a crash now and then; `look` sees it after each epoch.

@@ -80,6 +80,7 @@ pub(super) fn appending(manifest: &mut Manifest, files: Vec<DataFile>) {
         expectations: Vec::new(),
         inputs: None,
         state: None,
+        emitted_at: None,
     };
     manifest.sets.insert("delays".to_owned(), commit);
 }
@@ -90,7 +91,8 @@ pub(super) fn replacing(manifest: &mut Manifest, files: Vec<DataFile>) {
     let ledger = SetLedger { admitted: 100, absorbed: 100, produced: rows, written: rows, ..Default::default() };
     let files = FileChanges { added: files, replaces_all: true, ..FileChanges::default() };
     let quarantine = FileChanges { replaces_all: true, ..FileChanges::default() };
-    let commit = SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None, state: None };
+    let commit =
+        SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None, state: None, emitted_at: None };
     manifest.sets.insert("carriers".to_owned(), commit);
 }
 

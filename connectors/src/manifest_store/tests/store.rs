@@ -32,7 +32,7 @@ async fn a_commit_is_one_line_of_json_that_names_its_forerunner() {
 
     let path = location.path("manifests/00000000000000000002.json");
     let bytes = location.store().get(&path).await.unwrap().bytes().await.unwrap();
-    assert!(bytes.starts_with(br#"{"format_version":2,"pipeline":"flights","epoch":2,"#), "{bytes:?}");
+    assert!(bytes.starts_with(br#"{"format_version":3,"pipeline":"flights","epoch":2,"#), "{bytes:?}");
     assert!(bytes.ends_with(b"}\n"));
     assert_eq!((committed.digest, committed.bytes), (Digest::of(&bytes), bytes.len() as u64));
     let first = location.store().get(&location.path("manifests/00000000000000000001.json")).await.unwrap();
@@ -352,7 +352,15 @@ async fn removed_files_are_gone_from_manifests_and_blocks_and_may_not_be_removed
         let mut manifest = writer.draft(ManifestKind::Compaction, 2);
         let files = FileChanges { added, removed, replaces_all: false };
         let (quarantine, ledger) = (FileChanges::default(), SetLedger::default());
-        let commit = SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None, state: None };
+        let commit = SetCommit {
+            files,
+            quarantine,
+            ledger,
+            expectations: Vec::new(),
+            inputs: None,
+            state: None,
+            emitted_at: None,
+        };
         manifest.sets.insert("delays".to_owned(), commit);
         manifest
     };

@@ -15,6 +15,7 @@ mod pipeline;
 mod process;
 mod queries;
 mod script;
+mod timed;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

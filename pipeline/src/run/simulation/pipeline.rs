@@ -31,7 +31,7 @@ pub(super) const NUMBERS_AGAIN: &str = "numbers_again";
 const TEXT: &str = "
 CREATE PIPELINE simulated;
 SET epoch_rows = 9; SET epoch_files = 2; SET epoch_age_max = '1s';
-CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL) WITH (path = 'in/', format = 'json');
+CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL, at TIMESTAMP NOT NULL) WITH (path = 'in/', format = 'json');
 CREATE SOURCE files (number BIGINT NOT NULL, at TIMESTAMP NOT NULL, WATERMARK FOR at AS at ON LATE QUARANTINE)
 WITH (path = 'in/', format = 'json');
 CREATE FEATURE SET numbers_seen (CONSTRAINT lucky EXPECT (number % 13 <> 0) ON VIOLATION QUARANTINE)
@@ -50,9 +50,25 @@ AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY 
 const TWICE: &str = "
 CREATE PIPELINE simulated;
 SET epoch_rows = 9; SET epoch_age_max = '1s';
-CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL) WITH (path = 'in/', format = 'json');
+CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL, at TIMESTAMP NOT NULL) WITH (path = 'in/', format = 'json');
 CREATE FEATURE SET numbers_seen WITH (path = 'features/numbers_seen') AS SELECT number, kind FROM numbers;
 CREATE FEATURE SET numbers_again WITH (path = 'features/numbers_again') AS SELECT number, kind FROM numbers;";
+
+/// A log whose rows may be late, and partitions idle: sets that append, emit what is final, are kept up to date, and are
+/// computed over everything.
+const TIMED: &str = "
+CREATE PIPELINE simulated;
+SET epoch_rows = 9; SET epoch_age_max = '1s';
+CREATE SOURCE numbers (number BIGINT NOT NULL, kind VARCHAR NOT NULL, at TIMESTAMP NOT NULL,
+    WATERMARK FOR at AS at - INTERVAL '5 minutes' ON LATE QUARANTINE) WITH (path = 'in/', format = 'json');
+CREATE FEATURE SET numbers_seen WITH (path = 'features/numbers_seen') AS SELECT number, kind FROM numbers;
+CREATE FEATURE SET windows EMIT ON WINDOW CLOSE WITH (path = 'features/windows')
+AS SELECT CAST(min(number) AS VARCHAR) AS kind, count(*) AS records, sum(number) AS total
+FROM TUMBLE(numbers, at, INTERVAL '10 minutes') GROUP BY window_end;
+CREATE FEATURE SET totals EMIT EVERY INTERVAL '30 minutes' WITH (path = 'features/totals')
+AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;
+CREATE FEATURE SET numbers_again EMIT EVERY INTERVAL '20 minutes' WITH (path = 'features/numbers_again')
+AS SELECT number, row_number() OVER (ORDER BY number) AS place FROM numbers;";
 
 /// Limits so small that everything that happens after hundreds of epochs happens after a few.
 pub(super) fn small_limits() -> ManifestLimits {
@@ -77,8 +93,8 @@ pub(super) struct Stage {
 pub(super) enum Mode {
     Drain,
     Follow,
-    /// It drains them, and nothing comes any more.
-    Finish,
+    /// It drains its sources for good.
+    Final,
 }
 
 impl Stage {
@@ -90,6 +106,11 @@ impl Stage {
     /// The same for a pipeline whose two sets hold the same rows.
     pub(super) fn plan_twice(partitions: u32) -> Self {
         Self::plan_text(TWICE, partitions)
+    }
+
+    /// The same for a log whose rows may be late.
+    pub(super) fn plan_timed() -> Self {
+        Self::plan_text(TIMED, 1)
     }
 
     /// The same for the pipeline of a text.
@@ -116,7 +137,7 @@ impl Stage {
         let definitions = parsed.definition.sources.iter().zip(&mut parsed.sources);
         let mut sources: Vec<_> = definitions.map(open).collect();
         if let Some(numbers) = sources.iter_mut().find(|source| source.name() == NUMBERS) {
-            *numbers = Source::Log(Arc::new(ScriptedLog::new(slot.clone())));
+            *numbers = Source::Log(Arc::new(ScriptedLog::new(slot.clone(), numbers.lateness())));
         }
         let mut loaded = load::plan_over(parsed, sources, Some(partitions)).unwrap();
         // DataFusion deals rows to partitions in an order that no seed decides.
@@ -134,11 +155,11 @@ impl Stage {
         let state = self.loaded.parsed.settings.state.clone();
         let store = ManifestStore::with_limits(state, PIPELINE, small_limits());
         let surroundings = Surroundings { progress: &self.progress, cancel: &process.cancel, host: process.as_ref() };
-        let is_final = mode == Mode::Finish;
-        let options = RunOptions { is_final, pause: process.pause.clone(), ..RunOptions::default() };
+        let is_final = mode == Mode::Final;
+        let options = RunOptions { pause: process.pause.clone(), is_final, ..RunOptions::default() };
         let mut run = Run::open(Arc::clone(&self.loaded), store, &options, surroundings).await?;
         let worked = match mode {
-            Mode::Drain | Mode::Finish => run.work().await,
+            Mode::Drain | Mode::Final => run.work().await,
             Mode::Follow => run.work_on().await,
         };
         let closed = run.close(worked).await;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bessemer_schemas::Claim;
@@ -158,6 +158,10 @@ impl Process {
 impl Host for Process {
     fn now_micros(&self) -> i64 {
         self.world.now_micros()
+    }
+
+    fn moment(&self) -> Instant {
+        self.world.moment()
     }
 
     fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {

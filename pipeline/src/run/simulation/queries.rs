@@ -126,7 +126,7 @@ fn check(query: &str, arrivals: &Arrivals, seed: u64, partitions: u32) -> Result
         name_keys(world).await;
         theatre.lives(world, async || {}).await;
         world.settle().await;
-        for (name, mode) in [('Y', Mode::Drain), ('Z', Mode::Finish)] {
+        for (name, mode) in [('Y', Mode::Drain), ('Z', Mode::Final)] {
             let process = Process::new(world, name, Fate::default());
             theatre.stages[0].run(&process, mode).await.expect("nothing disturbs it");
         }

@@ -2,18 +2,19 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bessemer_connectors::kafka::{Backlog, reject_schema};
-use bessemer_connectors::scan::{EpochScans, Reporter, ScanOffsets, ScanReport};
+use bessemer_connectors::scan::{EpochScans, Lateness, Reporter, ScanOffsets, ScanReport};
 use bessemer_connectors::{Error, OffsetLog};
 use bessemer_schemas::{ORIGIN_COLUMN, OffsetRange, RejectReason, SourceLedger, pack_origin};
 use datafusion::arrow::array::{
-    ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray, UInt64Array,
-    new_empty_array, new_null_array,
+    ArrayRef, BinaryArray, Int64Array, ListArray, RecordBatch, RecordBatchOptions, StringArray,
+    TimestampMicrosecondArray, UInt64Array, new_empty_array, new_null_array,
 };
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result as EngineResult};
@@ -30,6 +31,9 @@ use super::process::{Fault, Process, Slot};
 
 /// Name of the source, and of its one topic.
 pub(super) const NUMBERS: &str = "numbers";
+
+/// How long a partition has nothing to read before it is idle, where rows may be late.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// What is at an offset. Each number is there once in the whole script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,15 +100,15 @@ impl Script {
         (0..self.partitions.len()).map(|at| range(at, 0, self.partitions[at].len())).collect()
     }
 
-    /// What is there and not in `read`; of partitions that were never read even if they are empty.
+    /// What is there of each partition and not in `read`.
     fn beyond(&self, read: &[OffsetRange]) -> Vec<OffsetRange> {
         let partitions = self.ends.iter().enumerate().map(|(at, end)| {
             let before = read.iter().find(|range| range.partition == i32::try_from(at).unwrap());
             let start = before.map_or(0, |range| usize::try_from(range.end).unwrap());
             assert!(start <= *end, "offsets were committed that are not there");
-            (before.is_none() || start < *end).then(|| range(at, start, *end))
+            range(at, start, *end)
         });
-        partitions.flatten().collect()
+        partitions.collect()
     }
 
     /// What is at the offsets of `range`.
@@ -132,7 +136,32 @@ fn range(partition: usize, start: usize, end: usize) -> OffsetRange {
         end: offset(end),
         topic_id: None,
         late_before: None,
+        is_apart: false,
     }
+}
+
+/// The event time of the row with a number: partitions are at different paces, and go back and forth a little.
+pub(super) fn time(number: i64) -> i64 {
+    let (partition, offset) = (number / 100, number % 100);
+    let minutes = offset * (5 + 2 * partition) + [0, 7, -8, 2, -12][usize::try_from(number % 5).unwrap()];
+    minutes.max(0) * 60_000_000
+}
+
+/// Which of `entries` are rows that are late, where they come to a partition whose rows before `late_before` are; and the
+/// newest time of the others.
+pub(super) fn late(entries: &[Entry], late_before: Option<i64>, delay: i64) -> (Vec<bool>, Option<i64>) {
+    let (mut floor, mut newest) = (late_before, None);
+    let is_late = entries.iter().map(|entry| {
+        let Entry::Row(number) = entry else { return false };
+        let at = time(*number);
+        let is_late = floor.is_some_and(|floor| at < floor);
+        if !is_late {
+            newest = newest.max(Some(at));
+            floor = floor.max(Some(at - delay));
+        }
+        is_late
+    });
+    (is_late.collect(), newest)
 }
 
 /// What a row's number says of it.
@@ -145,13 +174,16 @@ pub(super) fn kind(number: i64) -> String {
 pub(super) struct ScriptedLog {
     slot: Slot,
     schema: SchemaRef,
+    lateness: Option<Lateness>,
 }
 
 impl ScriptedLog {
-    /// The log that the process in `slot` sees.
-    pub(super) fn new(slot: Slot) -> Self {
-        let fields = [Field::new("number", DataType::Int64, false), Field::new("kind", DataType::Utf8, false)];
-        Self { slot, schema: Arc::new(Schema::new(fields.to_vec())) }
+    /// The log that the process in `slot` sees, of which rows may be late.
+    pub(super) fn new(slot: Slot, lateness: Option<Lateness>) -> Self {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let fields = [("number", DataType::Int64), ("kind", DataType::Utf8), ("at", time)];
+        let fields: Vec<_> = fields.into_iter().map(|(name, of)| Field::new(name, of, false)).collect();
+        Self { slot, schema: Arc::new(Schema::new(fields)), lateness }
     }
 }
 
@@ -170,14 +202,23 @@ impl OffsetLog for ScriptedLog {
         if with_origin {
             fields.push(Arc::new(Field::new(ORIGIN_COLUMN, DataType::UInt64, false)));
         }
-        Arc::new(Table { slot: self.slot.clone(), schema: Arc::new(Schema::new(fields)) })
+        let schema = Arc::new(Schema::new(fields));
+        Arc::new(Table { slot: self.slot.clone(), schema, lateness: self.lateness })
     }
 
     async fn backlog(&self, read: Vec<OffsetRange>) -> Result<Backlog, Error> {
         let process = self.slot.process();
         ask(&process, "ask").await?;
         let script = process.world.script.lock().unwrap();
-        Ok(Backlog::new(script.beyond(&read)))
+        Ok(Backlog::new(script.beyond(&read), &read))
+    }
+
+    fn lateness(&self) -> Option<Lateness> {
+        self.lateness
+    }
+
+    fn idle_timeout(&self) -> Option<Duration> {
+        self.lateness.map(|_| IDLE_TIMEOUT)
     }
 
     async fn acknowledge(&self, _: Vec<OffsetRange>) -> Result<(), Error> {
@@ -201,6 +242,7 @@ async fn ask(process: &Process, what: &str) -> Result<(), Error> {
 struct Table {
     slot: Slot,
     schema: SchemaRef,
+    lateness: Option<Lateness>,
 }
 
 #[async_trait]
@@ -226,7 +268,8 @@ impl TableProvider for Table {
         let (ranges, number) = scans.offsets(NUMBERS);
         let partitions = state.config().target_partitions().min(ranges.len()).max(1);
         let (process, reporter) = (self.slot.process(), scans.reporter(NUMBERS));
-        let leaf = Arc::new(Leaf { process, ranges, number, reporter, columns, schema: Arc::clone(&schema) });
+        let (lateness, schema) = (self.lateness, Arc::clone(&schema));
+        let leaf = Arc::new(Leaf { process, ranges, number, reporter, columns, schema: Arc::clone(&schema), lateness });
         let cut = |partition: usize| partition * leaf.ranges.len() / partitions;
         let streams = (0..partitions).map(|partition| -> Arc<dyn PartitionStream> {
             Arc::new(Part { leaf: Arc::clone(&leaf), run: cut(partition)..cut(partition + 1) })
@@ -250,6 +293,7 @@ struct Leaf {
     reporter: Reporter,
     columns: Vec<usize>,
     schema: SchemaRef,
+    lateness: Option<Lateness>,
 }
 
 impl PartitionStream for Part {
@@ -279,16 +323,28 @@ impl Leaf {
         };
         let lost = range.offsets() - kept.offsets();
         let (source, object): (Arc<str>, _) = (Arc::from(NUMBERS), u32::try_from(at).unwrap());
-        let damaged: Vec<_> =
-            (kept.start..).zip(&entries).filter(|(_, entry)| matches!(entry, Entry::Damaged(_))).collect();
-        if *is_new && !damaged.is_empty() {
-            let batch = rejects(&damaged);
+        let (is_late, newest) = match self.lateness {
+            Some(lateness) => late(&entries, range.late_before, lateness.delay),
+            None => (vec![false; entries.len()], None),
+        };
+        let refused = (kept.start..).zip(entries.iter().zip(&is_late));
+        let refused = refused.filter_map(|(offset, (entry, is_late))| match entry {
+            Entry::Damaged(number) => Some((offset, *number, RejectReason::InvalidJson)),
+            Entry::Row(number) if *is_late => Some((offset, *number, RejectReason::Late)),
+            _ => None,
+        });
+        let refused: Vec<_> = refused.collect();
+        if *is_new && !refused.is_empty() {
+            let batch = rejects(&refused);
             self.reporter.send(ScanReport::Rejects { source: Arc::clone(&source), object, batch }).await;
         }
         let found = ledger_of(&entries);
-        let ledger = SourceLedger { offsets: range.offsets(), lost, ..found };
+        let late = is_late.iter().filter(|is_late| **is_late).count() as u64;
+        let admitted = found.admitted - late;
+        let ledger = SourceLedger { offsets: range.offsets(), lost, late, admitted, event_time_max: newest, ..found };
         self.reporter.send(self.reporter.range_done(source, object, ledger)).await;
-        Ok(self.rows(at, lost, &entries)?)
+        let in_time = entries.iter().zip(&is_late).map(|(entry, is_late)| if *is_late { Entry::Gap } else { *entry });
+        Ok(self.rows(at, lost, &in_time.collect::<Vec<_>>())?)
     }
 
     /// The rows of entries that are in a range from number `first` on.
@@ -301,6 +357,10 @@ impl Leaf {
             match column {
                 0 => Arc::new(Int64Array::from_iter_values(rows.iter().map(|(_, number)| *number))),
                 1 => Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, number)| kind(*number)))),
+                2 => {
+                    let times = rows.iter().map(|(_, number)| time(*number));
+                    Arc::new(TimestampMicrosecondArray::from_iter_values(times))
+                }
                 _ => Arc::new(UInt64Array::from_iter_values(
                     rows.iter().map(|(row, _)| pack_origin(self.number, at as u64, *row)),
                 )),
@@ -328,15 +388,15 @@ pub(super) fn ledger_of(entries: &[Entry]) -> SourceLedger {
     ledger
 }
 
-fn rejects(damaged: &[(i64, &Entry)]) -> RecordBatch {
+fn rejects(refused: &[(i64, i64, RejectReason)]) -> RecordBatch {
     let schema = reject_schema();
-    let rows = damaged.len();
-    let text: Vec<String> = damaged.iter().map(|(_, entry)| format!("{entry:?}")).collect();
+    let rows = refused.len();
+    let text: Vec<String> = refused.iter().map(|(_, number, _)| number.to_string()).collect();
     let column = |field: &Arc<Field>| -> ArrayRef {
         match field.name().as_str() {
-            "offset" => Arc::new(Int64Array::from_iter_values(damaged.iter().map(|(offset, _)| *offset))),
+            "offset" => Arc::new(Int64Array::from_iter_values(refused.iter().map(|(offset, ..)| *offset))),
             "byte_len" => Arc::new(UInt64Array::from_iter_values(text.iter().map(|text| text.len() as u64))),
-            "reason" => Arc::new(StringArray::from_iter_values(vec![RejectReason::InvalidJson.as_str(); rows])),
+            "reason" => Arc::new(StringArray::from_iter_values(refused.iter().map(|(_, _, reason)| reason.as_str()))),
             "original" => Arc::new(BinaryArray::from_iter_values(&text)),
             "headers" => no_headers(field, rows),
             _ => new_null_array(field.data_type(), rows),

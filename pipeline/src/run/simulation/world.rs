@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bessemer_connectors::Location;
 use bessemer_connectors::manifest_store::{FileOwner, History, ManifestStore};
@@ -40,6 +40,8 @@ pub(super) struct World {
     /// Files that are still to come, by path.
     to_come: Mutex<Vec<(Path, String)>>,
     now: Mutex<i64>,
+    /// When that was nothing.
+    began: Instant,
     names: Mutex<BTreeSet<Path>>,
     late: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
     trace: Mutex<Vec<String>>,
@@ -51,7 +53,7 @@ pub(super) struct World {
 
 /// What a row, or a record in quarantine, is known by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Row {
+pub(super) enum Row {
     Number(i64),
     Total(String, i64, i64),
     Features(i64, i64, i64),
@@ -80,6 +82,7 @@ impl World {
             files,
             to_come: Mutex::new(to_come),
             now: Mutex::new(0),
+            began: Instant::now(),
             names: Mutex::default(),
             late: Mutex::default(),
             trace: Mutex::default(),
@@ -90,6 +93,10 @@ impl World {
 
     pub(super) fn now_micros(&self) -> i64 {
         *self.now.lock().unwrap()
+    }
+
+    pub(super) fn moment(&self) -> Instant {
+        self.began + Duration::from_micros(u64::try_from(self.now_micros()).unwrap())
     }
 
     /// Lets time pass; now and then something arrives meanwhile.
@@ -295,7 +302,7 @@ impl World {
     }
 
     /// Claims follow one another: who was fenced commits nothing any more.
-    fn check_chain(&self, history: &History) {
+    pub(super) fn check_chain(&self, history: &History) {
         for manifest in history.recent() {
             self.believe(manifest.epoch, manifest.claim);
         }
@@ -310,13 +317,13 @@ impl World {
         assert_eq!(claims.len(), writers, "a writer committed after it was fenced");
     }
 
-    fn entries(&self, ranges: &[OffsetRange]) -> Vec<Entry> {
+    pub(super) fn entries(&self, ranges: &[OffsetRange]) -> Vec<Entry> {
         let script = self.script.lock().unwrap();
         ranges.iter().flat_map(|range| script.entries(range).to_vec()).collect()
     }
 
     /// The files in force of `owner` hold exactly these numbers.
-    async fn check_numbers(&self, history: &History, owner: &FileOwner, expected: &[i64]) {
+    pub(super) async fn check_numbers(&self, history: &History, owner: &FileOwner, expected: &[i64]) {
         let mut expected: Vec<_> = expected.iter().copied().map(Row::Number).collect();
         expected.sort();
         let mut found = self.rows_of(history, owner).await;
@@ -324,7 +331,7 @@ impl World {
         assert_eq!(found, expected, "rows of {owner}");
     }
 
-    async fn rows_of(&self, history: &History, owner: &FileOwner) -> Vec<Row> {
+    pub(super) async fn rows_of(&self, history: &History, owner: &FileOwner) -> Vec<Row> {
         let location = self.place(owner);
         let files: Vec<DataFile> = history.files(owner).try_collect().await.unwrap();
         let mut rows = Vec::new();

@@ -1,0 +1,12 @@
+CREATE SOURCE flights (id BIGINT, at TIMESTAMP) WITH (path = 'flights/');
+CREATE FEATURE SET a EMIT EVERY WITH (path = 'a') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET b EMIT EVERY '1 hour' WITH (path = 'b') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET c EMIT EVERY INTERVAL '0 minutes' WITH (path = 'c') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET d EMIT EVERY INTERVAL '-1 hour' WITH (path = 'd') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET e EMIT EVERY INTERVAL '1 month' WITH (path = 'e') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET f EMIT EVERY INTERVAL '1 huor' WITH (path = 'f') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET g EMIT EVERY INTERVAL '5' WITH (path = 'g') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET h EMIT EVERY INTERVAL '1 hour' + INTERVAL '1 minute' WITH (path = 'h') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET i EMIT EVERY INTERVAL '1 hour' WITH (path = 'i') EMIT EVERY INTERVAL '1 day' AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET j EMIT EVERY INTERVAL '1 hour' EMIT ON WINDOW CLOSE WITH (path = 'j') AS SELECT count(*) AS n FROM flights;
+CREATE FEATURE SET k WITH (path = 'k') AS SELECT id, count(*) AS n FROM flights GROUP BY id EMIT EVERY INTERVAL '1 hour';
