@@ -117,6 +117,18 @@ pub(crate) enum Error {
         why: String,
     },
 
+    /// Not everything is there any more that a state was made of.
+    #[error(
+        "what feature set `{set}` has kept for rows to come cannot be made anew: {why}. Bring that back as it was; or give \
+         the set another name and `path` and run with `--from now`, which begins it anew"
+    )]
+    NotRebuilt {
+        /// The set.
+        set: String,
+        /// What is missing.
+        why: String,
+    },
+
     /// Quarantined records that no replay can bring back.
     #[error("quarantined records of source `{name}` cannot be replayed: {reason}")]
     ReplayRefused {
@@ -257,9 +269,11 @@ impl Error {
             | Self::ReplayRefused { .. }
             | Self::Unknown { .. }
             | Self::NoEpoch { .. } => ErrorKind::Invalid,
-            Self::Failed { .. } | Self::StateLost { .. } | Self::ReadBefore { .. } | Self::Differs { .. } => {
-                ErrorKind::Data
-            }
+            Self::Failed { .. }
+            | Self::StateLost { .. }
+            | Self::NotRebuilt { .. }
+            | Self::ReadBefore { .. }
+            | Self::Differs { .. } => ErrorKind::Data,
             Self::Unresolved { .. } | Self::Forgotten(_) => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Connector(error) => error.kind(),
