@@ -107,8 +107,8 @@ pub(crate) enum Error {
 
     /// What is kept for rows that are not final yet is not what was written.
     #[error(
-        "what feature set `{set}` has kept for rows to come is lost: {why}. Its committed rows are not concerned. To start \
-         anew, give the pipeline another name or `state`, and its feature sets another `path`"
+        "what feature set `{set}` has kept for rows to come is lost: {why}. Its committed rows are not concerned. \
+         `bessemer state --rebuild` makes it anew from what its epochs have read"
     )]
     StateLost {
         /// The set.

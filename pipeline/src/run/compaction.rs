@@ -345,7 +345,7 @@ fn limits(loaded: &Loaded, at: usize) -> MergeLimits {
 }
 
 /// A commit that neither made nor moved a row yet.
-fn moves_nothing() -> SetCommit {
+pub(super) fn moves_nothing() -> SetCommit {
     let (files, quarantine, ledger) = (FileChanges::default(), FileChanges::default(), SetLedger::default());
     SetCommit { files, quarantine, ledger, expectations: Vec::new(), inputs: None, state: None }
 }

@@ -8,6 +8,7 @@
 //! compact   merge small files: at the end, or beside the epochs         (compaction.rs)
 //! replay    the same for records of the quarantine                    (replay.rs)
 //! verify    the same over a committed slice, to compare            (verify/)
+//! restore   a lost state, made anew of the slices that it was made of (restore.rs, rebuild.rs)
 //! close     publish what is committed, remove everything else           (recover.rs)
 //! ```
 //!
@@ -32,6 +33,7 @@ mod record;
 mod recover;
 mod repaired;
 pub(crate) mod replay;
+pub(crate) mod restore;
 mod set;
 #[cfg(test)]
 #[cfg(feature = "kafka")]

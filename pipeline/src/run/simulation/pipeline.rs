@@ -72,11 +72,12 @@ pub(super) struct Stage {
     progress: Progress,
 }
 
-/// Whether a run drains its sources, or follows them until it is told to end.
+/// Whether a run drains its sources, follows them until it is told to end, or makes lost states anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Drain,
     Follow,
+    Rebuild,
 }
 
 impl Stage {
@@ -135,6 +136,7 @@ impl Stage {
         let worked = match mode {
             Mode::Drain => run.work().await,
             Mode::Follow => run.work_on().await,
+            Mode::Rebuild => run.restore().await.map(drop),
         };
         let closed = run.close(worked).await;
         if let Some(newest) = run.writer.history().newest() {

@@ -110,6 +110,25 @@ impl World {
         while self.arrive().await {}
     }
 
+    /// Lets some files be there.
+    pub(super) fn deliver_files(&self, count: usize) {
+        (0..count).for_each(|_| self.deliver_file(&mut self.random.lock().unwrap()));
+    }
+
+    /// Deletes what the sets that emit rows once they are final have kept; whether there was something.
+    pub(super) async fn lose_states(&self) -> bool {
+        let folders = [WINDOWS, RECENT].map(|set| Path::from(format!("state/aggregates/{set}")));
+        let mut lost = false;
+        for folder in folders {
+            let files: Vec<_> = self.objects.list(Some(&folder)).try_collect().await.unwrap();
+            for file in files {
+                self.objects.delete(&file.location).await.unwrap();
+                lost = true;
+            }
+        }
+        lost
+    }
+
     fn deliver_file(&self, random: &mut StdRng) {
         let mut files = self.files.lock().unwrap();
         if files.left == 0 {
