@@ -249,12 +249,19 @@ fn a_crash_at_every_request_of_a_rebuild_leaves_what_the_next_one_makes_good() {
             requests = rebuild(world, Fate::default()).await;
             theatre.end(world).await;
         });
-        let events = (0..requests).flat_map(|at| [Event::DiesBefore, Event::DiesAfter].map(|event| (at, event)));
-        for event in events.filter(|_| lost && !is_enough) {
+        let at_each = |at| {
+            let interrupted = (at % 4 == 0).then_some((at, Event::IsInterrupted));
+            [(at, Event::DiesBefore), (at, Event::DiesAfter)].into_iter().chain(interrupted)
+        };
+        let events = (0..requests).flat_map(at_each).map(|event| Fate { event: Some(event), ..Fate::default() });
+        let faulty = (0..20).map(|_| Fate { chance: 0.05, ..Fate::default() });
+        for fate in events.filter(|_| lost && !is_enough).chain(faulty.filter(|_| lost)) {
             crashes += 1;
             perform(seed, async |world| {
                 lose(world).await;
-                rebuild(world, Fate { event: Some(event), ..Fate::default() }).await;
+                // What goes wrong by chance is another thing each time.
+                (0..crashes).for_each(|_| world.random.lock().unwrap().fill(&mut [0_u8; 8]));
+                rebuild(world, fate).await;
                 rebuild(world, Fate::default()).await;
                 theatre.end(world).await;
             });
