@@ -5,6 +5,7 @@
 
 mod access;
 mod bessemer;
+mod closing_events;
 mod flights;
 mod kafka;
 mod listening;
@@ -20,6 +21,7 @@ mod wait;
 
 pub use access::Permission;
 pub use bessemer::{Bessemer, Outcome};
+pub use closing_events::{CLOSING_SETS, Event, FIRST_MOMENT, deliver, record, rounds};
 pub use flights::{Flights, Pipeline, SETS, repository};
 pub use kafka::KafkaCluster;
 pub use listening::{Listening, listened, percent_encoded};

@@ -5,49 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result};
-use bessemer_integration_tests::{Bessemer, KafkaCluster, Outcome, Pipeline, Rows, parquet_files, signal, wait_until};
+use bessemer_integration_tests::{
+    Bessemer, CLOSING_SETS, Event, FIRST_MOMENT, KafkaCluster, Outcome, Pipeline, Rows, deliver, parquet_files, record,
+    rounds, signal, wait_until,
+};
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
-/// 2013-01-01, in seconds since 1970.
-const FIRST_MOMENT: i64 = 1_356_998_400;
 /// Seconds.
 const WINDOW: i64 = 60;
 const DELAY: i64 = 30;
 /// As rows are read back.
 const NULL: &str = "\\N";
 
-/// Key, time in seconds after the first moment, value.
-type Event = (i64, i64, i64);
-
-fn sets() -> &'static str {
-    "CREATE FEATURE SET minutes
-     (CONSTRAINT busy EXPECT (n > 1) ON VIOLATION QUARANTINE)
-     ENTITY (k) EVENT TIME (window_end) EMIT ON WINDOW CLOSE
-     WITH (path = 'features/minutes', partition_by = 'hour(window_start)')
-     AS SELECT k, window_start, window_end, count(*) AS n, sum(value) AS total, count(DISTINCT value) AS several
-        FROM TUMBLE(events, at, INTERVAL '1 minute') GROUP BY k, window_start, window_end;
-     CREATE FEATURE SET most EMIT ON WINDOW CLOSE WITH (path = 'features/most')
-     AS SELECT window_end, k, n FROM (
-            SELECT window_end, k, n, row_number() OVER (PARTITION BY window_end ORDER BY n DESC, k) AS place FROM (
-                SELECT k, window_end, count(*) AS n FROM HOP(events, at, INTERVAL '30 seconds', INTERVAL '1 minute')
-                GROUP BY k, window_end
-            ) counts
-        ) places WHERE place = 1;
-     CREATE FEATURE SET recent ENTITY (k) EVENT TIME (at) EMIT ON WINDOW CLOSE
-     WITH (path = 'features/recent', partition_by = 'hour(at)')
-     AS SELECT k, at, value, sum(value) OVER recently AS total, lag(value) OVER (PARTITION BY k ORDER BY at, value) AS before
-        FROM events
-        WINDOW recently AS (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '20 seconds' PRECEDING AND CURRENT ROW);
-     CREATE FEATURE SET visits EMIT ON WINDOW CLOSE WITH (path = 'features/visits')
-     AS SELECT k, window_start, window_end, count(*) AS n FROM SESSION(events PARTITION BY k, at, INTERVAL '4 seconds')
-        GROUP BY k, window_start, window_end;
-     CREATE FEATURE SET pairs EMIT ON WINDOW CLOSE WITH (path = 'features/pairs')
-     AS SELECT a.k, a.at, a.value, b.value AS other FROM events a LEFT JOIN events b
-        ON a.k = b.k AND a.value < b.value AND b.at BETWEEN a.at - INTERVAL '3 seconds' AND a.at + INTERVAL '2 seconds';
+fn sets() -> String {
+    format!(
+        "{CLOSING_SETS}
      CREATE FEATURE SET totals WITH (path = 'features/totals') AS SELECT k, count(*) AS n FROM events GROUP BY k;"
+    )
 }
 
 fn over_files(epoch_files: u32) -> Result<Pipeline> {
@@ -60,29 +36,6 @@ fn over_files(epoch_files: u32) -> Result<Pipeline> {
     ))?;
     fs::create_dir(pipeline.folder().join("in"))?;
     Ok(pipeline)
-}
-
-fn record((k, at, value): Event) -> String {
-    let moment = FIRST_MOMENT + at;
-    let (hour, minute, second) = (moment / 3_600 % 24, moment / 60 % 60, moment % 60);
-    format!("{{\"k\": {k}, \"at\": \"2013-01-01T{hour:02}:{minute:02}:{second:02}\", \"value\": {value}}}\n")
-}
-
-/// Rounds of files: each is of a stretch of time, in no order, and holds some events of long ago.
-fn rounds(seed: u64) -> Vec<Vec<Vec<Event>>> {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut round = |at: i64| -> Vec<Vec<Event>> {
-        let mut events: Vec<Event> = (0..300)
-            .map(|_| {
-                let late = if random.random_bool(0.05) { random.random_range(0..500) } else { 0 };
-                let at = (at * 200 + random.random_range(0..240) - late).max(0);
-                (random.random_range(0..4), at, random.random_range(0..9))
-            })
-            .collect();
-        events.shuffle(&mut random);
-        events.chunks(60).map(<[Event]>::to_vec).collect()
-    };
-    (0..5).map(&mut round).collect()
 }
 
 /// The events that are not late: what one listing found is one arrival.
@@ -218,14 +171,6 @@ fn says(bessemer: &Bessemer, pipeline: &Pipeline, options: &[&str], code: i32, w
     let outcome = bessemer.call([&["run", &path], options].concat())?;
     outcome.expect_code(code)?;
     assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
-    Ok(())
-}
-
-fn deliver(pipeline: &Pipeline, round: usize, files: &[Vec<Event>]) -> Result<()> {
-    for (number, file) in files.iter().enumerate() {
-        let records: String = file.iter().copied().map(record).collect();
-        fs::write(pipeline.folder().join(format!("in/{}-{round}.json", (number * 7 + round * 3) % 10)), records)?;
-    }
     Ok(())
 }
 

@@ -141,9 +141,12 @@ pub(crate) enum Command {
     /// List the live files of a feature set: exactly the committed rows, for a reader that wants a snapshot.
     #[command(after_help = "Example:\n  bessemer files examples/flights carrier_punctuality")]
     Files(FilesArgs),
-    /// Show the partial aggregates that snapshot sets are kept up to date from: groups, bytes, and how far they are.
-    #[command(after_help = "Example:\n  bessemer state examples/flights\n  bessemer state examples/flights --json")]
-    State(PipelineArgs),
+    /// Show what feature sets keep from one epoch to the next: rows, bytes, and how far they are; or make it anew where it
+    /// is lost.
+    #[command(
+        after_help = "Example:\n  bessemer state examples/flights\n  bessemer state examples/flights --rebuild   # what `run` refuses to go on with"
+    )]
+    State(StateArgs),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  bessemer completions bash > /etc/bash_completion.d/bessemer")]
     Completions {
@@ -323,6 +326,17 @@ pub(crate) struct ReplayArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `state`.
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Make anew what sets with `EMIT ON WINDOW CLOSE` have kept for rows to come, where it is gone, was changed, or is of
+    /// another version of the engine: from what their epochs have read, which must still be there.
+    #[arg(long)]
+    pub(crate) rebuild: bool,
 }
 
 /// The reason of that code.

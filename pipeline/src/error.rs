@@ -107,13 +107,25 @@ pub(crate) enum Error {
 
     /// What is kept for rows that are not final yet is not what was written.
     #[error(
-        "what feature set `{set}` has kept for rows to come is lost: {why}. Its committed rows are not concerned. To start \
-         anew, give the pipeline another name or `state`, and its feature sets another `path`"
+        "what feature set `{set}` has kept for rows to come is lost: {why}. Its committed rows are not concerned. \
+         `bessemer state --rebuild` makes it anew from what its epochs have read"
     )]
     StateLost {
         /// The set.
         set: String,
         /// What is wrong.
+        why: String,
+    },
+
+    /// Not everything is there any more that a state was made of.
+    #[error(
+        "what feature set `{set}` has kept for rows to come cannot be made anew: {why}. Bring that back as it was; or give \
+         the set another name and `path` and run with `--from now`, which begins it anew"
+    )]
+    NotRebuilt {
+        /// The set.
+        set: String,
+        /// What is missing.
         why: String,
     },
 
@@ -257,9 +269,11 @@ impl Error {
             | Self::ReplayRefused { .. }
             | Self::Unknown { .. }
             | Self::NoEpoch { .. } => ErrorKind::Invalid,
-            Self::Failed { .. } | Self::StateLost { .. } | Self::ReadBefore { .. } | Self::Differs { .. } => {
-                ErrorKind::Data
-            }
+            Self::Failed { .. }
+            | Self::StateLost { .. }
+            | Self::NotRebuilt { .. }
+            | Self::ReadBefore { .. }
+            | Self::Differs { .. } => ErrorKind::Data,
             Self::Unresolved { .. } | Self::Forgotten(_) => ErrorKind::Unavailable,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::Connector(error) => error.kind(),

@@ -123,9 +123,11 @@ fn assemble(
     };
     let quarantines = set.constraints.iter().any(|c| c.action == bessemer_schemas::Action::Quarantine);
     let carries_origin = nature.kind() == SetKind::Append && (ordering.applies() || quarantines);
+    // What is kept has no order that its rows could come in: segments are merged when there are many.
+    let is_sorted = ordering.applies() || closes;
 
     let mut logical = if carries_origin { carry_origin(query, catalog)? } else { query.clone() };
-    if ordering.applies() {
+    if is_sorted {
         logical = ordering.sort(logical)?;
     }
     let logical = catalog.analyse(logical)?;
@@ -153,7 +155,7 @@ fn assemble(
         reasons: if closes { Vec::new() } else { reasons(definition, set, &nature) },
         upkeep: upkeep(set, &nature, &logical, &output, catalog),
         schema: Arc::new(visible_schema(&optimized)),
-        order: if ordering.applies() { order_text(&logical) } else { Vec::new() },
+        order: if is_sorted { order_text(&logical) } else { Vec::new() },
         ledger: match kind {
             SetKind::Append if !closes => LedgerShape::Stateless { can_expand: nature.can_expand },
             SetKind::Append | SetKind::Snapshot => LedgerShape::Stateful,

@@ -101,10 +101,11 @@ pub struct History {
 }
 
 impl History {
-    pub(super) async fn read(store: &ManifestStore) -> Result<Self> {
+    /// What there was once the manifest `newest` was put.
+    pub(super) async fn read(store: &ManifestStore, newest: Option<ReadManifest>) -> Result<Self> {
         let mut history =
             Self { location: store.location.clone(), base: Base::default(), recent: Vec::new(), digest: None };
-        let Some(newest) = store.read_newest().await? else { return Ok(history) };
+        let Some(newest) = newest else { return Ok(history) };
 
         history.base = newest.manifest.base.clone().unwrap_or_default();
         let mut older = store.read_range(history.base.through.next()..=newest.manifest.epoch);

@@ -125,7 +125,17 @@ impl ManifestStore {
 
     /// What the pipeline has read and written so far.
     pub async fn history(&self) -> Result<History> {
-        History::read(self).await
+        History::read(self, self.read_newest().await?).await
+    }
+
+    /// What the pipeline had read and written when `epoch` was its last one; nothing before the first. Files and objects
+    /// that were folded into the base of that time may be gone: watermarks, states and totals are whole.
+    pub async fn history_through(&self, epoch: Epoch) -> Result<History> {
+        let newest = match self.find(epoch.max(Epoch::FIRST)).await? {
+            None => return Err(self.damaged(epoch, "it is missing")),
+            Some(newest) => (newest.manifest.epoch == epoch).then_some(newest),
+        };
+        History::read(self, newest).await
     }
 
     /// The objects of one source's slice, in the order in which they were read, also where a block holds them.

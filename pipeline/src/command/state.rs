@@ -3,10 +3,13 @@
 
 use serde::Serialize;
 
-use crate::cli::PipelineArgs;
+use crate::cli::{PipelineArgs, StateArgs};
 use crate::command::history;
+use crate::command::run::cancel_on_interrupt;
 use crate::error::Result;
 use crate::output::{self, count};
+use crate::progress::Progress;
+use crate::run::restore;
 
 #[derive(Debug, Serialize)]
 struct State {
@@ -25,8 +28,12 @@ struct State {
     segments: Option<usize>,
 }
 
-/// Lists the states of a pipeline.
-pub(crate) async fn state(args: &PipelineArgs) -> Result<()> {
+/// Lists the states of a pipeline, or makes those anew that are lost.
+pub(crate) async fn state(args: &StateArgs) -> Result<()> {
+    if args.rebuild { rebuild(&args.pipeline).await } else { list(&args.pipeline).await }
+}
+
+async fn list(args: &PipelineArgs) -> Result<()> {
     let (parsed, _, history) = history(&args.paths).await?;
     let states = history.states().into_iter().map(|(set, state)| State {
         set,
@@ -52,4 +59,26 @@ pub(crate) async fn state(args: &PipelineArgs) -> Result<()> {
     });
     let header = ["feature set", "#rows", "#files", "#bytes", "#since epoch", "#through epoch", "fingerprint"];
     output::table(&header, rows.collect())
+}
+
+async fn rebuild(args: &PipelineArgs) -> Result<()> {
+    let (parsed, _, _) = history(&args.paths).await?;
+    let name = parsed.name().to_owned();
+    let progress = Progress::new(args.json);
+    let cancel = cancel_on_interrupt(progress.clone());
+    let rebuilt = Box::pin(restore::rebuild(parsed, &progress, &cancel)).await;
+    progress.finish();
+    let rebuilt = rebuilt?;
+    if args.json {
+        return output::json(&rebuilt);
+    }
+    if rebuilt.is_empty() {
+        return output::line(format!("{name}: nothing is lost that rows to come depend on; nothing was made anew"));
+    }
+    let rows = rebuilt.iter().map(|state| {
+        let epochs = format!("{} to {}", state.since, state.through);
+        let (rows, files, bytes) = (count(state.rows), count(state.files), count(state.bytes));
+        vec![state.set.clone(), rows, files, bytes, epochs, state.because.to_owned()]
+    });
+    output::table(&["feature set", "#rows", "#files", "#bytes", "#of epochs", "because"], rows.collect())
 }

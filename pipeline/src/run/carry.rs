@@ -99,17 +99,24 @@ fn unfit(
 
 /// What the state of a set means: where any of this is another, so are its columns or the rows in it.
 pub(super) fn fingerprint(loaded: &Loaded, set: &PlannedSet, tables: &BTreeSet<String>, signature: &str) -> Digest {
+    fingerprint_of(datafusion::DATAFUSION_VERSION, loaded, set, tables, signature)
+}
+
+/// The same, had another version of the engine written it, and meant the same by it.
+pub(super) fn fingerprint_of(
+    engine: &str,
+    loaded: &Loaded,
+    set: &PlannedSet,
+    tables: &BTreeSet<String>,
+    signature: &str,
+) -> Digest {
     let read = |name: &str| set.sources.contains_key(name) || tables.contains(name);
     let sources = loaded.sources.iter().filter(|source| read(source.name())).map(|source| {
         let digest = source_digest(source);
         format!("{} {} {:?} {}", source.name(), digest.kind, digest.columns, digest.decoding)
     });
-    let head = [
-        format!("state {VERSION}"),
-        format!("datafusion {}", datafusion::DATAFUSION_VERSION),
-        set.plan_digest.to_string(),
-        signature.to_owned(),
-    ];
+    let head =
+        [format!("state {VERSION}"), format!("datafusion {engine}"), set.plan_digest.to_string(), signature.to_owned()];
     let lines: Vec<String> = head.into_iter().chain(sources).collect();
     Digest::of(lines.join("\n").as_bytes())
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::sink::StateFiles;
-use bessemer_schemas::{DataFile, DefinitionDigest, Segment, SetState, Watermark};
+use bessemer_schemas::{DataFile, Digest, Segment, SetState, Watermark};
 use bessemer_transforms::{Between, Emits, PlannedSet};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::ExecutionPlan;
@@ -23,9 +23,9 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use futures::FutureExt;
 
 use super::absorb::{WrittenState, write_rows};
-use super::carry;
+use super::kept;
 use super::set::Attempt;
-use super::{fingerprint, unless_cancelled};
+use super::unless_cancelled;
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 
@@ -84,20 +84,35 @@ impl Emission {
         watermarks: &BTreeMap<String, Watermark>,
     ) -> Result<Self> {
         let Some(emits) = set.emits() else { return Ok(Self::default()) };
-        let at = watermarks.iter().filter_map(|(name, watermark)| Some((name.as_str(), watermark.at?)));
-        let limit = emits.limit(&at.collect())?;
+        let limit = limit(emits, watermarks)?;
         let states = history.states();
-        let Some(state) = states.get(&set.name) else { return Ok(Self { limit, ..Self::default() }) };
-        if state.fingerprint != carry::fingerprint(loaded, set, emits.tables(), &emits.signature()) {
-            return Ok(Self { limit, gives_up: true, ..Self::default() });
+        let Some(state) = states.get(&set.name) else { return Ok(Self::beginning(limit)) };
+        if state.fingerprint != kept::meaning(loaded, set, emits) {
+            return Ok(Self { gives_up: true, ..Self::beginning(limit) });
         }
-        let segments = segments(loaded, set, emits, state);
-        let mut emission = Self { segments, closed: state.closed, limit, ..Self::default() };
+        Ok(Self::going_on(loaded, set, emits, &WrittenState::from(state), limit))
+    }
+
+    /// Nothing is kept yet, and nothing can be final.
+    pub(super) fn beginning(limit: Option<i64>) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// What an epoch emits of what was `kept` before it, where rows before `limit` are final.
+    pub(super) fn going_on(
+        loaded: &Loaded,
+        set: &PlannedSet,
+        emits: &dyn Emits,
+        kept: &WrittenState,
+        limit: Option<i64>,
+    ) -> Self {
+        let segments = segments(loaded, set, emits, kept);
+        let mut emission = Self { segments, closed: kept.closed, limit, ..Self::default() };
         if let Some(between) = emission.between() {
             let concerns = |segment: &OpenSegment| emits.concerns(segment.input(), segment.range(), between);
             emission.concerns = emission.segments.iter().map(concerns).collect();
         }
-        Ok(emission)
+        emission
     }
 
     /// Whether there are any from before.
@@ -177,7 +192,7 @@ impl Emission {
         // The files are in the order of the segments.
         let files = segments.iter().flat_map(|segment| segment.files.files().to_vec()).collect();
         let segments: Vec<_> = segments.into_iter().map(|segment| segment.entry).collect();
-        Ok(WrittenState { files, content: digest_of(&segments), segments, closed })
+        Ok(WrittenState { files, ..WrittenState::of_segments(segments, closed) })
     }
 }
 
@@ -188,63 +203,37 @@ fn crowded(segments: &[OpenSegment], input: usize) -> Option<u32> {
     of_input().map(OpenSegment::level).filter(|level| of_level(*level) >= FAN_IN).min()
 }
 
-fn segments(loaded: &Loaded, set: &PlannedSet, emits: &dyn Emits, state: &SetState) -> Vec<OpenSegment> {
-    let mut files = state.files.added.iter().cloned();
-    let (place, schemas) = (&loaded.parsed.settings.state, emits.states());
-    let open = |entry: &Segment| {
-        let files: Vec<DataFile> = files.by_ref().take(entry.files as usize).collect();
+fn segments(loaded: &Loaded, set: &PlannedSet, emits: &dyn Emits, kept: &WrittenState) -> Vec<OpenSegment> {
+    let schemas = emits.states();
+    let open = |(entry, files): (&Segment, &[DataFile])| {
         // A state of as many inputs has the same fingerprint.
         let schema = schemas.get(entry.input as usize)?;
-        let files = StateFiles::new(place, &set.name, files, Arc::clone(schema));
+        let files = StateFiles::new(&loaded.parsed.settings.state, &set.name, files.to_vec(), Arc::clone(schema));
         Some(OpenSegment { entry: entry.clone(), files })
     };
-    state.segments.iter().filter_map(open).collect()
+    kept::segments(&kept.segments, &kept.files).filter_map(open).collect()
 }
 
-/// The digest of a state that is a list of segments.
-fn digest_of(segments: &[Segment]) -> bessemer_schemas::Digest {
-    let contents: Vec<_> = segments.iter().map(|segment| segment.content.0.as_str()).collect();
-    bessemer_schemas::Digest::of(contents.join("\n").as_bytes())
+/// The time before which rows are final, where the watermarks are these.
+pub(super) fn limit(emits: &dyn Emits, watermarks: &BTreeMap<String, Watermark>) -> Result<Option<i64>> {
+    let at = watermarks.iter().filter_map(|(name, watermark)| Some((name.as_str(), watermark.at?)));
+    Ok(emits.limit(&at.collect())?)
 }
 
-/// Whether the states of the sets that emit rows once they are final are what was written, and mean what they meant; an error where one of
-/// them is not. Those of other definitions than those `before` the run are given up, as the user said, who is told so.
-pub(super) async fn check_states(
-    loaded: &Loaded,
-    history: &History,
-    before: Option<&DefinitionDigest>,
-) -> Result<Vec<String>> {
-    let states = history.states();
-    let mut given_up = Vec::new();
-    for set in &loaded.plan.sets {
-        let (Some(emits), Some(state)) = (set.emits(), states.get(&set.name)) else { continue };
-        if state.fingerprint != carry::fingerprint(loaded, set, emits.tables(), &emits.signature()) {
-            let name = &set.name;
-            if !is_redefined(loaded, set, before) {
-                let why = "they are of another version of the program or its engine".to_owned();
-                return Err(Error::StateLost { set: name.clone(), why });
-            }
-            given_up.push(format!("what `{name}` has kept for rows to come is given up: it is of another definition"));
-            continue;
-        }
-        for segment in segments(loaded, set, emits, state) {
-            if let Some(why) = carry::damage(&segment.files, &segment.entry.content).await? {
-                return Err(Error::StateLost { set: set.name.clone(), why: why.to_owned() });
-            }
-        }
+impl WrittenState {
+    /// That of the segments, without their files.
+    pub(super) fn of_segments(segments: Vec<Segment>, closed: Option<i64>) -> Self {
+        let contents: Vec<_> = segments.iter().map(|segment| segment.content.0.as_str()).collect();
+        let content = Digest::of(contents.join("\n").as_bytes());
+        Self { files: Vec::new(), content, segments, closed }
     }
-    Ok(given_up)
 }
 
-/// Whether the set or what it reads is not what it was.
-fn is_redefined(loaded: &Loaded, set: &PlannedSet, before: Option<&DefinitionDigest>) -> bool {
-    let (Some(before), now) = (before, fingerprint::definition(loaded)) else { return true };
-    let plan = |of: &DefinitionDigest| of.sets.get(&set.name).map(|set| (set.plan.clone(), set.columns.clone()));
-    let read = |of: &DefinitionDigest, name: &String| {
-        of.sources.get(name).map(|source| (source.columns.clone(), source.decoding.clone()))
-    };
-    let mut names = set.sources.keys().chain(set.tables.keys());
-    plan(before) != plan(&now) || names.any(|name| read(before, name) != read(&now, name))
+impl From<&SetState> for WrittenState {
+    fn from(state: &SetState) -> Self {
+        let SetState { files, content, segments, closed, .. } = state.clone();
+        Self { files: files.added, content, segments, closed }
+    }
 }
 
 /// Writes segments; each is a stream of files of its own.

@@ -174,7 +174,7 @@ impl Run<'_> {
     }
 
     /// What its epochs are run with.
-    fn engine(&self) -> Engine<'_> {
+    pub(super) fn engine(&self) -> Engine<'_> {
         let history = self.writer.history();
         Engine { loaded: &self.loaded, history, progress: self.progress, cancel: self.cancel }
     }

@@ -72,6 +72,8 @@ pub(super) struct Taken {
     pub(super) bad_records: BTreeMap<String, Vec<BadRecords>>,
     /// Rows of all objects that were read, new or not, by source.
     rows: BTreeMap<String, u64>,
+    /// Sources of which a part was not read to its end.
+    partly: BTreeSet<String>,
     /// The newest event time of each part that was read, by source; microseconds since 1970, UTC.
     newest: BTreeMap<String, BTreeMap<usize, i64>>,
     /// Parts that had rows that were late, by source.
@@ -82,6 +84,11 @@ impl Taken {
     /// Rows of all objects of `source` that were read in this epoch.
     pub(super) fn rows_of(&self, source: &str) -> u64 {
         self.rows.get(source).copied().unwrap_or(0)
+    }
+
+    /// Whether everything that there was to read of `source` was read.
+    pub(super) fn is_whole(&self, source: &str) -> bool {
+        !self.partly.contains(source)
     }
 
     /// The newest event time of a part of `source`, where it has a row and is asked for one.
@@ -239,7 +246,11 @@ impl Intake {
             let key: Arc<str> = Arc::from(source.as_str());
             for part in 0..input.len() {
                 let number = u32::try_from(part).unwrap_or(u32::MAX);
-                let Some(Done { ledger, .. }) = self.done.get(&(Arc::clone(&key), number)) else { continue };
+                let done = self.done.get(&(Arc::clone(&key), number));
+                if done.is_none_or(|done| !done.is_whole(input.extent(part))) {
+                    taken.partly.insert(source.clone());
+                }
+                let Some(Done { ledger, .. }) = done else { continue };
                 *taken.rows.entry(source.clone()).or_default() += ledger.admitted;
                 if let Some(newest) = ledger.event_time_max {
                     taken.newest.entry(source.clone()).or_default().insert(part, newest);

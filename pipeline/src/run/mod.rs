@@ -7,7 +7,8 @@
 //! snapshot  one more epoch for the sets that are replaced: over everything, or what is new (carry.rs, reading.rs, absorb.rs)
 //! compact   merge small files: at the end, or beside the epochs         (compaction.rs)
 //! replay    the same for records of the quarantine                    (replay.rs)
-//! verify    the same over a committed slice, to compare            (verify.rs)
+//! verify    the same over a committed slice, to compare            (verify/)
+//! restore   a lost state, made anew of the slices that it was made of (restore.rs, rebuild.rs)
 //! close     publish what is committed, remove everything else           (recover.rs)
 //! ```
 //!
@@ -25,13 +26,16 @@ mod every;
 mod fingerprint;
 mod idle;
 mod intake;
+mod kept;
 mod lateness;
 pub(crate) mod preview;
 mod reading;
+mod rebuild;
 mod record;
 mod recover;
 mod repaired;
 pub(crate) mod replay;
+pub(crate) mod restore;
 mod set;
 #[cfg(test)]
 #[cfg(feature = "kafka")]
@@ -60,7 +64,7 @@ use crate::telemetry::Observer;
 pub(crate) use compaction::CompactedSet;
 use compaction::Compaction;
 use discovery::{Discovered, Reach};
-use emission::{Emission, check_states};
+use emission::Emission;
 use epoch::Assignment;
 use idle::Idleness;
 use record::Entry;
@@ -321,7 +325,7 @@ impl Run<'_> {
 
     /// Looks whether what is kept for rows to come can be gone on with, and says what is not.
     async fn check_kept(&self) -> Result<()> {
-        let checked = check_states(&self.loaded, self.writer.history(), self.writer.opened_on());
+        let checked = kept::check(&self.loaded, self.writer.history(), &self.store);
         let notes = unless_cancelled(self.cancel, checked).await?;
         for note in &notes {
             self.progress.say(note);

@@ -398,3 +398,32 @@ async fn a_file_that_cannot_be_merged_stops_no_epoch() {
     assert!(before.iter().all(|file| world.files().contains(file)));
     assert_eq!(world.files(), live(&run).await);
 }
+
+#[tokio::test]
+async fn a_run_that_was_to_begin_a_set_anew_and_died_is_gone_on_with() {
+    let world = World::new("");
+    let define = |value: &str| {
+        let text = format!(
+            "CREATE PIPELINE p;
+             CREATE SOURCE events (id BIGINT, at TIMESTAMP, WATERMARK FOR at AS at ON LATE DROP) WITH (path = 'in/*.json');
+             CREATE FEATURE SET minutes EMIT ON WINDOW CLOSE WITH (path = 'features/minutes')
+             AS SELECT window_end, sum({value}) AS total FROM TUMBLE(events, at, INTERVAL '1 minute') GROUP BY window_end;"
+        );
+        fs::write(world.path("pipeline.sql"), text).unwrap();
+    };
+    define("id");
+    fs::write(world.path("in/1.json"), "{\"id\":1,\"at\":\"2013-01-01T00:00:10\"}\n").unwrap();
+    world.run().await.unwrap();
+    define("2 * id");
+    let (loaded, store) = world.loaded().await;
+    let options = RunOptions { from_now: true, ..plainly() };
+    drop(Run::open(Arc::clone(&loaded), store.clone(), &options, world.surroundings()).await.unwrap());
+
+    // What is kept is of the definition before, whatever that claim says: given up, not lost.
+    let unfit = kept::unfit(&loaded, &store.history().await.unwrap(), &store).await.unwrap();
+    assert!(matches!(unfit[..], [(0, kept::Unfit::GivenUp)]), "{unfit:?}");
+    world.run().await.unwrap();
+    let history = store.history().await.unwrap();
+    assert!(kept::unfit(&loaded, &history, &store).await.unwrap().is_empty());
+    assert_eq!(history.states()["minutes"].since, history.newest().unwrap().epoch);
+}

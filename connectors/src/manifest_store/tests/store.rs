@@ -449,6 +449,29 @@ async fn old_manifests_are_archived_and_read_as_before() {
     writer.commit(reading(&writer, 61, Vec::new()), &[]).await.unwrap();
 }
 
+#[tokio::test]
+async fn what_a_history_held_at_an_earlier_epoch_is_known_archived_or_not() {
+    let store = ManifestStore::with_limits(memory(), "flights", small_limits());
+    let mut writer = open(&store).await.unwrap();
+    for at in 0..40_i64 {
+        let mut manifest = reading(&writer, 1, vec![object(&format!("{at:03}"), 1)]);
+        manifest.watermarks.insert("flights".to_owned(), Watermark { at: Some(at), ..Watermark::default() });
+        writer.commit(manifest, &[]).await.unwrap();
+    }
+    for epoch in 0..=41 {
+        let history = store.history_through(Epoch(epoch)).await.unwrap();
+        assert_eq!(history.next_epoch(), Epoch(epoch + 1));
+        let totals = history.source_totals().get("flights").copied().unwrap_or_default();
+        let watermark = history.watermarks().get("flights").and_then(|watermark| watermark.at);
+        let read = epoch.saturating_sub(1);
+        assert_eq!(
+            (totals.objects, watermark),
+            (read, i64::try_from(read).unwrap().checked_sub(1).filter(|at| *at >= 0))
+        );
+    }
+    assert!(matches!(store.history_through(Epoch(42)).await, Err(Error::Damaged { .. })));
+}
+
 fn encoded(manifest: &Manifest) -> object_store::PutPayload {
     serde_json::to_vec(manifest).unwrap().into()
 }

@@ -241,6 +241,51 @@ fn a_crash_at_every_request_in_turn_changes_nothing() {
 }
 
 #[test]
+fn a_crash_at_every_request_of_a_rebuild_leaves_what_the_next_one_makes_good() {
+    let theatre = Theatre::new(2);
+    let lose = async |world: &Arc<World>| {
+        world.deliver_files(2);
+        let process = Process::new(world, 'A', Fate::default());
+        theatre.stages[0].run(&process, Mode::Drain).await.expect("nothing disturbs it");
+        world.lose_states().await
+    };
+    let rebuild = async |world: &Arc<World>, fate| {
+        let process = Process::new(world, 'B', fate);
+        check_ended(&act(&process, theatre.stages[0].run(&process, Mode::Rebuild)).await);
+        process.requests()
+    };
+    let mut crashes = 0;
+    for seed in 0..6 {
+        let is_enough = crashes > 100;
+        let (mut requests, mut lost) = (0, false);
+        perform(seed, async |world| {
+            lost = lose(world).await;
+            requests = rebuild(world, Fate::default()).await;
+            theatre.end(world).await;
+        });
+        let at_each = |at| {
+            let interrupted = (at % 4 == 0).then_some((at, Event::IsInterrupted));
+            [(at, Event::DiesBefore), (at, Event::DiesAfter)].into_iter().chain(interrupted)
+        };
+        let events = (0..requests).flat_map(at_each).map(|event| Fate { event: Some(event), ..Fate::default() });
+        let faulty = (0..20).map(|_| Fate { chance: 0.05, ..Fate::default() });
+        for fate in events.filter(|_| lost && !is_enough).chain(faulty.filter(|_| lost)) {
+            crashes += 1;
+            perform(seed, async |world| {
+                lose(world).await;
+                // What goes wrong by chance is another thing each time.
+                (0..crashes).for_each(|_| world.random.lock().unwrap().fill(&mut [0_u8; 8]));
+                rebuild(world, fate).await;
+                rebuild(world, Fate::default()).await;
+                theatre.end(world).await;
+            });
+        }
+    }
+    println!("{crashes} crashes");
+    assert!(crashes > 100);
+}
+
+#[test]
 fn records_that_vanish_at_any_request_are_lost_to_every_set_or_to_none() {
     let stages = [1, 2].map(Stage::plan_twice);
     let play = async |world: &Arc<World>, stage: &Stage, event| {

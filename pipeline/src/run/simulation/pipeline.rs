@@ -88,13 +88,14 @@ pub(super) struct Stage {
     progress: Progress,
 }
 
-/// Whether a run drains its sources, or follows them until it is told to end.
+/// Whether a run drains its sources, follows them until it is told to end, or makes lost states anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Drain,
     Follow,
     /// It drains its sources for good.
     Final,
+    Rebuild,
 }
 
 impl Stage {
@@ -161,6 +162,7 @@ impl Stage {
         let worked = match mode {
             Mode::Drain | Mode::Final => run.work().await,
             Mode::Follow => run.work_on().await,
+            Mode::Rebuild => run.restore().await.map(drop),
         };
         let closed = run.close(worked).await;
         if let Some(newest) = run.writer.history().newest() {

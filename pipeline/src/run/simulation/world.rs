@@ -123,6 +123,27 @@ impl World {
         while self.arrive().await {}
     }
 
+    /// Lets some files be there.
+    pub(super) fn deliver_files(&self, mut count: usize) {
+        while count > 0 && self.deliver_file() {
+            count -= 1;
+        }
+    }
+
+    /// Deletes what the sets that emit rows once they are final have kept; whether there was something.
+    pub(super) async fn lose_states(&self) -> bool {
+        let folders = [WINDOWS, RECENT].map(|set| Path::from(format!("state/aggregates/{set}")));
+        let mut lost = false;
+        for folder in folders {
+            let files: Vec<_> = self.objects.list(Some(&folder)).try_collect().await.unwrap();
+            for file in files {
+                self.objects.delete(&file.location).await.unwrap();
+                lost = true;
+            }
+        }
+        lost
+    }
+
     /// Lets the next file be there; whether there was one to come.
     fn deliver_file(&self) -> bool {
         let mut to_come = self.to_come.lock().unwrap();

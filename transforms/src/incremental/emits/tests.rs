@@ -273,6 +273,14 @@ impl Segments<'_> {
         (0..emits.states().len()).map(of).collect()
     }
 
+    /// Makes one of all of an input.
+    async fn merge(&mut self, emits: &dyn Emits, input: usize, closed: Option<i64>) {
+        let all = self.of(input);
+        self.kept.retain(|(of, ..)| *of != input);
+        let merged = emits.merge(self.state, input, all, closed).await.unwrap();
+        self.add(emits, input, merged).await;
+    }
+
     /// Adds a segment with the rows of a plan.
     async fn add(&mut self, emits: &dyn Emits, input: usize, plan: Arc<dyn ExecutionPlan>) -> Option<Range> {
         let schema = Arc::clone(emits.states()[input]);
@@ -287,7 +295,47 @@ impl Segments<'_> {
     }
 }
 
-/// What is emitted slice by slice, and at the end; and the rows that were not late. Nothing where the query is refused.
+/// What an epoch has absorbed.
+struct Absorbed {
+    slice: Slice,
+    /// The range of each input.
+    ranges: Vec<Option<Range>>,
+    /// The time before which rows were emitted.
+    closed: Option<i64>,
+}
+
+/// Makes segments anew of what epochs have `absorbed`, two at a time, and only those on which rows to come may depend, where
+/// rows before `closed` were emitted.
+async fn made_anew<'a>(
+    query: &Query,
+    absorbed: &[Absorbed],
+    closed: Option<i64>,
+    state: &'a SessionState,
+) -> Segments<'a> {
+    let emits = query.emits();
+    let is_needed = |(input, range): (usize, &Option<Range>)| {
+        range.is_some_and(|range| closed.is_none_or(|closed| !emits.is_spent(input, range, closed)))
+    };
+    let needed = absorbed.iter().filter(|epoch| epoch.ranges.iter().enumerate().any(is_needed));
+    let mut segments = Segments { state, kept: Vec::new() };
+    for batch in needed.collect::<Vec<_>>().chunks(2) {
+        let rows = |of: fn(&Slice) -> &Vec<Event>| batch.iter().flat_map(|epoch| of(&epoch.slice).clone()).collect();
+        query.put(&(rows(|slice| &slice.0), rows(|slice| &slice.1))).await;
+        // All rows before it are there already.
+        let closed = batch[0].closed;
+        for input in 0..emits.states().len() {
+            if !segments.of(input).is_empty() {
+                segments.merge(emits, input, closed).await;
+            }
+            let new = emits.absorb(state, input).await.unwrap();
+            segments.add(emits, input, new).await;
+        }
+    }
+    segments
+}
+
+/// What is emitted slice by slice, and at the end; and the rows that were not late. Now and then what is kept is lost, and
+/// made anew. Nothing where the query is refused.
 async fn emitted(
     query: &str,
     slices: &[Slice],
@@ -297,7 +345,7 @@ async fn emitted(
     let (set, emits) = (query.set(), query.emits());
     let mut segments = Segments { state, kept: Vec::new() };
     let (mut closed, mut watermarks): (Option<i64>, [Option<i64>; 2]) = Default::default();
-    let (mut emitted, mut admitted) = (Vec::new(), Slice::default());
+    let (mut emitted, mut admitted, mut absorbed) = (Vec::new(), Slice::default(), Vec::new());
     for slice in slices {
         let in_time = |rows: &[Event], watermark: Option<i64>| -> Vec<Event> {
             let is_in_time = |row: &&Event| watermark.is_none_or(|watermark| row.2 * HOUR >= watermark);
@@ -315,17 +363,21 @@ async fn emitted(
             closed = Some(to);
             segments.kept.retain(|(input, range, _)| !emits.is_spent(*input, *range, to));
         }
+        let mut ranges = Vec::new();
         for input in 0..emits.states().len() {
             if segments.of(input).len() == 3 {
-                let all = segments.of(input);
-                segments.kept.retain(|(of, ..)| *of != input);
-                let merged = emits.merge(state, input, all, closed).await.unwrap();
-                segments.add(emits, input, merged).await;
+                segments.merge(emits, input, closed).await;
             }
             let new = emits.absorb(state, input).await.unwrap();
-            if let (Some(range), Some(closed)) = (segments.add(emits, input, new).await, closed) {
+            let range = segments.add(emits, input, new).await;
+            if let (Some(range), Some(closed)) = (range, closed) {
                 assert!(!emits.is_late(input, range, closed), "a row came late");
             }
+            ranges.push(range);
+        }
+        absorbed.push(Absorbed { slice: slice.clone(), ranges, closed });
+        if slice.0.len() % 4 == 0 {
+            segments = made_anew(&query, &absorbed, closed, state).await;
         }
         let newest = |rows: &[Event]| rows.iter().map(|row| row.2 * HOUR - DELAY).max();
         watermarks = [watermarks[0].max(newest(&slice.0)), watermarks[1].max(newest(&slice.1))];

@@ -3,27 +3,32 @@
 //! Each set of an epoch is run once more over the slice of its manifest, into a folder that is gone afterwards, and its
 //! files, which have the same names, are compared with those that are committed: byte for byte as long as they are there,
 //! by rows and size where they were merged into others. What became of the rows is compared, too; the quarantine of sources
-//! is not. The pipeline is not claimed: a daemon may go on meanwhile.
+//! is not. What a set had kept from before an epoch is made anew, too (`before.rs`). The pipeline is not claimed: a daemon
+//! may go on meanwhile.
 
-use std::collections::BTreeSet;
+mod before;
+mod files;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use bessemer_connectors::Location;
 use bessemer_connectors::manifest_store::{History, ManifestStore};
 use bessemer_connectors::scan::{ScanInput, ScanObject, ScanOffsets};
-use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, state_location};
-use bessemer_connectors::{Location, Source};
 use bessemer_schemas::{
-    DataFile, DefinitionDigest, Epoch, FileName, Manifest, ManifestKind, OffsetRange, SetCommit, SourceKind,
-    SourceSlice,
+    DataFile, DefinitionDigest, Epoch, FileName, Manifest, ManifestKind, OffsetRange, SetCommit, SourceSlice,
 };
 use bessemer_transforms::{PlannedSet, SetKind};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use self::before::Before;
+use self::files::{FilesOf, store_error};
 use super::epoch::{Assignment, Engine, Naming, Ran};
+use super::rebuild::{as_read, delete_replaced, forgotten, gone, table_now, version_of};
 use super::{fingerprint, interrupted, plan, unless_cancelled};
 use crate::error::{Error, Result};
 use crate::load::{Loaded, Parsed};
@@ -96,17 +101,24 @@ pub(crate) async fn verify(
     let verifier =
         Verifier { loaded: Arc::new(loaded), definition, committed, state, store, history, progress, cancel };
     let mut verified = Vec::new();
+    let mut before = Before::new(&store.history_through(Epoch(epochs.start().0.saturating_sub(1))).await?);
     let mut manifests = store.manifests(epochs);
     while let Some(manifest) = manifests.try_next().await? {
         if manifest.kind == ManifestKind::Data {
-            verifier.verify_epoch(&manifest, &mut verified).await?;
+            verifier.verify_epoch(&manifest, &mut before, &mut verified).await?;
         }
+        before.pass(&manifest);
     }
     Ok(verified)
 }
 
 impl Verifier<'_> {
-    async fn verify_epoch(&self, manifest: &Manifest, verified: &mut Vec<VerifiedSet>) -> Result<()> {
+    async fn verify_epoch(
+        &self,
+        manifest: &Manifest,
+        before: &mut Before,
+        verified: &mut Vec<VerifiedSet>,
+    ) -> Result<()> {
         for source in &self.loaded.sources {
             source.begin_epoch()?;
         }
@@ -115,16 +127,20 @@ impl Verifier<'_> {
                 return Err(interrupted());
             }
             let mut files_compared = 0;
-            let verdict = match self.assign(manifest, name, commit).await? {
+            let verdict = match self.assign(manifest, before, name, commit).boxed().await? {
                 Err(Skip(what)) => Verdict::Skipped { what },
-                Ok((at, assignment)) => match self.compare(manifest, at, &assignment, &mut files_compared).await {
-                    Ok(None) => Verdict::Same,
-                    Ok(Some(what)) => Verdict::Differs { what },
-                    Err(error) => match gone(&error) {
-                        Some(what) => Verdict::Skipped { what },
-                        None => return Err(error),
-                    },
-                },
+                Ok((at, assignment)) => {
+                    let compared = self.compare(manifest, before, at, &assignment, &mut files_compared);
+                    match compared.boxed().await {
+                        Ok(Ok(None)) => Verdict::Same,
+                        Ok(Ok(Some(what))) => Verdict::Differs { what },
+                        Ok(Err(Skip(what))) => Verdict::Skipped { what },
+                        Err(error) => match gone(&error) {
+                            Some(what) => Verdict::Skipped { what },
+                            None => return Err(error),
+                        },
+                    }
+                }
             };
             let files = (commit.files.added.len() + commit.quarantine.added.len()) as u64;
             let (epoch, set, rows) = (manifest.epoch.0, name.clone(), commit.ledger.written);
@@ -137,6 +153,7 @@ impl Verifier<'_> {
     async fn assign(
         &self,
         manifest: &Manifest,
+        before: &mut Before,
         name: &str,
         commit: &SetCommit,
     ) -> Result<Result<(usize, Assignment), Skip>> {
@@ -155,9 +172,6 @@ impl Verifier<'_> {
         if manifest.writer.partitions as usize != partitions {
             let what = format!("it was made with {}", plural(manifest.writer.partitions.into(), "partition"));
             return Ok(Err(Skip(what)));
-        }
-        if set.emits().is_some() {
-            return Ok(Err(Skip("it is made of rows and windows from before, which are not kept".to_owned())));
         }
         if set.kind == SetKind::Snapshot && !commit.files.replaces_all {
             return Ok(Err(Skip("it stayed as it was, and only took in what was read".to_owned())));
@@ -187,6 +201,12 @@ impl Verifier<'_> {
                     Ok(input) => drop(assignment.scans.insert(source.clone(), input)),
                     Err(skip) => return Ok(Err(skip)),
                 }
+            }
+        }
+        if let Some(emits) = set.emits() {
+            match self.emission(before, manifest, at, emits).await? {
+                Ok(emission) => drop(assignment.emissions.insert(at, emission)),
+                Err(skip) => return Ok(Err(skip)),
             }
         }
         assignment.bytes =
@@ -231,21 +251,14 @@ impl Verifier<'_> {
 
     /// The objects of a table, if it is what it was.
     async fn table(&self, manifest: &Manifest, name: &str) -> Result<Result<ScanInput, Skip>> {
-        let then = match manifest.slice.sources.get(name) {
-            Some(SourceSlice::Table { version, .. }) => Some(version),
-            _ => None,
+        let (version, objects) = match table_now(&self.loaded, name).await? {
+            Ok(table) => table,
+            Err(why) => return Ok(Err(Skip(why))),
         };
-        let source = self.loaded.sources.iter().find_map(|source| match source {
-            Source::Objects(source) if source.name() == name && source.kind() == SourceKind::Table => Some(source),
-            _ => None,
-        });
-        let Some(source) = source else { return Ok(Err(Skip(format!("table `{name}` is no table of files")))) };
-        let (version, objects) = source.table_version().await?;
-        if then != Some(&version) {
+        if version_of(manifest, name) != Some(&version) {
             return Ok(Err(Skip(format!("table `{name}` has changed since"))));
         }
-        let objects = objects.into_iter().map(|version| ScanObject { version, is_new: false });
-        Ok(Ok(ScanInput::Objects(objects.collect())))
+        Ok(Ok(as_read(&objects)))
     }
 
     /// Everything that had been read of a log when the epoch was committed.
@@ -275,25 +288,30 @@ impl Verifier<'_> {
         }))
     }
 
+    /// What it is run with.
+    fn engine(&self) -> Engine<'_> {
+        Engine { loaded: &self.loaded, history: self.history, progress: self.progress, cancel: self.cancel }
+    }
+
     /// Runs the set once more; what is other than it was, if anything is.
     async fn compare(
         &self,
         manifest: &Manifest,
+        before: &mut Before,
         at: usize,
         assignment: &Assignment,
         files_compared: &mut u64,
-    ) -> Result<Option<String>> {
+    ) -> Result<Result<Option<String>, Skip>> {
         let name = &self.loaded.plan.sets[at].name;
-        let Some(commit) = manifest.sets.get(name) else { return Ok(None) };
+        let Some(commit) = manifest.sets.get(name) else { return Ok(Ok(None)) };
         let attempt = attempt_of(commit).unwrap_or(0);
         let naming = Naming { epoch: manifest.epoch, claim: manifest.claim, attempt };
         self.progress.begin(manifest.epoch.0, assignment.bytes);
-        let engine =
-            Engine { loaded: &self.loaded, history: self.history, progress: self.progress, cancel: self.cancel };
-        let made = match engine.execute(assignment, naming).await? {
-            Ran::Whole((_, outcomes)) => outcomes.into_iter().map(|(_, outcome)| outcome).next(),
-            Ran::Violated(failure) => return Ok(Some(format!("expectation `{}` fails now", failure.expectation))),
+        let (taken, outcomes) = match self.engine().execute(assignment, naming).await? {
+            Ran::Whole(whole) => whole,
+            Ran::Violated(failure) => return Ok(Ok(Some(format!("expectation `{}` fails now", failure.expectation)))),
         };
+        let made = outcomes.into_iter().map(|(_, outcome)| outcome).next();
         let Some(made) = made else { return Err(Error::Internal { message: format!("`{name}` was not run") }) };
         let (set, quarantine) = (FilesOf::Set(at), FilesOf::Quarantine(at));
         let pairs = [(set, &commit.files.added, &made.files), (quarantine, &commit.quarantine.added, &made.quarantine)];
@@ -313,129 +331,24 @@ impl Verifier<'_> {
                 deleted.map_err(|error| store_error(&scratch, error))?;
             }
         }
-        let scratch = state_location(&self.loaded.parsed.settings.state, name);
-        for file in made.state.iter().flat_map(|state| &state.files) {
-            let deleted = scratch.store().delete(&scratch.path(&file.path)).await;
-            deleted.map_err(|error| store_error(&scratch, error))?;
+        let is_emitted = assignment.emissions.contains_key(&at);
+        let lost = if is_emitted { forgotten(&admitted(manifest, assignment), &taken) } else { None };
+        match made.state {
+            Some(state) if is_emitted && lost.is_none() => self.keep(before, commit, at, state).await?,
+            Some(state) => delete_replaced(&self.loaded.parsed.settings.state, name, &state.files, &[]).await?,
+            None => {}
         }
-        difference
-    }
-
-    async fn compare_files(
-        &self,
-        of: FilesOf,
-        committed: &[DataFile],
-        made: &[DataFile],
-        files_compared: &mut u64,
-    ) -> Result<Option<String>> {
-        let what = of.what();
-        let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
-        if rows(committed) != rows(made) || committed.len() != made.len() {
-            return Ok(Some(format!(
-                "{what}: {} of {} now, {} of {} then",
-                plural(made.len() as u64, "file"),
-                plural(rows(made), "row"),
-                plural(committed.len() as u64, "file"),
-                plural(rows(committed), "row")
-            )));
-        }
-        let live = self.live(of, self.history).await?;
-        let original = self.place(of, &self.state, &self.committed[of.at()]);
-        let (parsed, at) = (&self.loaded.parsed, of.at());
-        let again = self.place(of, &parsed.settings.state, &parsed.sets[at].location);
-        for (committed, made) in committed.iter().zip(made) {
-            let path = &committed.path;
-            if (&made.path, made.rows, made.bytes) != (path, committed.rows, committed.bytes) {
-                return Ok(Some(format!(
-                    "{what}: `{}` has {} in {} bytes now, `{path}` had {} in {}, unless options of its files were changed since",
-                    made.path,
-                    plural(made.rows, "row"),
-                    count(made.bytes),
-                    count(committed.rows),
-                    count(committed.bytes)
-                )));
-            }
-            match same_bytes(&original, &again, path).await? {
-                Some(true) => *files_compared += 1,
-                Some(false) => {
-                    return Ok(Some(format!(
-                        "{what}: `{path}` has other bytes, unless options of its files were changed since"
-                    )));
-                }
-                None if live.contains(path) && self.is_still_live(of, path).await? => {
-                    return Ok(Some(format!("{what}: `{path}` is gone")));
-                }
-                // It was merged with others.
-                None => {}
-            }
-        }
-        Ok(None)
-    }
-
-    /// The files that are in force, as a history has it.
-    async fn live(&self, of: FilesOf, history: &History) -> Result<BTreeSet<String>> {
-        let name = &self.loaded.plan.sets[of.at()].name;
-        let live = match of {
-            FilesOf::Set(_) => history.live_files(name),
-            FilesOf::Quarantine(_) => history.quarantine_files(&format!("set:{name}")),
-        };
-        Ok(live.map_ok(|file| file.path).try_collect().await?)
-    }
-
-    /// Whether a file that was in force still is: a daemon that goes on meanwhile merges files, and deletes what it has
-    /// merged.
-    async fn is_still_live(&self, of: FilesOf, path: &str) -> Result<bool> {
-        Ok(self.live(of, &self.store.history().await?).await?.contains(path))
-    }
-
-    /// Where files are, of two places for the state and for a set.
-    fn place(&self, of: FilesOf, state: &Location, set: &Location) -> Location {
-        match of {
-            FilesOf::Set(_) => set.clone(),
-            FilesOf::Quarantine(at) => {
-                quarantine_location(state, QuarantineOwner::Set(&self.loaded.plan.sets[at].name))
-            }
-        }
+        lost.map_or(difference.map(Ok), |why| Ok(Err(Skip(why))))
     }
 }
 
-/// Which files, by the set's number in the plan.
-#[derive(Clone, Copy)]
-enum FilesOf {
-    Set(usize),
-    Quarantine(usize),
-}
-
-impl FilesOf {
-    fn at(self) -> usize {
-        let (Self::Set(at) | Self::Quarantine(at)) = self;
-        at
-    }
-
-    fn what(self) -> &'static str {
-        match self {
-            Self::Set(_) => "rows",
-            Self::Quarantine(_) => "quarantine",
-        }
-    }
-}
-
-/// Why an epoch cannot be read again, if that is what an error says: what it read is gone.
-fn gone(error: &Error) -> Option<String> {
-    use bessemer_connectors::Error as Connector;
-
-    match (error, error.connector()) {
-        (Error::ReadBefore { name, path, what, .. }, _) => Some(format!("`{path}` of source `{name}` {what} since")),
-        (_, Some(Connector::Unstable { name, path, what })) => {
-            Some(format!("`{path}` of source `{name}` {what} since"))
-        }
-        (_, Some(Connector::OffsetsLost { topic, partition, .. })) => {
-            Some(format!("topic `{topic}` has no longer the offsets of partition {partition}"))
-        }
-        (Error::Forgotten(_), _) => Some("its topic has deleted or compacted records meanwhile".to_owned()),
-        (_, Some(Connector::TopicMissing { topic, .. })) => Some(format!("topic `{topic}` is gone")),
-        _ => None,
-    }
+/// The rows that an epoch admitted of topics.
+fn admitted(manifest: &Manifest, assignment: &Assignment) -> BTreeMap<String, u64> {
+    let of_topics = |(name, input): (&String, &ScanInput)| {
+        let ledger = manifest.sources.get(name).filter(|_| matches!(input, ScanInput::Offsets(_)))?;
+        Some((name.clone(), ledger.admitted))
+    };
+    assignment.scans.iter().filter_map(of_topics).collect()
 }
 
 /// Offsets that were read, cut where the epoch's own begin: ranges are dealt to the partitions of a plan as they are.
@@ -461,36 +374,4 @@ fn attempt_of(commit: &SetCommit) -> Option<u32> {
     let file = commit.files.added.iter().chain(&commit.quarantine.added).next()?;
     let name: FileName = file.path.rsplit('/').next()?.parse().ok()?;
     Some(name.attempt)
-}
-
-/// Whether a file is the same in two places; nothing if the first has it no more.
-async fn same_bytes(first: &Location, second: &Location, path: &str) -> Result<Option<bool>> {
-    let open = async |at: &Location| -> Result<_, object_store::Error> { at.store().get(&at.path(path)).await };
-    let opened = match open(first).await {
-        Err(object_store::Error::NotFound { .. }) => return Ok(None),
-        opened => opened.map_err(|error| store_error(first, error))?,
-    };
-    let again = open(second).await.map_err(|error| store_error(second, error))?;
-    let (mut left, mut right) = (opened.into_stream(), again.into_stream());
-    let (mut ahead, mut behind) = (bytes::Bytes::new(), bytes::Bytes::new());
-    loop {
-        for (have, from, at) in [(&mut ahead, &mut left, first), (&mut behind, &mut right, second)] {
-            while have.is_empty()
-                && let Some(more) = from.next().await
-            {
-                *have = more.map_err(|error| store_error(at, error))?;
-            }
-        }
-        let length = ahead.len().min(behind.len());
-        if length == 0 {
-            return Ok(Some(ahead.len() == behind.len()));
-        }
-        if ahead.split_to(length) != behind.split_to(length) {
-            return Ok(Some(false));
-        }
-    }
-}
-
-fn store_error(at: &Location, error: object_store::Error) -> Error {
-    bessemer_connectors::Error::store(at.as_text(), error).into()
 }
