@@ -226,6 +226,10 @@ fn layout_problems(definition: &Definition, sets: &[Option<&FeatureSetOptions>],
 
 /// Opens every source; what is wrong with the definition becomes a diagnostic at its place, the world's troubles an error.
 async fn open_sources(parsed: &Parsed) -> Result<(Vec<Source>, Vec<Diagnostic>)> {
+    #[cfg(feature = "kafka")]
+    if parsed.sources.iter().any(|source| matches!(source, SourceOptions::Kafka(_))) {
+        crate::allocator::give_back_at_once();
+    }
     let mut sources = Vec::new();
     let mut diagnostics = Vec::new();
     for (definition, options) in parsed.definition.sources.iter().zip(&parsed.sources) {

@@ -10,6 +10,7 @@
 //!
 //! This is the only crate that prints, reads the environment, or asks for the time.
 
+mod allocator;
 mod cli;
 mod command;
 mod daemon;
@@ -37,16 +38,11 @@ use crate::cli::{Cli, Command, LogFormat};
 use crate::error::Error;
 use crate::log::Exporter;
 
-/// It gives freed memory back: what a run holds then does not grow with what it has read. The C library keeps the pages
-/// of large blocks for itself, the more the longer it runs.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long threads may take to end that have nothing to do.
 const THREADS_END: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
-    use_small_pages();
+    allocator::use_small_pages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -79,18 +75,6 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// Huge pages are cleared as a whole when they are first touched, and stay whole however little of them is used: without
-/// them large joins take less time, and everything less memory.
-#[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "the kernel is told by a call of its own")]
-fn use_small_pages() {
-    // SAFETY: it sets a flag of this process. Where it is not taken, more memory is used.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn use_small_pages() {}
 
 /// Does what was asked; traces of it are sent on meanwhile, and to the last one.
 async fn execute(command: Command, exporter: Option<Exporter>) -> Result<(), Error> {
