@@ -276,11 +276,14 @@ pub(super) fn as_read(objects: &[ObjectVersion]) -> ScanInput {
 }
 
 /// The watermarks by which the epoch of `manifest` emitted, where they were at `before`: those that went before it, but
-/// where it said that nothing comes any more.
+/// where it said that nothing comes any more, or that partitions are idle.
 pub(super) fn watermarks_of(manifest: &Manifest, before: &BTreeMap<String, Watermark>) -> BTreeMap<String, Watermark> {
     let mut watermarks = before.clone();
-    let ended = manifest.watermarks.iter().filter(|(_, watermark)| watermark.is_final);
-    watermarks.extend(ended.map(|(name, watermark)| (name.clone(), watermark.clone())));
+    // What moved though nothing was read of the source had moved before anything was emitted.
+    let is_before =
+        |name: &String, watermark: &Watermark| watermark.is_final || !manifest.slice.sources.contains_key(name);
+    let moved = manifest.watermarks.iter().filter(|(name, watermark)| is_before(name, watermark));
+    watermarks.extend(moved.map(|(name, watermark)| (name.clone(), watermark.clone())));
     watermarks
 }
 
