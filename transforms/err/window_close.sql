@@ -40,3 +40,7 @@ AS SELECT a.rider, a.at, b.fare FROM trips a JOIN trips b ON a.rider = b.rider A
 CREATE FEATURE SET listed EMIT ON WINDOW CLOSE WITH (path = 'f/14')
 AS SELECT rider, at, lag(at) OVER (PARTITION BY rider ORDER BY at) AS before FROM trips
 WHERE rider IN (SELECT rider FROM trips WHERE fare > 10);
+CREATE SOURCE tagged (rider VARCHAR, tags VARCHAR[], at TIMESTAMP, WATERMARK FOR at AS at ON LATE DROP)
+WITH (connector = 'object_store', path = 'x', format = 'json');
+CREATE FEATURE SET tags_before EMIT ON WINDOW CLOSE WITH (path = 'f/16')
+AS SELECT rider, at, lag(tags) OVER (PARTITION BY rider ORDER BY at) AS before FROM tagged;

@@ -333,7 +333,7 @@ impl Log {
                 let ranges = match portion {
                     Portion::Slice(limits) => {
                         let step = floors.step(backlog.left(), self.max_skew);
-                        backlog.next_slice_without(limits, |range| step.waits(range))
+                        backlog.next_slice_without(limits, |range| !range.is_empty() && step.waits(range))
                     }
                     Portion::Whole => backlog.rest(),
                 };

@@ -29,10 +29,11 @@ pub(super) fn is_behind(set: &PlannedSet, history: &History) -> bool {
     state.zip(first).is_some_and(|(state, first)| state.through.next() < first)
 }
 
-/// Whether a multiple of `every` lies after `before`, and not after `now`.
+/// Whether a multiple of `every` lies between `before` and `now`. The watermark never goes back, but that of other sources,
+/// which the set has now, may be before.
 fn has_passed(every: i64, before: Option<i64>, now: i64) -> bool {
     let number = |at: i64| at.checked_div_euclid(every);
-    before.is_none_or(|before| number(before) < number(now))
+    before.is_none_or(|before| number(before) != number(now))
 }
 
 #[cfg(test)]
@@ -49,6 +50,7 @@ mod tests {
             (Some(59), 60, true),
             (Some(60), 119, false),
             (Some(61), 500, true),
+            (Some(500), 61, true),
             // Before 1970, too.
             (Some(-61), -60, true),
             (Some(-60), -1, false),

@@ -338,7 +338,8 @@ impl Verifier<'_> {
             Some(state) => delete_replaced(&self.loaded.parsed.settings.state, name, &state.files, &[]).await?,
             None => {}
         }
-        lost.map_or(difference.map(Ok), |why| Ok(Err(Skip(why))))
+        let difference = difference?;
+        Ok(lost.map_or(Ok(difference), |why| Err(Skip(why))))
     }
 }
 

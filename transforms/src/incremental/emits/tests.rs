@@ -70,7 +70,7 @@ const WINDOWS: [&str; 17] = [
 ];
 
 /// Of rows, which are kept as they are.
-const ROWS: [&str; 43] = [
+const ROWS: [&str; 44] = [
     "SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '3 hours' PRECEDING AND CURRENT ROW) AS s
      FROM events",
     "SELECT k, at, count(*) OVER short AS a, avg(n / 3.0) OVER long AS b, max(n * 0.5) OVER long AS c FROM events
@@ -150,6 +150,8 @@ const ROWS: [&str; 43] = [
     "SELECT date_trunc('hour', at) AS hour, first_value(n ORDER BY n DESC) AS f, last_value(k ORDER BY at) AS l, sum(n) AS s,
             array_agg(DISTINCT n) AS d, array_agg(k ORDER BY n) FILTER (WHERE n > 1) AS o, nth_value(n, 2 ORDER BY k) AS t
      FROM events GROUP BY date_trunc('hour', at)",
+    "SELECT k, date_trunc('day', at) AS day, first_value(n ORDER BY at NULLS FIRST) AS f, last_value(n ORDER BY at NULLS FIRST) AS l,
+            first_value(n ORDER BY at DESC, n) AS r, array_agg(n ORDER BY at NULLS FIRST) AS a FROM more GROUP BY k, date_trunc('day', at)",
     "SELECT window_end, skewness(n / 7.0) AS a, kurtosis(n / 3.0) AS b, top_k(k, 2) AS t, approx_percentile_cont(0.3)
             WITHIN GROUP (ORDER BY n / 7.0) AS p, decayed_sum(n / 7.0, at, INTERVAL '1 hour') AS d, count(DISTINCT n) AS c,
             sum(DISTINCT n / 7.0) AS s, max(CAST(n AS REAL)) AS m
@@ -546,6 +548,11 @@ fn what_never_closes_is_refused() {
     check(
         "SELECT e.k, coalesce(e.at, m.at) AS at FROM events e FULL JOIN more m ON e.k = m.k AND m.at <= e.at",
         "has no bounds in time",
+    );
+    check(
+        "SELECT e.k, coalesce(e.at, m.at) AS at FROM events e FULL JOIN more m ON e.k = m.k AND m.at = e.at
+         WHERE e.k IN (SELECT k FROM more)",
+        "a subquery in an expression",
     );
     check(
         "SELECT e.k, coalesce(e.at, s.since) AS at FROM events e FULL JOIN since s ON e.k = s.k AND e.at = s.since",

@@ -5,7 +5,8 @@ use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, WindowFrameBound, WindowFrameUnits};
 use datafusion::scalar::ScalarValue;
 
-use super::reach::{Last, Need, Place, refused};
+use super::need::{Last, Need};
+use super::reach::{Place, refused};
 use super::together::expr_spread;
 use crate::incremental::cut::Everything;
 use crate::window::{Spread, interval};

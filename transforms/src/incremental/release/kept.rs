@@ -23,7 +23,8 @@ use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMerge
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-use super::reach::{Input, NO_WATERMARK, Need, Sessions};
+use super::need::{Need, Sessions};
+use super::reach::{Input, NO_WATERMARK};
 use crate::catalog::Catalog;
 use crate::given;
 use crate::incremental::closing::{Closing, scalar};

@@ -17,6 +17,7 @@
 
 mod frame;
 mod kept;
+mod need;
 mod reach;
 mod ties;
 mod together;
@@ -38,17 +39,19 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
 
 use self::kept::Kept;
-use self::reach::{Input, NO_WATERMARK, Need};
+use self::need::Need;
+use self::reach::{Input, NO_WATERMARK};
 pub(in crate::incremental) use self::ties::in_total_order;
 use super::closing::scalar;
 use super::cut::Everything;
 use super::emits::{Between, Emits, Range, range_of};
+use super::exact::{function, refusal};
 use crate::catalog::Catalog;
 use crate::classify::nature;
 use crate::functions::exact_for;
 use crate::given;
 use crate::set::plans_physically;
-use crate::window::tick_of;
+use crate::window::{is_session, tick_of};
 use crate::{Error, Result};
 
 /// A query whose rows are released by watermarks.
@@ -120,6 +123,12 @@ fn assemble(
     let time = Column::from(above.schema().qualified_field(at));
     let columns = columns_read(&above, inputs.len())?;
     let tables = inputs.iter().flat_map(|input| nature(&input.plan, catalog).tables.into_keys()).collect();
+    let is_read = |(input, read): &(&Input, &BTreeSet<usize>)| {
+        read.iter().any(|at| matches!(input.plan.schema().field(*at).data_type(), DataType::List(_)))
+    };
+    if inputs.iter().zip(&columns).any(|pair| is_read(&pair)) && takes_rows_in_order(&above)? {
+        return Err(Everything("its rows have lists, by which rows of one time cannot be told apart".to_owned()));
+    }
     let kept = inputs.into_iter().enumerate().zip(columns);
     let kept = kept.map(|((number, input), columns)| Kept::new(number, input, columns, catalog));
     let inputs = kept.collect::<Result<Vec<_>, _>>()?;
@@ -153,6 +162,21 @@ fn exact(plan: LogicalPlan) -> EngineResult<LogicalPlan> {
     };
     let in_node = |node: LogicalPlan| node.map_expressions(|expr| expr.transform_up(in_expr));
     plan.transform_up(in_node).data()
+}
+
+/// Whether it matters to `plan` in which order rows of one time come.
+fn takes_rows_in_order(plan: &LogicalPlan) -> EngineResult<bool> {
+    plan.exists(|node| {
+        Ok(match node {
+            LogicalPlan::Window(window) => !is_session(window),
+            LogicalPlan::Aggregate(aggregate) => {
+                let schema = aggregate.input.schema();
+                let depends = |call| refusal(call, schema, false).map_or(true, |why| why.is_some());
+                aggregate.aggr_expr.iter().filter_map(function).any(depends)
+            }
+            _ => false,
+        })
+    })
 }
 
 /// The columns of each input that `plan` reads.

@@ -1,7 +1,6 @@
 //! Which rows of its logs a row of a query depends on, told by its event time.
 
 use std::collections::HashMap;
-use std::fmt;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema};
@@ -11,6 +10,7 @@ use datafusion::logical_expr::{
 };
 
 use super::frame::{is_made, over, window_function};
+use super::need::{Last, Need, Sessions};
 use super::together::{bounds, expr_spread, spread};
 use crate::SetKind;
 use crate::asof::AsofJoin;
@@ -29,79 +29,6 @@ pub(super) struct Input {
     pub(super) need: Need,
 }
 
-/// What a row with the event time *t* depends on: rows from `back` before *t* to `ahead` after it, in nanoseconds, and more.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Need {
-    pub(super) back: i128,
-    pub(super) ahead: i128,
-    /// The last rows of their keys before all these.
-    pub(super) last: Vec<Last>,
-    /// The sessions that do not end before all these.
-    pub(super) sessions: Vec<Sessions>,
-}
-
-/// So many rows of each key, and those of the same time as the earliest of them; and what these depend on themselves.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Last {
-    pub(super) keys: Vec<Expr>,
-    pub(super) rows: usize,
-    /// Conditions on the rows that count.
-    pub(super) filters: Vec<Expr>,
-    /// Rows of the key so much before the last one, in nanoseconds.
-    pub(super) back: i128,
-    /// Whether these are asked for what window functions gave, too.
-    of_made: bool,
-}
-
-impl fmt::Display for Last {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keys, rows, filters, back, .. } = self;
-        write!(f, "the last {rows} of {} where {} and {back} before", written(keys), written(filters))
-    }
-}
-
-impl Last {
-    pub(super) fn new(keys: Vec<Expr>, rows: usize) -> Self {
-        Self { keys, rows, filters: Vec::new(), back: 0, of_made: false }
-    }
-
-    /// The same below a node, where `below` says what an expression is there.
-    fn below(self, below: impl Fn(&Expr) -> Option<Expr>) -> Option<Self> {
-        let all = |exprs: &[Expr]| exprs.iter().map(&below).collect::<Option<Vec<_>>>();
-        Some(Self { keys: all(&self.keys)?, filters: all(&self.filters)?, ..self })
-    }
-
-    /// What it needs of the rows that the functions of `window` are over, which need `own` of the rows of a key.
-    fn over(self, window: &Window, own: &Need) -> Result<Self, Everything> {
-        let calls = || window.window_expr.iter().filter_map(window_function);
-        let is_same = |keys: &[Expr]| keys.len() == self.keys.len() && keys.iter().all(|key| self.keys.contains(key));
-        let rows = own.last.iter().map(|last| last.rows).max().unwrap_or(0);
-        // Rows before the last one count whatever they hold: all that is asked of it must be true of them, too.
-        let in_order = calls().filter_map(|call| call.params.order_by.first()).map(|order| &order.expr);
-        let of_all: Vec<_> = self.keys.iter().chain(in_order).filter_map(Expr::try_as_col).collect();
-        let is_of_some = !self.filters.iter().flat_map(Expr::column_refs).all(|column| of_all.contains(&column));
-        let is_nested = self.of_made && (rows > 0 || own.back > 0);
-        if is_nested || (rows > 0 && is_of_some) || !calls().all(|call| is_same(&call.params.partition_by)) {
-            return refused("the last row of a key is looked for, whose window functions are over other rows");
-        }
-        let of_made = calls().flat_map(|call| &call.params.args).any(|arg| is_made(&window.input, arg));
-        Ok(Self { rows: self.rows.saturating_add(rows), back: self.back + own.back, of_made, ..self })
-    }
-}
-
-/// Rows of equal keys that follow one another in less than `gap`.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Sessions {
-    pub(super) keys: Vec<Expr>,
-    pub(super) gap: Length,
-}
-
-impl fmt::Display for Sessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sessions of {} with {:?}", written(&self.keys), self.gap)
-    }
-}
-
 /// A column, or one of the bounds that it holds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -109,29 +36,8 @@ pub(super) struct Place {
     pub(super) bound: Option<&'static str>,
 }
 
-impl Need {
-    /// That of times that are before or after these by `spread`: a row with such a time needs what `self` says of this one.
-    fn of(self, spread: Spread) -> Self {
-        Self { back: self.back + spread.most, ahead: self.ahead - spread.least, ..self }
-    }
-
-    /// What both need.
-    pub(super) fn and(mut self, other: Self) -> Self {
-        self.back = self.back.max(other.back);
-        self.ahead = self.ahead.max(other.ahead);
-        for last in other.last {
-            match self.last.iter_mut().find(|known| known.keys == last.keys && known.filters == last.filters) {
-                Some(known) => {
-                    (known.rows, known.back) = (known.rows.max(last.rows), known.back.max(last.back));
-                    known.of_made |= last.of_made;
-                }
-                None => self.last.push(last),
-            }
-        }
-        self.sessions.extend(other.sessions);
-        self
-    }
-}
+/// Why a subquery over a source is refused.
+const SUBQUERY: &str = "a subquery in an expression reads a source: write it as a join with bounds in time";
 
 /// How a reason ends that says nothing of what the query does.
 pub(super) const NO_WATERMARK: &str = "does not follow a watermark";
@@ -168,7 +74,7 @@ impl Reach<'_, '_> {
             return self.input(plan, place, need);
         }
         if subqueries_read_log(plan, self.catalog) {
-            return refused("a subquery in an expression reads a source: write it as a join with bounds in time");
+            return refused(SUBQUERY);
         }
         match plan {
             LogicalPlan::Projection(projection) => self.projection(projection, place, need),
@@ -233,6 +139,10 @@ impl Reach<'_, '_> {
     fn projection(&mut self, projection: &Projection, place: Place, need: Need) -> Result<(), Everything> {
         let input = projection.input.as_ref();
         if let Some((join, times)) = full_join(&projection.expr[place.at], input).filter(|_| place.bound.is_none()) {
+            let mut passed = std::iter::successors(Some(input), |plan| filtered(plan));
+            if passed.any(|plan| subqueries_read_log(plan, self.catalog)) {
+                return refused(SUBQUERY);
+            }
             return self.full_join(join, times, &need);
         }
         let (from, need) = Self::traced(&projection.expr[place.at], place.bound, input.schema(), need)?;
@@ -455,6 +365,13 @@ fn conditions(join: &Join, after: &[Expr]) -> Vec<Expr> {
     equal.chain(within.chain(after).cloned()).collect()
 }
 
+fn filtered(plan: &LogicalPlan) -> Option<&LogicalPlan> {
+    match plan {
+        LogicalPlan::Filter(filter) => Some(&filter.input),
+        _ => None,
+    }
+}
+
 /// The `FULL JOIN` below filters whose times of both sides, whichever there is, `expr` gives, and which columns of the sides
 /// these are.
 fn full_join<'p>(expr: &Expr, plan: &'p LogicalPlan) -> Option<(&'p Join, [usize; 2])> {
@@ -472,10 +389,6 @@ fn full_join<'p>(expr: &Expr, plan: &'p LogicalPlan) -> Option<(&'p Join, [usize
         _ => [in_left(b)?, in_right(a)?],
     };
     (call.name() == "coalesce").then_some((join, times))
-}
-
-fn written(exprs: &[Expr]) -> String {
-    exprs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn has_subquery(expr: &Expr) -> bool {

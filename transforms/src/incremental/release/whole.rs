@@ -97,6 +97,9 @@ fn at_once(function: &Arc<AggregateFunctionExpr>, input: &SchemaRef) -> Result<A
     if is_exact_over(function, input) {
         return Ok(Arc::clone(function));
     }
+    // The order that the engine found its input in is given up.
+    let unordered = Arc::clone(function).with_beneficial_ordering(false)?.map(Arc::new);
+    let function = unordered.as_ref().unwrap_or(function);
     let whole = AggregateUDF::from(AtOnce { function: function.fun().clone() });
     let built = AggregateExprBuilder::new(Arc::new(whole), function.expressions())
         .schema(Arc::clone(input))

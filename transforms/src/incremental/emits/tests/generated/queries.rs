@@ -19,6 +19,7 @@ pub(super) const OF_ANY_ORDER: &[&str] = &[
     "sum(n) FILTER (WHERE n > 2)",
     "CAST(median(n) AS BIGINT)",
     "first_value(n ORDER BY at DESC, n)",
+    "first_value(n ORDER BY at, n)",
     "cardinality(array_agg(DISTINCT n))",
 ];
 
