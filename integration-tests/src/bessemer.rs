@@ -118,3 +118,13 @@ impl Outcome {
         bail!("exit code {:?} instead of {code}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr)
     }
 }
+
+/// Fails unless the exit code is `code` and all `words` were said.
+pub fn says(outcome: &Outcome, code: i32, words: &[&str]) -> Result<()> {
+    outcome.expect_code(code)?;
+    let said = format!("{}{}", outcome.stdout, outcome.stderr);
+    for words in words {
+        ensure!(said.contains(words), "`{words}` is missing:\n{said}");
+    }
+    Ok(())
+}

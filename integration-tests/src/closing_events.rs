@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::Pipeline;
+use crate::{KafkaCluster, Pipeline};
 
 /// 2013-01-01, in seconds since 1970.
 pub const FIRST_MOMENT: i64 = 1_356_998_400;
@@ -73,4 +73,29 @@ pub fn deliver(pipeline: &Pipeline, round: usize, files: &[Vec<Event>]) -> Resul
         fs::write(pipeline.folder().join(format!("in/{}-{round}.json", (number * 7 + round * 3) % 10)), records)?;
     }
     Ok(())
+}
+
+/// So many events of each partition of a topic, in the order of their times but for those that come late.
+pub fn of_partitions(seed: u64, partitions: usize, events: usize) -> Vec<Vec<Event>> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut partition = |_| -> Vec<Event> {
+        let mut at = 0;
+        let mut event = |_| {
+            at += random.random_range(0..3);
+            let late = if random.random_bool(0.2) { random.random_range(0..80) } else { 0 };
+            (random.random_range(0..4), (at - late).max(0), random.random_range(0..9))
+        };
+        (0..events).map(&mut event).collect()
+    };
+    (0..partitions).map(&mut partition).collect()
+}
+
+/// The source of the topic `events` of a cluster.
+pub fn over_topic(cluster: &KafkaCluster) -> String {
+    format!(
+        "CREATE SOURCE events (k BIGINT NOT NULL, at TIMESTAMP NOT NULL, value BIGINT,
+             WATERMARK FOR at AS at - INTERVAL '30 seconds' ON LATE QUARANTINE)
+         WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'events', format = 'json');",
+        cluster.bootstrap_servers()
+    )
 }

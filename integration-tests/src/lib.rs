@@ -20,8 +20,8 @@ mod token_endpoint;
 mod wait;
 
 pub use access::Permission;
-pub use bessemer::{Bessemer, Outcome};
-pub use closing_events::{CLOSING_SETS, Event, FIRST_MOMENT, deliver, record, rounds};
+pub use bessemer::{Bessemer, Outcome, says};
+pub use closing_events::{CLOSING_SETS, Event, FIRST_MOMENT, deliver, of_partitions, over_topic, record, rounds};
 pub use flights::{Flights, Pipeline, SETS, repository};
 pub use kafka::KafkaCluster;
 pub use listening::{Listening, listened, percent_encoded};

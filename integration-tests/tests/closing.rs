@@ -6,11 +6,9 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use bessemer_integration_tests::{
-    Bessemer, CLOSING_SETS, Event, FIRST_MOMENT, KafkaCluster, Outcome, Pipeline, Rows, deliver, parquet_files, record,
-    rounds, signal, wait_until,
+    Bessemer, CLOSING_SETS, Event, FIRST_MOMENT, KafkaCluster, Outcome, Pipeline, Rows, deliver, of_partitions,
+    over_topic, parquet_files, record, rounds, signal, wait_until,
 };
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 /// Seconds.
@@ -264,37 +262,19 @@ fn admitted_of_partition(events: &[Event]) -> Vec<Event> {
 
 #[test]
 fn windows_of_a_topic_are_emitted_once_and_whole_however_it_is_cut_and_read() -> Result<()> {
-    const PARTITIONS: i32 = 3;
     let bessemer = Bessemer::find()?;
     let cluster = KafkaCluster::start(1)?;
-    cluster.create_topic("events", PARTITIONS)?;
-    let mut random = StdRng::seed_from_u64(3);
-    let mut partition = |_: i32| -> Vec<Event> {
-        let mut at = 0;
-        let mut event = |_: i64| {
-            at += random.random_range(0..3);
-            let late = if random.random_bool(0.2) { random.random_range(0..80) } else { 0 };
-            (random.random_range(0..4), (at - late).max(0), random.random_range(0..9))
-        };
-        (0..400).map(&mut event).collect()
-    };
-    let events: Vec<Vec<Event>> = (0..PARTITIONS).map(&mut partition).collect();
-    let over_topic = |name: &str, settings: &str| {
-        Pipeline::new(&format!(
-            "CREATE PIPELINE {name}; {settings} SET partitions = 2;
-             CREATE SOURCE events (k BIGINT NOT NULL, at TIMESTAMP NOT NULL, value BIGINT,
-                 WATERMARK FOR at AS at - INTERVAL '30 seconds' ON LATE QUARANTINE)
-             WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'events', format = 'json');
-             {}",
-            cluster.bootstrap_servers(),
-            sets()
-        ))
+    cluster.create_topic("events", 3)?;
+    let events = of_partitions(3, 3, 400);
+    let pipeline = |name: &str, settings: &str| {
+        let (source, sets) = (over_topic(&cluster), sets());
+        Pipeline::new(&format!("CREATE PIPELINE {name}; {settings} SET partitions = 2; {source} {sets}"))
     };
     let pipelines = [
-        over_topic("whole", "")?,
-        over_topic("few", "SET epoch_rows = 70;")?,
-        over_topic("often", "")?,
-        over_topic("served", "SET epoch_age_max = '50ms'; SET epoch_rows = 100;")?,
+        pipeline("whole", "")?,
+        pipeline("few", "SET epoch_rows = 70;")?,
+        pipeline("often", "")?,
+        pipeline("served", "SET epoch_age_max = '50ms'; SET epoch_rows = 100;")?,
     ];
     let daemon = bessemer.start_listening(["daemon", &pipelines[3].path()])?;
     for part in 0..4 {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bessemer_integration_tests::{Bessemer, KafkaCluster, Outcome, Pipeline, parquet_files, signal, wait_until};
+use bessemer_integration_tests::{Bessemer, KafkaCluster, Outcome, Pipeline, parquet_files, says, signal, wait_until};
 use serde_json::Value;
 
 /// A run that waits for brokers waits this long, and for each of them once or twice.
@@ -23,15 +23,6 @@ fn pipeline(servers: &str, options: &str) -> Result<Pipeline> {
          CREATE FEATURE SET seen WITH (path = 'features/seen')
          AS SELECT number, kafka_key IS NULL AS has_no_key FROM numbers;",
     ))
-}
-
-fn says(outcome: &Outcome, code: i32, words: &[&str]) -> Result<()> {
-    outcome.expect_code(code)?;
-    let said = format!("{}{}", outcome.stdout, outcome.stderr);
-    for words in words {
-        assert!(said.contains(words), "`{words}` is missing:\n{said}");
-    }
-    Ok(())
 }
 
 /// A server that takes every connection and does `serve` with it.

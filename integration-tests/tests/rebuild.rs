@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use bessemer_integration_tests::{
-    Bessemer, CLOSING_SETS, Event, KafkaCluster, Outcome, Pipeline, deliver, parquet_files, record, rounds,
+    Bessemer, CLOSING_SETS, KafkaCluster, Pipeline, deliver, of_partitions, over_topic, parquet_files, record, rounds,
+    says,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -82,15 +83,6 @@ impl Damage {
         }
         Ok(())
     }
-}
-
-fn says(outcome: &Outcome, code: i32, words: &[&str]) -> Result<()> {
-    outcome.expect_code(code)?;
-    let said = format!("{}{}", outcome.stdout, outcome.stderr);
-    for words in words {
-        assert!(said.contains(words), "`{words}` is missing:\n{said}");
-    }
-    Ok(())
 }
 
 /// Makes lost states anew; which.
@@ -173,32 +165,13 @@ fn a_state_that_was_lost_at_any_time_comes_back_and_every_row_is_what_it_would_h
 
 #[test]
 fn a_topic_is_read_again_where_a_state_is_lost() -> Result<()> {
-    const PARTITIONS: i32 = 3;
     let bessemer = Bessemer::find()?;
     let cluster = KafkaCluster::start(1)?;
-    cluster.create_topic("events", PARTITIONS)?;
-    let mut random = StdRng::seed_from_u64(5);
-    let mut partition = |_: i32| -> Vec<Event> {
-        let mut at = 0;
-        let mut event = |_: i64| {
-            at += random.random_range(0..3);
-            let late = if random.random_bool(0.2) { random.random_range(0..80) } else { 0 };
-            (random.random_range(0..4), (at - late).max(0), random.random_range(0..9))
-        };
-        (0..300).map(&mut event).collect()
-    };
-    let events: Vec<Vec<Event>> = (0..PARTITIONS).map(&mut partition).collect();
-    let over_topic = || {
-        Pipeline::new(&format!(
-            "CREATE PIPELINE closing; SET epoch_rows = 100; SET partitions = 2;
-             CREATE SOURCE events (k BIGINT NOT NULL, at TIMESTAMP NOT NULL, value BIGINT,
-                 WATERMARK FOR at AS at - INTERVAL '30 seconds' ON LATE QUARANTINE)
-             WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'events', format = 'json');
-             {CLOSING_SETS}",
-            cluster.bootstrap_servers()
-        ))
-    };
-    let (whole, lossy) = (over_topic()?, over_topic()?);
+    cluster.create_topic("events", 3)?;
+    let events = of_partitions(5, 3, 300);
+    let source = over_topic(&cluster);
+    let text = format!("CREATE PIPELINE closing; SET epoch_rows = 100; SET partitions = 2; {source} {CLOSING_SETS}");
+    let (whole, lossy) = (Pipeline::new(&text)?, Pipeline::new(&text)?);
     let damages = [Damage::Gone("recent"), Damage::Fingerprint, Damage::Byte("minutes")];
     for (part, damage) in damages.into_iter().enumerate() {
         for (partition, events) in (0..).zip(&events) {
@@ -227,13 +200,11 @@ fn what_a_topic_has_forgotten_is_missed_only_by_sets_that_need_it() -> Result<()
     cluster.create_topic("events", 1)?;
     let pipeline = Pipeline::new(&format!(
         "CREATE PIPELINE closing; SET epoch_rows = 1000;
-         CREATE SOURCE events (k BIGINT NOT NULL, at TIMESTAMP NOT NULL, value BIGINT,
-             WATERMARK FOR at AS at - INTERVAL '30 seconds' ON LATE QUARANTINE)
-         WITH (connector = 'kafka', bootstrap_servers = '{}', topic = 'events', format = 'json');
+         {}
          {MINUTES}
          CREATE FEATURE SET steps EMIT ON WINDOW CLOSE WITH (path = 'features/steps')
          AS SELECT k, at, lag(value) OVER (PARTITION BY k ORDER BY at) AS before FROM events;",
-        cluster.bootstrap_servers()
+        over_topic(&cluster)
     ))?;
     let path = pipeline.path();
     let long = |at: i64| record((1, at / 10, at)).replacen('{', &format!("{{\"note\": \"{}\", ", "x".repeat(1_000)), 1);

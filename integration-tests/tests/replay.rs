@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bessemer_integration_tests::{Bessemer, Flights, KafkaCluster, Outcome, Pipeline, SETS, parquet_files, pause};
+use bessemer_integration_tests::{
+    Bessemer, Flights, KafkaCluster, Outcome, Pipeline, SETS, parquet_files, pause, says,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -104,15 +106,6 @@ fn quarantine(bessemer: &Bessemer, pipeline: &Pipeline, name: &str) -> Result<Ve
 /// A number beyond INT.
 fn large(number: i64) -> i64 {
     5_000_000_000 + number
-}
-
-fn says(outcome: &Outcome, code: i32, words: &[&str]) -> Result<()> {
-    outcome.expect_code(code)?;
-    let said = format!("{}{}", outcome.stdout, outcome.stderr);
-    for words in words {
-        assert!(said.contains(words), "`{words}` is missing:\n{said}");
-    }
-    Ok(())
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `state`: the partial aggregates that snapshot sets are kept up to date from, and what is kept for rows that are not final
 //! yet.
 
+use bessemer_schemas::SetState;
 use serde::Serialize;
 
 use crate::cli::{PipelineArgs, StateArgs};
@@ -11,8 +12,9 @@ use crate::output::{self, count};
 use crate::progress::Progress;
 use crate::run::restore;
 
+/// What both tell of a state.
 #[derive(Debug, Serialize)]
-struct State {
+struct Kept {
     set: String,
     /// Groups, or rows that others may depend on.
     rows: u64,
@@ -22,10 +24,36 @@ struct State {
     since: u64,
     /// The last epoch whose rows are in it.
     through: u64,
+}
+
+impl Kept {
+    fn of(set: String, state: &SetState) -> Self {
+        Self {
+            set,
+            rows: state.rows(),
+            files: state.files.added.len() as u64,
+            bytes: state.files.added.iter().map(|file| file.bytes).sum(),
+            since: state.since.0,
+            through: state.through.0,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct State {
+    #[serde(flatten)]
+    kept: Kept,
     fingerprint: String,
     /// Of a set that emits rows once they are final: how many segments its state is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     segments: Option<usize>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rebuilt {
+    #[serde(flatten)]
+    kept: Kept,
+    because: &'static str,
 }
 
 /// Lists the states of a pipeline, or makes those anew that are lost.
@@ -36,12 +64,7 @@ pub(crate) async fn state(args: &StateArgs) -> Result<()> {
 async fn list(args: &PipelineArgs) -> Result<()> {
     let (parsed, _, history) = history(&args.paths).await?;
     let states = history.states().into_iter().map(|(set, state)| State {
-        set,
-        rows: state.rows(),
-        files: state.files.added.len() as u64,
-        bytes: state.files.added.iter().map(|file| file.bytes).sum(),
-        since: state.since.0,
-        through: state.through.0,
+        kept: Kept::of(set, &state),
         segments: (state.closed.is_some() || !state.segments.is_empty()).then_some(state.segments.len()),
         fingerprint: state.fingerprint.0,
     });
@@ -54,7 +77,7 @@ async fn list(args: &PipelineArgs) -> Result<()> {
     }
     let rows = states.iter().map(|state| {
         let short: String = state.fingerprint.chars().take(12).collect();
-        let State { set, rows, files, bytes, since, through, .. } = state;
+        let Kept { set, rows, files, bytes, since, through } = &state.kept;
         vec![set.clone(), count(*rows), count(*files), count(*bytes), since.to_string(), through.to_string(), short]
     });
     let header = ["feature set", "#rows", "#files", "#bytes", "#since epoch", "#through epoch", "fingerprint"];
@@ -68,17 +91,18 @@ async fn rebuild(args: &PipelineArgs) -> Result<()> {
     let cancel = cancel_on_interrupt(progress.clone());
     let rebuilt = Box::pin(restore::rebuild(parsed, &progress, &cancel)).await;
     progress.finish();
-    let rebuilt = rebuilt?;
+    let rebuilt = rebuilt?.into_iter();
+    let rebuilt = rebuilt.map(|made| Rebuilt { kept: Kept::of(made.set, &made.state), because: made.because });
+    let rebuilt: Vec<_> = rebuilt.collect();
     if args.json {
         return output::json(&rebuilt);
     }
     if rebuilt.is_empty() {
         return output::line(format!("{name}: nothing is lost that rows to come depend on; nothing was made anew"));
     }
-    let rows = rebuilt.iter().map(|state| {
-        let epochs = format!("{} to {}", state.since, state.through);
-        let (rows, files, bytes) = (count(state.rows), count(state.files), count(state.bytes));
-        vec![state.set.clone(), rows, files, bytes, epochs, state.because.to_owned()]
+    let rows = rebuilt.iter().map(|Rebuilt { kept: Kept { set, rows, files, bytes, since, through }, because }| {
+        let epochs = format!("{since} to {through}");
+        vec![set.clone(), count(*rows), count(*files), count(*bytes), epochs, (*because).to_owned()]
     });
     output::table(&["feature set", "#rows", "#files", "#bytes", "#of epochs", "because"], rows.collect())
 }

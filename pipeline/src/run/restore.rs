@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bessemer_connectors::manifest_store::ManifestStore;
 use bessemer_schemas::{FileChanges, Manifest, ManifestKind, SetCommit, SetState};
 use futures::FutureExt;
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -23,17 +22,12 @@ use crate::load::{Loaded, Parsed};
 use crate::progress::Progress;
 
 /// A state that was made anew.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(crate) struct RebuiltState {
     pub(crate) set: String,
     /// What was wrong with the one before.
     pub(crate) because: &'static str,
-    pub(crate) rows: u64,
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
-    /// The first and the last of the epochs whose rows are in it.
-    pub(crate) since: u64,
-    pub(crate) through: u64,
+    pub(crate) state: SetState,
 }
 
 /// Makes the states anew that a run could not go on with; where there is none, the pipeline is not claimed.
@@ -110,17 +104,8 @@ impl Run<'_> {
             closed,
             ..lost.clone()
         };
-        let rebuilt = RebuiltState {
-            set: set.name.clone(),
-            because,
-            rows: state.rows(),
-            files: state.files.added.len() as u64,
-            bytes: state.files.added.iter().map(|file| file.bytes).sum(),
-            since: state.since.0,
-            through: state.through.0,
-        };
-        self.commit_state(&set.name, state, started_at).await?;
-        Ok(Some(rebuilt))
+        self.commit_state(&set.name, state.clone(), started_at).await?;
+        Ok(Some(RebuiltState { set: set.name.clone(), because, state }))
     }
 
     async fn commit_state(&mut self, set: &str, state: SetState, started_at: i64) -> Result<()> {

@@ -20,6 +20,8 @@ pub(super) struct Before {
     states: BTreeMap<String, SetState>,
     /// What was made of them, by the set's number in the plan.
     kept: BTreeMap<usize, Kept>,
+    /// Why it cannot be made, of sets that need everything since an epoch: the same is gone for all later epochs.
+    gone: BTreeMap<usize, (Epoch, String)>,
 }
 
 /// A state in the folder of the verification.
@@ -33,7 +35,12 @@ struct Kept {
 impl Before {
     /// Before the epoch that `history` lacks.
     pub(super) fn new(history: &History) -> Self {
-        Self { watermarks: history.watermarks(), states: history.states(), kept: BTreeMap::new() }
+        Self {
+            watermarks: history.watermarks(),
+            states: history.states(),
+            kept: BTreeMap::new(),
+            gone: BTreeMap::new(),
+        }
     }
 
     /// After that of `manifest`.
@@ -66,6 +73,9 @@ impl Verifier<'_> {
             self.drop_kept(before, at).await?;
             return Ok(Ok(Emission::beginning(limit)));
         };
+        if let Some((_, why)) = before.gone.get(&at).filter(|(since, _)| *since == state.since) {
+            return Ok(Err(Skip(why.clone())));
+        }
         let is_it = |kept: &Kept| (kept.since, kept.through) == (state.since, state.through);
         if !before.kept.get(&at).is_some_and(is_it) {
             let naming = Naming { epoch: manifest.epoch, claim: manifest.claim, attempt: FIRST_ATTEMPT };
@@ -73,7 +83,12 @@ impl Verifier<'_> {
             let (since, through) = (state.since, state.through);
             let made = match rebuild.run(state).await {
                 Ok(state) => Kept { since, through, state },
-                Err(Error::NotRebuilt { why, .. }) => return Ok(Err(Skip(why))),
+                Err(Error::NotRebuilt { why, .. }) => {
+                    if (0..emits.states().len()).any(|input| emits.merges_all(input)) {
+                        before.gone.insert(at, (since, why.clone()));
+                    }
+                    return Ok(Err(Skip(why)));
+                }
                 Err(error) => return Err(error),
             };
             self.drop_kept(before, at).await?;
