@@ -1,13 +1,15 @@
-"""What an epoch costs while many windows are open: the same new rows beside 100 thousand and beside 10 million open keys.
+"""What an epoch costs while much is open: the same new rows beside 100 thousand and beside 10 million open keys.
 
     cargo build --release --workspace --bins
     python integration-tests/benches/open_keys.py
-    python integration-tests/benches/open_keys.py --keys 100000 1000000 --epochs 8
+    python integration-tests/benches/open_keys.py --keys 100000 1000000 --epochs 8 --sets rolling last
 
-Needs `pip install duckdb==2.0.0`, which makes the rows. A set counts by key over windows of a day, none of which closes.
-Its state is filled with every key once; then `--epochs` files come with `--new-rows` rows each of the same hundred thousand keys,
-spread over all, and one run takes them in an epoch each. A run that finds nothing is what opening the pipeline costs, the check of its state
-included; that is taken off, and what is left is shared among the epochs. Merges of the state are in it.
+Needs `pip install duckdb==2.0.0`, which makes the rows. What is kept is filled with every key once, and the watermark passes
+that; then files come with `--new-rows` rows each of the same hundred thousand keys, spread over all, two hours later each time, and
+one run takes them in an epoch each. Of `windows`, which are of a year, none closes, nor does a `session`; of the other sets each
+epoch emits the rows of the file before. Two runs are measured, the second with twice as many epochs: the difference is
+what epochs cost, merges of what is kept included; what is left of the first is what it costs to open the pipeline, to check
+what is kept, and to take it into memory.
 """
 
 import argparse
@@ -25,10 +27,22 @@ from side_by_side import ROOT, measure
 SQL = """CREATE PIPELINE keys; SET epoch_files = 1;
 CREATE SOURCE events (key BIGINT NOT NULL, value DOUBLE, at TIMESTAMP NOT NULL,
     WATERMARK FOR at AS at - INTERVAL '1 hour' ON LATE QUARANTINE) WITH (path = 'in/*.parquet', format = 'parquet');
-CREATE FEATURE SET days EMIT ON WINDOW CLOSE WITH (path = 'features/days')
-AS SELECT key, window_end, count(*) AS events, sum(value) AS total
-FROM TUMBLE(events, at, INTERVAL '1 day') GROUP BY key, window_end;
-"""
+CREATE FEATURE SET features EMIT ON WINDOW CLOSE WITH (path = 'features/features') AS """
+
+BEFORE = "BETWEEN INTERVAL '300 days' PRECEDING AND CURRENT ROW"
+SETS = {
+    "windows": """SELECT key, window_end, count(*) AS events, sum(value) AS total
+        FROM TUMBLE(events, at, INTERVAL '1 year') GROUP BY key, window_end""",
+    "rolling": f"""SELECT key, at, count(*) OVER w AS events, sum(value) OVER w AS total
+        FROM events WINDOW w AS (PARTITION BY key ORDER BY at RANGE {BEFORE})""",
+    "last": "SELECT key, at, value, lag(value) OVER (PARTITION BY key ORDER BY at) AS before FROM events",
+    "session": """SELECT key, window_end, count(*) AS events, sum(value) AS total
+        FROM SESSION(events PARTITION BY key, at, INTERVAL '300 days') GROUP BY key, window_start, window_end""",
+    "join": """SELECT l.key, l.at, l.value, r.value AS before FROM events l JOIN events r
+        ON l.key = r.key AND r.at BETWEEN l.at - INTERVAL '300 days' AND l.at - INTERVAL '1 second'""",
+    "asof": """SELECT l.key, l.at, l.value, r.value AS before
+        FROM events l ASOF LEFT JOIN events r MATCH_CONDITION (l.at > r.at) ON l.key = r.key""",
+}
 
 
 # Keys that have new rows: as many beside few open ones as beside many.
@@ -36,18 +50,25 @@ ACTIVE = 100_000
 
 
 class Bench:
-    def __init__(self, options, keys):
-        self.options, self.keys = options, keys
-        self.folder = pathlib.Path(options.work) / f"open-keys-{keys}"
+    def __init__(self, options, name, keys):
+        self.options, self.name, self.keys, self.files = options, name, keys, 0
+        self.folder = pathlib.Path(options.work) / f"open-keys-{name}-{keys}"
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "in").mkdir(parents=True)
-        (self.folder / "pipeline.sql").write_text(SQL)
+        (self.folder / "pipeline.sql").write_text(SQL + SETS[name] + ";")
 
-    def deliver(self, name, rows, key):
+    def deliver(self, rows, key):
         """A file of rows of one quarter of an hour."""
-        at = "TIMESTAMP '2013-01-01 06:00:00' + to_microseconds((i * 7919) % 1000000000)"
-        duckdb.sql(f"""COPY (SELECT {key} AS key, (hash(i) % 100000) / 7.0 AS value, {at} AS at FROM range({rows}) t(i))
-            TO '{self.folder}/in/{name}.parquet' (FORMAT parquet, ROW_GROUP_SIZE 262144)""")
+        begin = f"TIMESTAMP '2013-01-01 06:00:00' + to_hours({2 * self.files})"
+        duckdb.sql(f"""COPY (SELECT {key} AS key, (hash(i) % 100000) / 7.0 AS value,
+                {begin} + to_microseconds((i * 7919) % 1000000000) AS at FROM range({rows}) t(i))
+            TO '{self.folder}/in/{self.files:04}.parquet' (FORMAT parquet, ROW_GROUP_SIZE 262144)""")
+        self.files += 1
+
+    def deliver_epochs(self, count):
+        for _ in range(count):
+            rows = self.options.new_rows
+            self.deliver(rows, f"(hash(i + {self.files * rows}) % {ACTIVE})::BIGINT * {self.keys // ACTIVE}")
 
     def run(self):
         return measure([self.options.bessemer, "run", self.folder])
@@ -57,20 +78,23 @@ class Bench:
         return json.loads(said.stdout)[0]
 
     def measure(self):
-        options = self.options
-        self.deliver("0", self.keys, "i")
+        epochs = self.options.epochs
+        self.deliver(self.keys, "i")
+        self.deliver_epochs(1)
         fill = self.run()
-        for epoch in range(1, options.epochs + 1):
-            self.deliver(str(epoch), options.new_rows, f"(hash(i + {epoch * options.new_rows}) % {ACTIVE})::BIGINT * {self.keys // ACTIVE}")
-        run = self.run()
-        opened = min(self.run() for _ in range(3))
-        wall, cpu = ((run[at] - opened[at]) / options.epochs for at in (0, 1))
+        self.deliver_epochs(epochs)
+        short = self.run()
+        self.deliver_epochs(2 * epochs)
+        long = self.run()
+        wall, cpu = ((long[at] - short[at]) / epochs for at in (0, 1))
         state = self.state()
-        figures = {"keys": self.keys, "epoch_wall_s": wall, "epoch_cpu_s": cpu, "peak_mib": run[2], "open_wall_s": opened[0],
-                   "open_cpu_s": opened[1], "fill_wall_s": fill[0], "fill_cpu_s": fill[1], "fill_peak_mib": fill[2],
-                   "state_rows": state["groups"], "state_mib": state["bytes"] / 2**20, "segments": state.get("segments")}
-        print(f"{self.keys:>12,}{wall:>10.3f}{cpu:>10.3f}{run[2]:>10.0f}{opened[0]:>10.2f}{opened[1]:>10.2f}{fill[0]:>10.2f}"
-              f"{fill[1]:>10.2f}{fill[2]:>10.0f}{figures['state_mib']:>10.1f}{state['groups']:>14,}", flush=True)
+        figures = {"set": self.name, "keys": self.keys, "epoch_wall_s": wall, "epoch_cpu_s": cpu, "peak_mib": long[2],
+                   "open_wall_s": short[0] - epochs * wall, "open_cpu_s": short[1] - epochs * cpu, "fill_wall_s": fill[0],
+                   "fill_cpu_s": fill[1], "fill_peak_mib": fill[2], "state_rows": state.get("groups", state.get("rows")),
+                   "state_mib": state["bytes"] / 2**20, "segments": state.get("segments")}
+        print(f"{self.name:>8}{self.keys:>12,}{wall:>10.3f}{cpu:>10.3f}{long[2]:>10.0f}{figures['open_wall_s']:>10.2f}"
+              f"{figures['open_cpu_s']:>10.2f}{fill[0]:>10.2f}{fill[1]:>10.2f}{fill[2]:>10.0f}{figures['state_mib']:>10.1f}"
+              f"{figures['state_rows']:>14,}", flush=True)
         return figures
 
 
@@ -78,21 +102,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     parser.add_argument("--keys", type=int, nargs="*", default=[100_000, 10_000_000])
-    parser.add_argument("--epochs", type=int, default=32)
-    parser.add_argument("--new-rows", type=int, default=200_000)
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
+    parser.add_argument("--epochs", type=int, default=16, help="of the shorter run")
+    parser.add_argument("--new-rows", type=int, default=20_000)
     parser.add_argument("--work", default="/tmp/bessemer-bench", help="folder for data and output")
     parser.add_argument("--bessemer", default=target / "release/bessemer")
     parser.add_argument("--json", help="write the figures here, too")
     options = parser.parse_args()
     if not pathlib.Path(options.bessemer).exists():
         sys.exit(f"{options.bessemer} is missing: cargo build --release --workspace --bins")
-    print(f"{options.epochs} epochs of {options.new_rows:,} rows each")
-    print(f"{'':>12}{'an epoch':>20}{'':>10}{'open the pipeline':>20}{'fill the state':>20}{'':>10}{'state':>10}")
-    print(f"{'open keys':>12}{'wall s':>10}{'CPU s':>10}{'peak MiB':>10}{'wall s':>10}{'CPU s':>10}{'wall s':>10}{'CPU s':>10}"
-          f"{'peak MiB':>10}{'MiB':>10}{'rows':>14}")
-    figures = [Bench(options, keys).measure() for keys in options.keys]
-    ratio = figures[-1]["epoch_cpu_s"] / figures[0]["epoch_cpu_s"]
-    print(f"\nCPU of an epoch, the last against the first: {ratio:.2f}")
+    print(f"{options.epochs} and {2 * options.epochs} epochs of {options.new_rows:,} rows each")
+    print(f"{'':>20}{'an epoch':>20}{'':>10}{'open the pipeline':>20}{'fill the state':>20}{'':>10}{'state':>10}")
+    print(f"{'set':>8}{'open keys':>12}{'wall s':>10}{'CPU s':>10}{'peak MiB':>10}{'wall s':>10}{'CPU s':>10}{'wall s':>10}"
+          f"{'CPU s':>10}{'peak MiB':>10}{'MiB':>10}{'rows':>14}")
+    figures = []
+    for name in options.sets:
+        of_set = [Bench(options, name, keys).measure() for keys in options.keys]
+        figures.extend(of_set)
+        ratio = of_set[-1]["epoch_cpu_s"] / of_set[0]["epoch_cpu_s"]
+        print(f"{name:>8} CPU of an epoch, the last against the first: {ratio:.2f}", flush=True)
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(figures, indent=1))
 

@@ -35,6 +35,11 @@ pub(crate) fn name(at: usize) -> String {
     format!("g{at}")
 }
 
+/// The number of a column that is called as [`name`] has it.
+pub(crate) fn number_of_column(field: &Field) -> Option<usize> {
+    field.name().strip_prefix('g')?.parse().ok()
+}
+
 /// A plan with `columns` that reads what is given under a `number`.
 pub(crate) fn leaf(number: usize, columns: &DFSchema) -> Result<LogicalPlan> {
     let fields = columns.fields().iter().enumerate();

@@ -7,8 +7,8 @@
 //! segments ─────────────► those of one size merged, where they are many; those that are closed dropped
 //! ```
 //!
-//! Where windows are kept, an epoch costs what it reads and what it emits, however many groups are open; each of them is
-//! rewritten a few times.
+//! An epoch costs what it reads and what it emits, however many groups are open, and however many rows are kept of other
+//! keys: these are looked up in memory (resident.rs). Each of them is rewritten a few times.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bessemer_connectors::manifest_store::History;
 use bessemer_connectors::sink::StateFiles;
 use bessemer_schemas::{DataFile, Digest, Segment, SetState, Watermark};
-use bessemer_transforms::{Between, Emits, PlannedSet};
+use bessemer_transforms::{Between, Emits, PlannedSet, SegmentRows};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -68,10 +68,13 @@ impl OpenSegment {
         Arc::new(self.files.clone())
     }
 
+    fn rows(&self) -> u64 {
+        self.files.files().iter().map(|file| file.rows).sum()
+    }
+
     /// By how many eightfolds it is larger than the smallest.
     fn level(&self) -> u32 {
-        let rows: u64 = self.files.files().iter().map(|file| file.rows).sum();
-        (rows / ROWS_MIN).max(1).ilog(FAN_IN as u64)
+        (self.rows() / ROWS_MIN).max(1).ilog(FAN_IN as u64)
     }
 }
 
@@ -137,17 +140,48 @@ impl Emission {
     pub(super) async fn emit(
         &self,
         attempt: &Attempt<'_>,
+        set: &str,
         emits: &dyn Emits,
     ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
         let Some(between) = self.between().filter(|_| self.concerns.contains(&true)) else { return Ok(None) };
-        let concerned = |input| {
-            let segments = self.segments.iter().zip(&self.concerns);
-            let concerned = segments.filter(|(segment, concerns)| segment.input() == input && **concerns);
-            concerned.map(|(segment, _)| segment.stream()).collect()
-        };
-        let segments = (0..emits.states().len()).map(concerned).collect();
+        let mut segments: Vec<_> = (0..emits.states().len()).map(|_| Vec::new()).collect();
+        for (input, rows) in self.concerned(attempt, set, emits, between).await? {
+            if let Some(segments) = segments.get_mut(input) {
+                segments.push(rows);
+            }
+        }
         let emit = emits.emit(attempt.session, segments, between);
         unless_cancelled(attempt.cancel, emit.map(|plan| Ok(Some(plan?)))).await
+    }
+
+    /// The segments that have a part in rows that are `between`, each with its input.
+    async fn concerned(
+        &self,
+        attempt: &Attempt<'_>,
+        set: &str,
+        emits: &dyn Emits,
+        between: Between,
+    ) -> Result<Vec<(usize, SegmentRows)>> {
+        let concerned = self.segments.iter().zip(&self.concerns).filter(|(_, concerns)| **concerns);
+        let concerned: Vec<_> = concerned.map(|(segment, _)| segment).collect();
+        let told: Vec<_> = concerned.iter().map(|it| (it.input(), it.range(), it.rows())).collect();
+        let resident = if emits.is_narrow(&told, between) {
+            let looked_up = concerned.iter().filter_map(|it| {
+                let entry = &it.entry;
+                Some((entry.input, entry.content.clone(), &it.files, emits.lookup(it.input())?))
+            });
+            let context = attempt.session.task_ctx();
+            let resident = attempt.residents.of(set, looked_up.collect(), &context);
+            unless_cancelled(attempt.cancel, resident).await?
+        } else {
+            Vec::new()
+        };
+        let resident = resident.into_iter().chain(std::iter::repeat(None));
+        let rows = concerned.into_iter().zip(resident).map(|(segment, resident)| {
+            let stored = || SegmentRows::Stored(segment.stream());
+            (segment.input(), resident.map_or_else(stored, SegmentRows::Resident))
+        });
+        Ok(rows.collect())
     }
 
     /// Adds what the scans of an attempt read, if there is something to read, and tidies up.
@@ -165,13 +199,13 @@ impl Emission {
         // One merge at most of an input, of what earlier epochs wrote: so every file of this one is in its manifest.
         for input in 0..emits.states().len() {
             let Some(level) = crowded(&segments, input) else { continue };
-            let is_merged = |segment: &OpenSegment| {
-                segment.input() == input && (emits.merges_all(input) || segment.level() == level)
-            };
+            // Smaller ones, too: what of a row is still needed may be said by rows that came after it.
+            let is_merged = |segment: &OpenSegment| segment.input() == input && segment.level() <= level;
             let (many, rest): (Vec<_>, _) = segments.into_iter().partition(is_merged);
             segments = rest;
+            let beside = segments.iter().filter(|segment| segment.input() == input).map(|it| it.entry.newest).max();
             let many = many.iter().map(OpenSegment::stream).collect();
-            let plan = emits.merge(attempt.session, input, many, closed);
+            let plan = emits.merge(attempt.session, input, many, closed, beside);
             let plan = unless_cancelled(attempt.cancel, plan.map(|plan| Ok(plan?))).await?;
             segments.extend(writer.write(input, plan).await?);
         }

@@ -27,6 +27,7 @@ use super::every;
 use super::intake::{Intake, Taken};
 use super::lateness::{set_apart, watermarks_after};
 use super::replay::TakenRecords;
+use super::resident::Residents;
 use super::set::{self, Attempt, SetOutcome};
 use crate::error::{Error, Result};
 use crate::load::Loaded;
@@ -123,6 +124,7 @@ pub(super) struct Engine<'a> {
     pub(super) history: &'a History,
     pub(super) progress: &'a Progress,
     pub(super) cancel: &'a CancellationToken,
+    pub(super) residents: &'a Residents,
 }
 
 /// What running the sets of an epoch came to.
@@ -176,7 +178,8 @@ impl Run<'_> {
     /// What its epochs are run with.
     pub(super) fn engine(&self) -> Engine<'_> {
         let history = self.writer.history();
-        Engine { loaded: &self.loaded, history, progress: self.progress, cancel: self.cancel }
+        let residents = &self.residents;
+        Engine { loaded: &self.loaded, history, progress: self.progress, cancel: self.cancel, residents }
     }
 
     /// Everything that the epoch did, in one object.
@@ -348,8 +351,18 @@ impl Engine<'_> {
             let session = bessemer_transforms::with_extension(&loaded.session, scans);
             let (before, emission) = (assignment.before.get(at), assignment.emissions.get(at));
             let absorbs_only = assignment.absorbing.contains(at);
-            let attempt =
-                Attempt { loaded, session: &session, naming, scanned, cancel, before, absorbs_only, emission };
+            let residents = self.residents;
+            let attempt = Attempt {
+                loaded,
+                session: &session,
+                naming,
+                scanned,
+                cancel,
+                before,
+                absorbs_only,
+                emission,
+                residents,
+            };
             let ran = set::run(&attempt, *at).instrument(span).await;
             let mut outcome = ran.map_err(|error| self.read_before(error, assignment, &[*at]))?;
             if let Some(failure) = outcome.report.failed.take() {

@@ -8,6 +8,7 @@
 //! compact   merge small files: at the end, or beside the epochs         (compaction.rs)
 //! replay    the same for records of the quarantine                    (replay.rs)
 //! verify    the same over a committed slice, to compare            (verify/)
+//! hold      what sets keep for rows to come, in memory             (emission.rs, resident.rs)
 //! restore   a lost state, made anew of the slices that it was made of (restore.rs, rebuild.rs)
 //! close     publish what is committed, remove everything else           (recover.rs)
 //! ```
@@ -35,6 +36,7 @@ mod record;
 mod recover;
 mod repaired;
 pub(crate) mod replay;
+mod resident;
 pub(crate) mod restore;
 mod set;
 #[cfg(test)]
@@ -70,6 +72,7 @@ use idle::Idleness;
 use record::Entry;
 pub(crate) use repaired::Repaired;
 use replay::ReplayRequest;
+use resident::Residents;
 pub(crate) use summary::RunSummary;
 use summary::Tally;
 
@@ -115,6 +118,8 @@ struct Run<'a> {
     tally: Tally,
     /// Partitions that have nothing to read, of a run for ever.
     idleness: Idleness,
+    /// What of the segments of its sets is in memory.
+    residents: Residents,
     /// Files that commits of this run put out of force; they go when the run ends.
     replaced: Vec<ReplacedFiles>,
     /// The epoch whose last attempt did not become one.

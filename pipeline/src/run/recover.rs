@@ -39,7 +39,7 @@ impl<'a> Run<'a> {
         // Stopped in the middle, the claim may have been made: that is an empty epoch, and nothing else.
         let writer = unless_cancelled(cancel, claim).await??;
         say_changes(&writer, &definition, progress);
-        let (tally, idleness, replaced, given_up, is_untidy) = Default::default();
+        let (tally, idleness, residents, replaced, given_up, is_untidy) = Default::default();
         let (compaction, merges) = (None, 0);
         Ok(Self {
             loaded,
@@ -52,6 +52,7 @@ impl<'a> Run<'a> {
             is_final: options.is_final,
             tally,
             idleness,
+            residents,
             replaced,
             given_up,
             is_untidy,

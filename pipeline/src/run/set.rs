@@ -22,6 +22,7 @@ use tracing::Instrument;
 use super::absorb::{WrittenState, absorb};
 use super::emission::Emission;
 use super::epoch::{Naming, Scanned};
+use super::resident::Residents;
 use super::unless_cancelled;
 use crate::error::{Error, Result};
 use crate::load::Loaded;
@@ -50,6 +51,8 @@ pub(super) struct Attempt<'a> {
     pub(super) absorbs_only: bool,
     /// What it emits, where it keeps rows until they are final.
     pub(super) emission: Option<&'a Emission>,
+    /// Segments that are in memory.
+    pub(super) residents: &'a Residents,
 }
 
 /// What one partition of the plan is run with.
@@ -121,7 +124,7 @@ async fn plan(attempt: &Attempt<'_>, at: usize) -> Result<(Option<Arc<dyn Execut
     let planned = &loaded.plan.sets[at];
     if let (Some(emission), Some(emits)) = (emission, planned.emits()) {
         let written = emission.absorb(attempt, planned, emits).await?;
-        return Ok((emission.emit(attempt, emits).await?, Some(written)));
+        return Ok((emission.emit(attempt, &planned.name, emits).await?, Some(written)));
     }
     let Some(incremental) = planned.incremental() else {
         let plan = unless_cancelled(cancel, async { Ok(planned.physical(session).await?) }).await?;

@@ -102,6 +102,11 @@ impl AsofJoin {
         Parts { right_keys, left_time, right_time, is_before: self.nearest.is_before }
     }
 
+    /// What is equal in rows that belong together, of the left side and of the right.
+    pub(crate) fn equal(&self) -> impl Iterator<Item = (&Expr, &Expr)> {
+        self.keys.iter().map(|(left, right)| (left, right))
+    }
+
     pub(super) fn operator(
         &self,
         left: Arc<dyn ExecutionPlan>,

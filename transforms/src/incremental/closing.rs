@@ -24,6 +24,7 @@ use super::Incremental;
 use super::cut::Everything;
 use super::emits::{Between, Emits, Range, range_of};
 use super::groups::is_leaf;
+use super::resident::SegmentRows;
 use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
 use crate::window::{END, Follows, NANOS_OF_DAY, nanos_of};
@@ -143,10 +144,6 @@ impl Emits for Windows {
         oldest < closed
     }
 
-    fn merges_all(&self, _input: usize) -> bool {
-        false
-    }
-
     async fn absorb(&self, session: &SessionState, _input: usize) -> crate::Result<Arc<dyn ExecutionPlan>> {
         self.groups.absorb(session, None).await
     }
@@ -157,6 +154,7 @@ impl Emits for Windows {
         _input: usize,
         segments: Vec<Arc<dyn PartitionStream>>,
         closed: Option<i64>,
+        _beside: Option<i64>,
     ) -> crate::Result<Arc<dyn ExecutionPlan>> {
         self.groups.merge(segments, self.predicate(Between::open(closed))?)
     }
@@ -164,10 +162,11 @@ impl Emits for Windows {
     async fn emit(
         &self,
         session: &SessionState,
-        segments: Vec<Vec<Arc<dyn PartitionStream>>>,
+        segments: Vec<Vec<SegmentRows>>,
         between: Between,
     ) -> crate::Result<Arc<dyn ExecutionPlan>> {
-        self.groups.emit_where(session, segments.concat(), self.predicate(between)?).await
+        let segments = segments.iter().flatten().map(SegmentRows::all).collect();
+        self.groups.emit_where(session, segments, self.predicate(between)?).await
     }
 }
 

@@ -13,6 +13,7 @@ use datafusion::execution::SessionState;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
 
+use super::resident::{Lookup, SegmentRows};
 use crate::Result;
 
 /// Rows with a time from one value on to before another, in ticks of its type; without an end all that are left.
@@ -79,26 +80,41 @@ pub trait Emits: Debug + Send + Sync {
     /// Whether such a segment, newly read, should have been known when rows before `closed` were emitted.
     fn is_late(&self, input: usize, range: Range, closed: i64) -> bool;
 
-    /// Whether segments are merged all at once, since what is kept of a row depends on others.
-    fn merges_all(&self, input: usize) -> bool;
+    /// Whether other rows than its own time say how long a row is kept: then any segment may be needed.
+    fn depends_on_others(&self, _input: usize) -> bool {
+        false
+    }
+
+    /// By what rows of an input are looked up, where those that have a part in some rows of the set can be found by that.
+    fn lookup(&self, _input: usize) -> Option<&Lookup> {
+        None
+    }
+
+    /// Whether rows that are `between` have so small a part in `segments`, of which the input, the range and the number of
+    /// rows are given, that it is worth to hold these in memory and to look up what is needed.
+    fn is_narrow(&self, _segments: &[(usize, Range, u64)], _between: Between) -> bool {
+        false
+    }
 
     /// The plan of a segment of what the scans of `session` read now.
     async fn absorb(&self, session: &SessionState, input: usize) -> Result<Arc<dyn ExecutionPlan>>;
 
-    /// The plan of one segment with what is needed of `segments` once rows before `closed` are emitted.
+    /// The plan of one segment with what is needed of `segments` once rows before `closed` are emitted. Beside them there
+    /// are others, whose greatest time is `beside`.
     async fn merge(
         &self,
         session: &SessionState,
         input: usize,
         segments: Vec<Arc<dyn PartitionStream>>,
         closed: Option<i64>,
+        beside: Option<i64>,
     ) -> Result<Arc<dyn ExecutionPlan>>;
 
     /// The plan of the set's rows that are `between`, of the `segments` of each input.
     async fn emit(
         &self,
         session: &SessionState,
-        segments: Vec<Vec<Arc<dyn PartitionStream>>>,
+        segments: Vec<Vec<SegmentRows>>,
         between: Between,
     ) -> Result<Arc<dyn ExecutionPlan>>;
 }

@@ -22,6 +22,7 @@ mod emits;
 mod exact;
 mod groups;
 mod release;
+mod resident;
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub(crate) use self::cut::{Everything, incremental, windows};
 pub use self::emits::{Between, Emits, Range};
 use self::groups::Group;
 pub(crate) use self::release::released;
+pub use self::resident::{Lookup, Resident, SegmentRows};
 use crate::exchange::gather;
 use crate::{Error, Result};
 

@@ -35,6 +35,14 @@ impl Length {
         }
     }
 
+    /// Nanoseconds that it has at most.
+    pub(crate) fn most(self) -> i128 {
+        match self {
+            Self::Months(months) => i128::from(months) * 31 * i128::from(NANOS_OF_DAY),
+            Self::Nanos(nanos) => i128::from(nanos),
+        }
+    }
+
     pub(super) fn is_positive(self) -> bool {
         let (Self::Months(count) | Self::Nanos(count)) = self;
         count > 0

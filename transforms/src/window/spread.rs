@@ -7,7 +7,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::bounds::{WINDOW_BOUNDS, aligned};
 use super::interval::{NANOS_OF_DAY, nanos_of};
-use super::{END, Length, START, Shape};
+use super::{END, START, Shape};
 
 /// Nanoseconds from one time to another, the least and the most of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -160,10 +160,7 @@ fn of_ticks(count: i64, unit: TimeUnit) -> Spread {
 
 fn size_of(shape: Shape) -> i128 {
     let (Shape::Tumble { size } | Shape::Hop { size, .. } | Shape::Cumulate { size, .. }) = shape;
-    match size {
-        Length::Months(months) => i128::from(months) * 31 * i128::from(NANOS_OF_DAY),
-        Length::Nanos(nanos) => i128::from(nanos),
-    }
+    size.most()
 }
 
 /// The longest that a unit of `date_trunc` is. A day of a time zone may have an hour more.

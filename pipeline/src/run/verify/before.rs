@@ -84,7 +84,7 @@ impl Verifier<'_> {
             let made = match rebuild.run(state).await {
                 Ok(state) => Kept { since, through, state },
                 Err(Error::NotRebuilt { why, .. }) => {
-                    if (0..emits.states().len()).any(|input| emits.merges_all(input)) {
+                    if (0..emits.states().len()).any(|input| emits.depends_on_others(input)) {
                         before.gone.insert(at, (since, why.clone()));
                     }
                     return Ok(Err(Skip(why)));

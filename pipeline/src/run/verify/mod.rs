@@ -29,6 +29,7 @@ use self::before::Before;
 use self::files::{FilesOf, store_error};
 use super::epoch::{Assignment, Engine, Naming, Ran};
 use super::rebuild::{as_read, delete_replaced, forgotten, gone, table_now, version_of};
+use super::resident::Residents;
 use super::{fingerprint, interrupted, plan, unless_cancelled};
 use crate::error::{Error, Result};
 use crate::load::{Loaded, Parsed};
@@ -77,6 +78,7 @@ struct Verifier<'a> {
     history: &'a History,
     progress: &'a Progress,
     cancel: &'a CancellationToken,
+    residents: Residents,
 }
 
 /// Runs the `epochs` of a pipeline once more, and compares what they make with what they committed.
@@ -98,8 +100,8 @@ pub(crate) async fn verify(
         options.location = Location::local(&scratch.path().join(at.to_string()))?;
     }
     loaded.parsed.settings.state = Location::local(&scratch.path().join("state"))?;
-    let verifier =
-        Verifier { loaded: Arc::new(loaded), definition, committed, state, store, history, progress, cancel };
+    let (loaded, residents) = (Arc::new(loaded), Residents::default());
+    let verifier = Verifier { loaded, definition, committed, state, store, history, progress, cancel, residents };
     let mut verified = Vec::new();
     let mut before = Before::new(&store.history_through(Epoch(epochs.start().0.saturating_sub(1))).await?);
     let mut manifests = store.manifests(epochs);
@@ -290,7 +292,8 @@ impl Verifier<'_> {
 
     /// What it is run with.
     fn engine(&self) -> Engine<'_> {
-        Engine { loaded: &self.loaded, history: self.history, progress: self.progress, cancel: self.cancel }
+        let Self { loaded, history, progress, cancel, residents, .. } = self;
+        Engine { loaded, history, progress, cancel, residents }
     }
 
     /// Runs the set once more; what is other than it was, if anything is.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use bessemer_schemas::Diagnostic;
 use datafusion::datasource::MemTable;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{FunctionRegistry, SessionState};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 
 use crate::incremental::tests::Kept;
 use crate::tests::{definition, lines, run, scan_schema, state};
-use crate::{Between, Emits, Plan, PlannedSet, Range, Relation};
+use crate::{Between, Emits, Plan, PlannedSet, Range, Relation, Resident, SegmentRows};
 
 const HOUR: i64 = 3_600_000_000;
 const DELAY: i64 = 2 * HOUR;
@@ -265,21 +266,39 @@ impl Segments<'_> {
         of_input.map(|(.., rows)| Arc::clone(rows)).collect()
     }
 
-    /// Those that have a part in rows that are `between`, by input.
-    fn concerned(&self, emits: &dyn Emits, between: Between) -> Vec<Vec<Arc<dyn PartitionStream>>> {
-        let of = |input| {
-            let concerned =
-                self.kept.iter().filter(|(of, range, _)| *of == input && emits.concerns(input, *range, between));
-            concerned.map(|(.., rows)| Arc::clone(rows)).collect()
-        };
-        (0..emits.states().len()).map(of).collect()
+    /// Those that have a part in rows that are `between`, by input: in memory where rows can be looked up in them, but for
+    /// some.
+    async fn concerned(&self, emits: &dyn Emits, between: Between) -> Vec<Vec<SegmentRows>> {
+        let mut concerned = vec![Vec::new(); emits.states().len()];
+        for (at, (input, range, rows)) in self.kept.iter().enumerate() {
+            if !emits.concerns(*input, *range, between) {
+                continue;
+            }
+            let rows = match emits.lookup(*input).filter(|_| at % 5 != 4) {
+                Some(lookup) => {
+                    let context = self.state.task_ctx();
+                    let memory = MemoryConsumer::new("kept").register(context.memory_pool());
+                    let read = Resident::read(rows.execute(context), lookup, memory, usize::MAX).await;
+                    SegmentRows::Resident(Arc::new(read.unwrap().unwrap()))
+                }
+                None => SegmentRows::Stored(Arc::clone(rows)),
+            };
+            concerned[*input].push(rows);
+        }
+        concerned
     }
 
-    /// Makes one of all of an input.
-    async fn merge(&mut self, emits: &dyn Emits, input: usize, closed: Option<i64>) {
-        let all = self.of(input);
-        self.kept.retain(|(of, ..)| *of != input);
-        let merged = emits.merge(self.state, input, all, closed).await.unwrap();
+    /// Makes one of those of an input, but for the first of them.
+    async fn merge(&mut self, emits: &dyn Emits, input: usize, closed: Option<i64>, but: usize) {
+        let many = self.of(input).split_off(but);
+        let ranges = self.kept.iter().filter(|(of, ..)| *of == input).take(but).map(|(_, range, _)| range.1);
+        let beside = ranges.max();
+        let mut passed = 0;
+        self.kept.retain(|(of, ..)| {
+            passed += usize::from(*of == input);
+            *of != input || passed <= but
+        });
+        let merged = emits.merge(self.state, input, many, closed, beside).await.unwrap();
         self.add(emits, input, merged).await;
     }
 
@@ -327,7 +346,7 @@ async fn made_anew<'a>(
         let closed = batch[0].closed;
         for input in 0..emits.states().len() {
             if !segments.of(input).is_empty() {
-                segments.merge(emits, input, closed).await;
+                segments.merge(emits, input, closed, 0).await;
             }
             let new = emits.absorb(state, input).await.unwrap();
             segments.add(emits, input, new).await;
@@ -359,7 +378,7 @@ async fn emitted(
         let limit = emits.limit(&known.filter_map(|(name, at)| Some((name, at?))).collect()).unwrap();
         if let Some(to) = limit.filter(|to| closed.is_none_or(|closed| closed < *to)) {
             let between = Between { from: closed, to: Some(to) };
-            let emit = emits.emit(state, segments.concerned(emits, between), between).await.unwrap();
+            let emit = emits.emit(state, segments.concerned(emits, between).await, between).await.unwrap();
             assert_eq!(emit.schema(), set.physical(state).await.unwrap().schema());
             emitted.push(lines(&run(emit, state).await.concat(), ""));
             closed = Some(to);
@@ -368,7 +387,7 @@ async fn emitted(
         let mut ranges = Vec::new();
         for input in 0..emits.states().len() {
             if segments.of(input).len() == 3 {
-                segments.merge(emits, input, closed).await;
+                segments.merge(emits, input, closed, absorbed.len() % 3).await;
             }
             let new = emits.absorb(state, input).await.unwrap();
             let range = segments.add(emits, input, new).await;
@@ -389,7 +408,7 @@ async fn emitted(
     query.put(&Slice::default()).await;
     assert_eq!(emits.limit(&BTreeMap::from([("events", i64::MAX), ("more", i64::MAX)])).unwrap(), Some(i64::MAX));
     let between = Between::open(closed);
-    let emit = emits.emit(state, segments.concerned(emits, between), between).await.unwrap();
+    let emit = emits.emit(state, segments.concerned(emits, between).await, between).await.unwrap();
     emitted.push(lines(&run(emit, state).await.concat(), ""));
     Ok((emitted, admitted))
 }
@@ -503,7 +522,7 @@ async fn rows_that_nothing_depends_on_any_more_are_not_kept() {
         for input in 0..emits.states().len() {
             let absorbed = emits.absorb(&state, input).await.unwrap();
             segments.add(emits, input, absorbed).await;
-            let merged = emits.merge(&state, input, segments.of(input), Some(20 * HOUR)).await.unwrap();
+            let merged = emits.merge(&state, input, segments.of(input), Some(20 * HOUR), None).await.unwrap();
             rows.push(run(merged, &state).await.concat().iter().map(RecordBatch::num_rows).sum::<usize>());
         }
         rows
@@ -516,6 +535,87 @@ async fn rows_that_nothing_depends_on_any_more_are_not_kept() {
     assert_eq!(kept(ROWS[10]).await, [24 * 8]);
     // Of the right side, the last of each key is needed, too: five rows of four keys.
     assert_eq!(kept(ROWS[24]).await, [4 * 8, 3 * 5 + 5]);
+}
+
+#[test]
+fn rows_are_looked_up_by_what_all_that_meet_have_in_common() {
+    let looked_up = |query: &str| {
+        let state = state(2);
+        let query = Query::new(query, &state).unwrap();
+        let emits = query.emits();
+        let keys = (0..emits.states().len()).map(|input| {
+            let lookup = emits.lookup(input)?;
+            let names = lookup.keys.iter().map(|key| emits.states()[input].field(*key).name().clone());
+            Some(names.collect::<Vec<_>>())
+        });
+        keys.collect::<Option<Vec<_>>>()
+    };
+    // Columns are called by their places in the sources: `k` is the first, `n` the second, `at` the third.
+    let by = |keys: &[&[&str]]| Some(keys.iter().map(|keys| keys.iter().map(ToString::to_string).collect()).collect());
+    let recent = "ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW";
+    for (query, expected) in [
+        (format!("SELECT k, at, sum(n) OVER (PARTITION BY k {recent}) AS s FROM events"), by(&[&["g0"]])),
+        (format!("SELECT k, at, sum(n) OVER (PARTITION BY n, k {recent}) AS s FROM events"), by(&[&["g0", "g1"]])),
+        (
+            format!("SELECT k, at, sum(n) OVER (PARTITION BY n, k {recent}) AS s, max(n) OVER (PARTITION BY n {recent}) AS m
+                     FROM events"),
+            by(&[&["g1"]]),
+        ),
+        (format!("SELECT k, at, sum(n) OVER ({recent}) AS s FROM events"), None),
+        (format!("SELECT k, at, sum(n) OVER (PARTITION BY n + 1 {recent}) AS s FROM events"), None),
+        (ROWS[3].to_owned(), by(&[&["g0"]])),
+        // Sessions by key, of a view with a table looked up, and of all rows.
+        (ROWS[10].to_owned(), by(&[&["g0"]])),
+        (ROWS[12].to_owned(), None),
+        // Interval joins, `ASOF`, a self-join.
+        (ROWS[14].to_owned(), by(&[&["g0"], &["g0"]])),
+        (ROWS[16].to_owned(), by(&[&["g0"], &["g0"]])),
+        (ROWS[20].to_owned(), by(&[&["g0"]])),
+        (ROWS[24].to_owned(), by(&[&["g0"], &["g0"]])),
+        (
+            "SELECT l.k, l.at, r.n FROM events l JOIN more r ON l.n < r.n AND r.at BETWEEN l.at - INTERVAL '1 hour' AND l.at"
+                .to_owned(),
+            None,
+        ),
+        // A self-join by other columns: rows of one key meet rows of any.
+        (
+            "SELECT l.k, l.at, r.n FROM events l JOIN events r ON l.n = r.n AND l.k < r.k AND r.at = l.at".to_owned(),
+            by(&[&["g1", "g2"]]),
+        ),
+        // What is one row for keys of the left side is not one for those of the right, which may be missing.
+        (
+            format!("SELECT k, at, count(*) OVER (PARTITION BY k {recent}) AS c FROM (
+                         SELECT r.k, l.at FROM events l LEFT JOIN more r
+                         ON l.k = r.k AND r.at BETWEEN l.at - INTERVAL '1 hour' AND l.at
+                     ) j"),
+            None,
+        ),
+        (
+            format!("SELECT k, at, count(*) OVER (PARTITION BY k {recent}) AS c FROM (
+                         SELECT l.k, l.at FROM events l LEFT JOIN more r
+                         ON l.k = r.k AND r.at BETWEEN l.at - INTERVAL '1 hour' AND l.at
+                     ) j"),
+            by(&[&["g0"], &["g0"]]),
+        ),
+        // A window that closes is a key itself.
+        (
+            "SELECT window_end, median(n) AS m FROM TUMBLE(events, at, INTERVAL '1 hour') GROUP BY window_end".to_owned(),
+            by(&[&["g4"]]),
+        ),
+        (
+            "SELECT k, window_end, median(n) AS m FROM TUMBLE(events, at, INTERVAL '1 hour') GROUP BY k, window_end"
+                .to_owned(),
+            by(&[&["g0", "g4"]]),
+        ),
+        (
+            format!("SELECT k, at, sum(n) OVER (PARTITION BY k {recent}) AS s FROM (
+                         SELECT k, n, at FROM events UNION ALL SELECT k, n, at FROM (SELECT DISTINCT k, n, at FROM more) m
+                     ) u"),
+            by(&[&["g0"], &["g0"]]),
+        ),
+    ] {
+        assert_eq!(looked_up(&query), expected, "{query}");
+    }
 }
 
 #[track_caller]

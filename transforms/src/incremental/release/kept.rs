@@ -93,7 +93,7 @@ impl Kept {
         let time = columns.iter().position(|at| *at == time).unwrap_or_default();
         let kept = Self { rows, state, time, closing, need, leaf, time_column };
         // That it can be planned shows now.
-        kept.needed(0, catalog.state())?;
+        kept.needed(0, Some(0), catalog.state())?;
         Ok(kept)
     }
 
@@ -145,8 +145,8 @@ impl Kept {
     }
 
     /// The plan, over the leaf, of the rows that rows of the set with a time from `from` nanoseconds since 1970 on may
-    /// depend on.
-    pub(super) fn needed(&self, from: i128, session: &SessionState) -> Result<LogicalPlan> {
+    /// depend on, where others are kept beside these whose greatest time, in ticks, is `beside`.
+    pub(super) fn needed(&self, from: i128, beside: Option<i64>, session: &SessionState) -> Result<LogicalPlan> {
         let data_type = self.state.field(self.time).data_type();
         let bound = from - self.need.back;
         let since = |nanos: i128| {
@@ -170,7 +170,13 @@ impl Kept {
             let end = format!("__end_{number}");
             let named = before.into_iter().chain([Expr::Column(Column::from_name(END)).alias(&end)]);
             plan = LogicalPlanBuilder::from(window.plan(plan.build()?)?).project(named)?;
-            is_needed = is_needed.or(Expr::Column(Column::from_name(end)).gt_eq(bound.clone()));
+            let end = || Expr::Column(Column::from_name(&end));
+            is_needed = is_needed.or(end().gt_eq(bound.clone()));
+            // One that seems to end may go on in those beside it. The last rows of others are found among any.
+            if let Some(beside) = beside {
+                let goes_on = since(i128::from(beside) * self.tick() + self.tick() + gap.most());
+                is_needed = goes_on.map_or(lit(true), |goes_on| is_needed.or(end().lt(goes_on)));
+            }
         }
         for (number, last) in self.need.last.iter().enumerate() {
             let counts = last.filters.iter().cloned().fold(time().lt(bound.clone()), Expr::and);

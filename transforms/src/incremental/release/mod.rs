@@ -17,6 +17,8 @@
 
 mod frame;
 mod kept;
+mod keys;
+mod narrow;
 mod need;
 mod reach;
 mod ties;
@@ -46,6 +48,7 @@ use super::closing::scalar;
 use super::cut::Everything;
 use super::emits::{Between, Emits, Range, range_of};
 use super::exact::{function, refusal};
+use super::resident::{Lookup, SegmentRows};
 use crate::catalog::Catalog;
 use crate::classify::nature;
 use crate::functions::exact_for;
@@ -62,6 +65,8 @@ pub(crate) struct Released {
     inputs: Vec<Kept>,
     /// The query over what is kept of the inputs, as the optimizer leaves it.
     above: LogicalPlan,
+    /// By what rows of each input are found that have a part in rows of the set; nothing where all may have one.
+    lookups: Option<Vec<Lookup>>,
     /// The column of the query that tells the time of its rows.
     time: Column,
     time_type: DataType,
@@ -132,8 +137,9 @@ fn assemble(
     let kept = inputs.into_iter().enumerate().zip(columns);
     let kept = kept.map(|((number, input), columns)| Kept::new(number, input, columns, catalog));
     let inputs = kept.collect::<Result<Vec<_>, _>>()?;
-    let released =
-        Released { of: of.to_owned(), inputs, above, time, time_type: output.field(at).data_type().clone(), tables };
+    let (of, time_type) = (of.to_owned(), output.field(at).data_type().clone());
+    let lookups = narrow::lookups(&above, &inputs);
+    let released = Released { of, inputs, above, lookups, time, time_type, tables };
     // It is planned anew in each epoch, with what is between then.
     let sample = released.between(Between { from: Some(0), to: Some(1) }, catalog.state())?;
     if sample.schema().inner() != output {
@@ -241,7 +247,7 @@ impl Emits for Released {
     fn signature(&self) -> String {
         let inputs = self.inputs.iter().map(|input| {
             let columns = input.state.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type()));
-            let Need { back, ahead, last, sessions } = &input.need;
+            let Need { back, ahead, last, sessions, .. } = &input.need;
             let kept = format!("rows by {} from {back} before to {ahead} after", input.time);
             // As they are written: where they stand in the text is no part of what they mean.
             let more = last.iter().map(ToString::to_string).chain(sessions.iter().map(ToString::to_string));
@@ -296,8 +302,16 @@ impl Emits for Released {
         i128::from(oldest) * input.tick() < self.nanos(closed) - self.tick() + input.need.ahead
     }
 
-    fn merges_all(&self, input: usize) -> bool {
+    fn depends_on_others(&self, input: usize) -> bool {
         self.inputs.get(input).is_some_and(Kept::depends_on_others)
+    }
+
+    fn lookup(&self, input: usize) -> Option<&Lookup> {
+        self.lookups.as_ref()?.get(input)
+    }
+
+    fn is_narrow(&self, segments: &[(usize, Range, u64)], between: Between) -> bool {
+        self.lookups.is_some() && self.has_small_part(segments, between)
     }
 
     async fn absorb(&self, session: &SessionState, input: usize) -> Result<Arc<dyn ExecutionPlan>> {
@@ -315,13 +329,14 @@ impl Emits for Released {
         input: usize,
         segments: Vec<Arc<dyn PartitionStream>>,
         closed: Option<i64>,
+        beside: Option<i64>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let number = input;
         let input = self.input(input)?;
         let planned = async {
             let rows = input.read(segments)?;
             let Some(closed) = closed else { return Ok(rows) };
-            let needed = input.needed(self.nanos(closed), session)?;
+            let needed = input.needed(self.nanos(closed), beside, session)?;
             let mut all: Vec<Arc<dyn ExecutionPlan>> = vec![Arc::clone(&rows); number];
             all.push(rows);
             let session = given::with_given(session, all);
@@ -335,10 +350,11 @@ impl Emits for Released {
     async fn emit(
         &self,
         session: &SessionState,
-        segments: Vec<Vec<Arc<dyn PartitionStream>>>,
+        segments: Vec<Vec<SegmentRows>>,
         between: Between,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let planned = async {
+            let segments = self.narrowed(&segments, between)?;
             let rows = self.inputs.iter().zip(segments).map(|(input, segments)| input.read(segments));
             let session = given::with_given(session, rows.collect::<EngineResult<_>>()?);
             let plan = self.between(between, &session)?;

@@ -18,6 +18,9 @@ pub(super) struct Need {
     pub(super) last: Vec<Last>,
     /// The sessions that do not end before all these.
     pub(super) sessions: Vec<Sessions>,
+    /// How long before *t* and after it the rows are that make the row be there, where some of these do: without one of
+    /// them there is no row with this time.
+    pub(super) own: Option<(i128, i128)>,
 }
 
 /// So many rows of each key, and those of the same time as the earliest of them; and what these depend on themselves.
@@ -85,13 +88,18 @@ impl fmt::Display for Sessions {
 impl Need {
     /// That of times that are before or after these by `spread`: a row with such a time needs what `self` says of this one.
     pub(super) fn of(self, spread: Spread) -> Self {
-        Self { back: self.back + spread.most, ahead: self.ahead - spread.least, ..self }
+        let own = self.own.map(|(back, ahead)| (back + spread.most, ahead - spread.least));
+        Self { back: self.back + spread.most, ahead: self.ahead - spread.least, own, ..self }
     }
 
     /// What both need.
     pub(super) fn and(mut self, other: Self) -> Self {
         self.back = self.back.max(other.back);
         self.ahead = self.ahead.max(other.ahead);
+        self.own = match (self.own, other.own) {
+            (Some(own), Some(other)) => Some((own.0.max(other.0), own.1.max(other.1))),
+            (own, other) => own.or(other),
+        };
         for last in other.last {
             match self.last.iter_mut().find(|known| known.keys == last.keys && known.filters == last.filters) {
                 Some(known) => {

@@ -49,7 +49,8 @@ pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, Everything> {
 /// The inputs of `plan`, where its rows are told apart by the time in their column `at`.
 pub(super) fn inputs(plan: &LogicalPlan, at: usize, catalog: &Catalog<'_>) -> Result<Vec<Input>, Everything> {
     let mut reach = Reach { catalog, inputs: Vec::new() };
-    reach.node(plan, Place { at, bound: None }, Need::default(), &[])?;
+    let need = Need { own: Some((0, 0)), ..Need::default() };
+    reach.node(plan, Place { at, bound: None }, need, &[])?;
     Ok(reach.inputs)
 }
 
@@ -238,7 +239,9 @@ impl Reach<'_, '_> {
         };
         let ahead = need.ahead + gap.most - tick_of(session.data.schema().field(at).data_type());
         let sessions = Sessions { keys: session.keys.to_vec(), gap: length };
-        let need = Need { ahead, sessions: vec![sessions], ..need };
+        // Its last row is a gap before its end.
+        let own = need.own.map(|(back, ahead)| (back + gap.most, ahead));
+        let need = Need { ahead, sessions: vec![sessions], own, ..need };
         self.input(session.data, Place { at, bound: None }, need)
     }
 
@@ -262,7 +265,8 @@ impl Reach<'_, '_> {
         let at = found.and_then(|found| join.right.schema().maybe_index_of_column(found.column));
         let Some(at) = at else { return refused("an `ASOF JOIN` computes the time of its right side") };
         let last = vec![Last::new(parts.right_keys, 1)];
-        let need = Need { back: need.back - spread.least, ahead: need.ahead + spread.most, last, sessions: Vec::new() };
+        let (back, ahead) = (need.back - spread.least, need.ahead + spread.most);
+        let need = Need { back, ahead, last, ..Need::default() };
         self.node(&join.right, Place { at, bound: None }, need, &[])
     }
 
@@ -335,12 +339,8 @@ impl Reach<'_, '_> {
         for (mine, theirs, from_mine) in bounds(conditions, own.schema(), other.schema()) {
             let Some(to_mine) = spread(own, own_place, Place { at: mine, bound: None }) else { continue };
             let to_theirs = to_mine.then(from_mine);
-            let need = Need {
-                back: need.back - to_theirs.least,
-                ahead: need.ahead + to_theirs.most,
-                last: Vec::new(),
-                sessions: Vec::new(),
-            };
+            let need =
+                Need { back: need.back - to_theirs.least, ahead: need.ahead + to_theirs.most, ..Need::default() };
             let before = self.inputs.clone();
             match self.node(other, Place { at: theirs, bound: None }, need, &[]) {
                 Ok(()) => return Ok(()),
