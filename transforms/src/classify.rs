@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Distinct, Expr, Join, JoinType, LogicalPlan};
 
 use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
-use crate::window::is_session;
+use crate::window::SessionWindow;
 
 /// What kind of set a query makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,7 +134,7 @@ pub(crate) fn nature(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Nature {
         LogicalPlan::Aggregate(_) => {
             found.because(Construct::GroupBy, format!("`GROUP BY` or an aggregate over source {logs}"));
         }
-        LogicalPlan::Window(window) if is_session(window) => {
+        LogicalPlan::Extension(_) if SessionWindow::of(plan).is_some() => {
             found.because(Construct::Session, format!("`SESSION` over source {logs}, whose next row may join two"));
         }
         LogicalPlan::Window(_) => {

@@ -36,6 +36,7 @@ mod source;
 mod view;
 
 mod classify;
+mod operators;
 mod order;
 mod order_once;
 mod origin;

@@ -10,11 +10,11 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 
-use crate::asof::QueryPlanner;
 use crate::duration::ExactSeconds;
 use crate::exchange::InOrder;
 use crate::functions;
 use crate::memory::{Both, ProcessMemory};
+use crate::operators::QueryPlanner;
 use crate::order_once::OrderOnce;
 use crate::{Error, Result};
 

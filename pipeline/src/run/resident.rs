@@ -119,8 +119,7 @@ mod tests {
         let (of_a, of_b) = (Digest::of(b"a"), Digest::of(b"b"));
         let residents = Residents::default();
 
-        let first = residents.of("s", vec![(0, of_a.clone(), &a, &lookup)], &context).await.unwrap();
-        let first = first[0].clone().unwrap();
+        let first = residents.of("s", vec![(0, of_a.clone(), &a, &lookup)], &context).await.unwrap().remove(0).unwrap();
         assert_eq!(pool.reserved(), first.bytes());
         let both = vec![(0, of_a.clone(), &a, &lookup), (0, of_b.clone(), &b, &lookup)];
         let again = residents.of("s", both.clone(), &context).await.unwrap();

@@ -21,7 +21,7 @@ mod read;
 mod written;
 
 pub(crate) use node::AsofJoin;
-pub(crate) use planner::{AsofPlanner, QueryPlanner};
+pub(crate) use planner::AsofPlanner;
 pub(crate) use written::{Written, as_relation};
 
 use datafusion::common::Column;

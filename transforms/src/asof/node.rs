@@ -107,7 +107,7 @@ impl AsofJoin {
         self.keys.iter().map(|(left, right)| (left, right))
     }
 
-    pub(super) fn operator(
+    pub(crate) fn operator(
         &self,
         left: Arc<dyn ExecutionPlan>,
         right: Arc<dyn ExecutionPlan>,

@@ -7,7 +7,7 @@ use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArr
 use bessemer_schemas::ORIGIN_COLUMN;
 use proptest::prelude::*;
 
-use super::{definition, lines, plan_with, planned, run, scan_schema, state};
+use super::{definition, lines, plan_with, planned, run, scan_schema, state_with};
 use crate::{LedgerShape, SetKind};
 
 const TRIPS: &str = "
@@ -33,9 +33,10 @@ fn set(query: &str) -> String {
     format!("{TRIPS} CREATE FEATURE SET s WITH (path = 'x') AS {query};")
 }
 
-/// The rows of a query over `trips`, sorted as texts.
+/// The rows of a query over `trips`, sorted as texts; operators give batches of the same size.
 fn rows(query: &str, trips: &[RecordBatch]) -> Vec<String> {
-    let state = state(3);
+    let size = trips.iter().map(RecordBatch::num_rows).max().unwrap_or(1);
+    let state = state_with(3, size, 256 << 20);
     let data = BTreeMap::from([("trips", trips.to_vec()), ("stops", trips.to_vec())]);
     let (plan, found) = plan_with(&set(query), &data, &[], &state);
     let plan = plan.unwrap_or_else(|| panic!("{query}: {found:#?}"));

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A call is read into a [`Window`], and the plan is made from that alone: projections, an unnest and, for sessions,
-//! window functions. A row without an event time is in no window.
+//! an operator of ours ([`session`]). A row without an event time is in no window.
 
 mod bounds;
 mod call;
@@ -17,6 +17,7 @@ mod panes;
 mod plan;
 mod planner;
 mod read;
+mod session;
 mod spread;
 mod ticks;
 mod watermark;
@@ -24,8 +25,8 @@ mod watermark;
 pub(crate) use call::Call;
 pub(crate) use interval::{NANOS_OF_DAY, nanos_of};
 pub(crate) use panes::{in_panes, with_one_bound};
-pub(crate) use plan::{SessionOf, is_of_session, is_session};
 pub(crate) use planner::WindowPlanner;
+pub(crate) use session::SessionWindow;
 pub(crate) use spread::{Spread, Traced, interval, tick_of, trace};
 pub(crate) use ticks::in_ticks;
 pub(crate) use watermark::{Follows, Logs};

@@ -6,9 +6,9 @@ use arrow::datatypes::DataType;
 use datafusion::common::Column;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::functions_nested::expr_fn::array_element;
-use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator, lit};
 
+use super::SessionWindow;
 use super::bounds::WINDOW_BOUNDS;
 use super::spread::interval;
 use super::{END, START};
@@ -131,8 +131,11 @@ impl Logs {
                     _ => self.follows(&join.right, &name),
                 }
             }
-            LogicalPlan::Extension(_) => match AsofJoin::of(plan) {
-                Some(join) if at < join.left.schema().fields().len() => self.column(&join.left, at),
+            LogicalPlan::Extension(_) => match (AsofJoin::of(plan), SessionWindow::of(plan)) {
+                (Some(join), _) if at < join.left.schema().fields().len() => self.column(&join.left, at),
+                (_, Some(session)) if at < session.width() => self.column(session.data(), at),
+                // The bounds of a session are event times of its rows.
+                (_, Some(session)) => self.expr_follows(session.data(), &session.time),
                 _ => Err(NoWatermark::Computed),
             },
             LogicalPlan::SubqueryAlias(alias) => self.column(&alias.input, at),
@@ -191,7 +194,6 @@ fn monotone(expr: &Expr) -> Option<&Column> {
             let column = columns.next()?;
             columns.next().is_none().then(|| monotone(column))?
         }
-        Expr::WindowFunction(window) => bound(window),
         _ => None,
     }
 }
@@ -207,12 +209,7 @@ fn any_of(expr: &Expr) -> Option<&[Expr]> {
 
 /// `expr` with `inner` in the place of the `column` that it is made from.
 fn with(expr: &Expr, column: &Column, inner: &Expr) -> Option<Expr> {
-    let expr = match expr.clone().unalias() {
-        // The bounds of a session are event times of its rows.
-        Expr::WindowFunction(window) => window.params.args.first()?.clone(),
-        expr => expr,
-    };
-    let replaced = expr.transform(|found| {
+    let replaced = expr.clone().unalias().transform(|found| {
         Ok(if matches!(&found, Expr::Column(name) if name == column) {
             Transformed::yes(inner.clone())
         } else {
@@ -221,10 +218,4 @@ fn with(expr: &Expr, column: &Column, inner: &Expr) -> Option<Expr> {
     });
     // The walk cannot fail: it only replaces.
     replaced.data().ok()
-}
-
-/// The first or last event time of a session.
-fn bound(window: &WindowFunction) -> Option<&Column> {
-    let [time] = window.params.args.as_slice() else { return None };
-    matches!(window.fun.name(), "min" | "max").then(|| monotone(time))?
 }

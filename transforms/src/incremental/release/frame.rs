@@ -9,7 +9,7 @@ use super::need::{Last, Need};
 use super::reach::{Place, refused};
 use super::together::expr_spread;
 use crate::incremental::cut::Everything;
-use crate::window::{Spread, interval};
+use crate::window::{SessionWindow, Spread, interval};
 
 /// What a window function needs beside the row itself, whose time is at `place` of `input`.
 pub(super) fn over(call: &WindowFunction, input: &LogicalPlan, place: Place) -> Result<Need, Everything> {
@@ -118,6 +118,9 @@ fn column_is_made(plan: &LogicalPlan, at: usize) -> bool {
         LogicalPlan::Projection(projection) => is_made(&projection.input, &projection.expr[at]),
         LogicalPlan::SubqueryAlias(alias) => column_is_made(&alias.input, at),
         LogicalPlan::Filter(filter) => column_is_made(&filter.input, at),
+        LogicalPlan::Extension(_) => {
+            SessionWindow::of(plan).is_some_and(|session| at >= session.width() || column_is_made(session.data(), at))
+        }
         LogicalPlan::Window(window) => at >= window.input.schema().fields().len() || column_is_made(&window.input, at),
         _ => false,
     }

@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Distinct, Expr, Join, JoinType, LogicalPlan, Unne
 use super::frame::window_function;
 use crate::asof::AsofJoin;
 use crate::given;
+use crate::window::SessionWindow;
 
 /// A column of each input; rows of these that differ in it never meet.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +82,12 @@ fn part(plan: &LogicalPlan) -> Option<Part> {
         }
         LogicalPlan::Join(join) => joined(part_of(&join.left)?, part_of(&join.right)?, join),
         LogicalPlan::Extension(_) => {
+            if let Some(session) = SessionWindow::of(plan) {
+                let mut found = part_of(plan.inputs().first()?)?;
+                let columns = columns_of(&session.keys, plan.schema());
+                found.keys.retain(|key| columns.iter().any(|(_, column)| key.shown.contains(column)));
+                return Some(found);
+            }
             let join = AsofJoin::of(plan)?;
             let (left, right) = (part_of(&join.left)?, part_of(&join.right)?);
             match (left.inputs.is_empty(), right.inputs.is_empty()) {

@@ -54,7 +54,7 @@ use crate::classify::nature;
 use crate::functions::exact_for;
 use crate::given;
 use crate::set::plans_physically;
-use crate::window::{is_session, tick_of};
+use crate::window::tick_of;
 use crate::{Error, Result};
 
 /// A query whose rows are released by watermarks.
@@ -174,7 +174,7 @@ fn exact(plan: LogicalPlan) -> EngineResult<LogicalPlan> {
 fn takes_rows_in_order(plan: &LogicalPlan) -> EngineResult<bool> {
     plan.exists(|node| {
         Ok(match node {
-            LogicalPlan::Window(window) => !is_session(window),
+            LogicalPlan::Window(_) => true,
             LogicalPlan::Aggregate(aggregate) => {
                 let schema = aggregate.input.schema();
                 let depends = |call| refusal(call, schema, false).map_or(true, |why| why.is_some());

@@ -17,7 +17,7 @@ use crate::asof::AsofJoin;
 use crate::catalog::Catalog;
 use crate::classify::{nature, subqueries_read_log};
 use crate::incremental::cut::Everything;
-use crate::window::{END, Length, SessionOf, Spread, Traced, interval, is_session, tick_of, trace};
+use crate::window::{END, SessionWindow, Spread, Traced, tick_of, trace};
 
 /// Rows that are read, and of which some are kept.
 #[derive(Debug, Clone)]
@@ -109,6 +109,7 @@ impl Reach<'_, '_> {
             }
             LogicalPlan::Window(window) => self.window(window, place, need),
             LogicalPlan::Join(join) if need.last.is_empty() => self.join(join, place, &need, filters),
+            LogicalPlan::Extension(_) if SessionWindow::of(plan).is_some() => self.session(plan, place, need),
             LogicalPlan::Extension(_) if need.last.is_empty() => match AsofJoin::of(plan) {
                 Some(join) => self.asof_join(join, place, &need),
                 None => refused("its query has an operator that is not known"),
@@ -196,9 +197,6 @@ impl Reach<'_, '_> {
     fn window(&mut self, window: &Window, place: Place, need: Need) -> Result<(), Everything> {
         let input = window.input.as_ref();
         let width = input.schema().fields().len();
-        if is_session(window) {
-            return self.session(window, place, need);
-        }
         if place.at >= width {
             return refused("its time is made by a window function");
         }
@@ -222,27 +220,24 @@ impl Reach<'_, '_> {
     }
 
     /// A session ends when no row has come for its gap.
-    fn session(&mut self, window: &Window, place: Place, need: Need) -> Result<(), Everything> {
-        let Some(session) = SessionOf::of(window, place.at) else {
+    fn session(&mut self, plan: &LogicalPlan, place: Place, need: Need) -> Result<(), Everything> {
+        let Some(session) = SessionWindow::of(plan).filter(|session| session.is_last(place.at)) else {
             return refused(format!("of a session only `{END}` says when it is over: give it out"));
         };
-        let kept = nature(session.data, self.catalog);
+        let data = session.data();
+        let kept = nature(data, self.catalog);
         if kept.kind() != SetKind::Append || kept.orders_log || !need.last.is_empty() {
             return refused("the rows of its sessions are themselves put together");
         }
-        let length = Length::of(&Expr::Literal(session.gap.clone(), None));
-        let (Expr::Column(time), Some(gap), Ok(length)) = (session.time, interval(session.gap), length) else {
-            return refused("its sessions have no plain gap");
-        };
-        let Some(at) = session.data.schema().maybe_index_of_column(time) else {
-            return refused("its sessions have no event time");
-        };
-        let ahead = need.ahead + gap.most - tick_of(session.data.schema().field(at).data_type());
-        let sessions = Sessions { keys: session.keys.to_vec(), gap: length };
+        let at = session.time.try_as_col().and_then(|time| data.schema().maybe_index_of_column(time));
+        let Some(at) = at else { return refused("its sessions have no event time") };
+        let gap = session.gap.most();
+        let ahead = need.ahead + gap - tick_of(data.schema().field(at).data_type());
+        let sessions = Sessions { keys: session.keys.clone(), gap: session.gap };
         // Its last row is a gap before its end.
-        let own = need.own.map(|(back, ahead)| (back + gap.most, ahead));
+        let own = need.own.map(|(back, ahead)| (back + gap, ahead));
         let need = Need { ahead, sessions: vec![sessions], own, ..need };
-        self.input(session.data, Place { at, bound: None }, need)
+        self.input(data, Place { at, bound: None }, need)
     }
 
     fn asof_join(&mut self, join: &AsofJoin, place: Place, need: &Need) -> Result<(), Everything> {

@@ -17,22 +17,15 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use super::whole::aggregated;
 use crate::exchange::gather;
 use crate::type_name::is_sortable;
-use crate::window::is_of_session;
 
 /// `plan`, in which the rows that window functions take in order are sorted by all other columns, too, after those that
-/// they ask for; and so are those of aggregates that are not the same for any order. Sessions ask for none: their steps must
-/// see ties in one order, and any will do.
+/// they ask for; and so are those of aggregates that are not the same for any order.
 pub(in crate::incremental) fn in_total_order(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         if let Some(whole) = aggregated(&node)? {
             return Ok(Transformed::yes(whole));
         }
-        let functions = match (node.downcast_ref::<WindowAggExec>(), node.downcast_ref::<BoundedWindowAggExec>()) {
-            (Some(window), _) => window.window_expr(),
-            (_, Some(window)) => window.window_expr(),
-            _ => return Ok(Transformed::no(node)),
-        };
-        if functions.iter().any(|function| is_of_session(function.name())) {
+        if !node.is::<WindowAggExec>() && !node.is::<BoundedWindowAggExec>() {
             return Ok(Transformed::no(node));
         }
         let required = node.required_input_ordering().into_iter().next().flatten();

@@ -4,7 +4,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Operator};
 
 use super::reach::Place;
-use crate::window::{Spread, trace};
+use crate::window::{SessionWindow, Spread, trace};
 
 /// From the time at `place` to that of `expr` in one row of `plan`.
 pub(super) fn expr_spread(plan: &LogicalPlan, place: Place, expr: &Expr) -> Option<Spread> {
@@ -31,20 +31,26 @@ fn sources(plan: &LogicalPlan, place: Place) -> Vec<(&LogicalPlan, usize, Spread
             found.push((plan, place.at, spread));
         }
         let (input, expr) = match plan {
-            LogicalPlan::Projection(projection) => (&projection.input, projection.expr.get(place.at)),
+            LogicalPlan::Projection(projection) => (projection.input.as_ref(), projection.expr.get(place.at)),
             LogicalPlan::Aggregate(aggregate) => match aggregate.group_expr.get(place.at) {
-                Some(key) => (&aggregate.input, Some(key)),
+                Some(key) => (aggregate.input.as_ref(), Some(key)),
                 None => return found,
             },
-            LogicalPlan::SubqueryAlias(alias) => (&alias.input, None),
-            LogicalPlan::Filter(filter) => (&filter.input, None),
-            LogicalPlan::Sort(sort) => (&sort.input, None),
-            LogicalPlan::Distinct(Distinct::All(input)) => (input, None),
-            LogicalPlan::Window(window) if place.at < window.input.schema().fields().len() => (&window.input, None),
+            LogicalPlan::SubqueryAlias(alias) => (alias.input.as_ref(), None),
+            LogicalPlan::Filter(filter) => (filter.input.as_ref(), None),
+            LogicalPlan::Sort(sort) => (sort.input.as_ref(), None),
+            LogicalPlan::Distinct(Distinct::All(input)) => (input.as_ref(), None),
+            LogicalPlan::Window(window) if place.at < window.input.schema().fields().len() => {
+                (window.input.as_ref(), None)
+            }
+            LogicalPlan::Extension(_) => match SessionWindow::of(plan) {
+                Some(session) if place.at < session.width() => (session.data(), None),
+                _ => return found,
+            },
             LogicalPlan::Unnest(unnest) => match unnest.dependency_indices.get(place.at) {
                 Some(at) => {
                     place.at = *at;
-                    (&unnest.input, None)
+                    (unnest.input.as_ref(), None)
                 }
                 None => return found,
             },
