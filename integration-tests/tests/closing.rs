@@ -304,6 +304,41 @@ fn windows_of_a_topic_are_emitted_once_and_whole_however_it_is_cut_and_read() ->
 }
 
 #[test]
+fn of_many_keys_those_are_looked_up_that_have_something_to_emit() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let pipeline = over_files(1)?;
+    let path = pipeline.path();
+    let round = |number: i64, keys: i64| -> Vec<Event> { (0..keys).map(|k| (k, number * 7, number)).collect() };
+    let mut events = Vec::new();
+    let mut looked_up = Vec::new();
+    for (number, keys) in (0..).zip([400, 3, 2, 400, 5, 1, 4, 2, 3, 1, 2, 3]) {
+        let round = round(number, keys);
+        deliver(&pipeline, usize::try_from(number)?, &[round.clone()])?;
+        events.extend(round);
+        let told = bessemer.call(["run", &path, "--log-level", "bessemer=debug", "--log-format", "json"])?;
+        told.expect_code(0)?;
+        let lines = told.stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let lines = lines.filter(|line| line.to_string().contains("rows that become final are looked for"));
+        let of_set = |line: &Value| line.to_string().contains("\"recent\"");
+        let in_memory = |line: &Value| line["fields"]["in_memory"].as_u64().or(line["in_memory"].as_u64());
+        looked_up.extend(lines.filter(of_set).filter_map(|line| in_memory(&line)));
+    }
+    assert!(looked_up.contains(&0), "many of the keys have something to emit, {looked_up:?}");
+    assert!(looked_up.iter().any(|segments| *segments > 2), "few of them have, {looked_up:?}");
+    bessemer.json(["run", &path, "--final", "--json"])?;
+    // The naive loops know the first four keys.
+    let of_loops = |set: &str, columns: &[&str]| -> Result<Vec<Vec<String>>> {
+        let is_known = |row: &Vec<String>| ["0", "1", "2", "3"].contains(&row[0].as_str());
+        Ok(found(&pipeline, set, columns)?.into_iter().filter(is_known).collect())
+    };
+    assert_eq!(found(&pipeline, "recent", &["k"])?.len(), events.len());
+    assert_eq!(of_loops("recent", &["k", "at", "value", "total", "before"])?, recent(&events));
+    assert_eq!(of_loops("visits", &["k", "window_start", "window_end", "n"])?, visits(&events));
+    assert_eq!(found(&pipeline, "pairs", &["k", "at", "value", "other"])?, pairs(&events));
+    Ok(())
+}
+
+#[test]
 fn a_pipeline_without_such_a_set_has_nothing_to_close() -> Result<()> {
     let bessemer = Bessemer::find()?;
     let pipeline = Pipeline::new(

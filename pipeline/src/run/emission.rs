@@ -21,6 +21,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::FutureExt;
+use tracing::debug;
 
 use super::absorb::{WrittenState, write_rows};
 use super::kept;
@@ -176,6 +177,8 @@ impl Emission {
         } else {
             Vec::new()
         };
+        let (segments, in_memory) = (concerned.len(), resident.iter().flatten().count());
+        debug!(set, segments, in_memory, "rows that become final are looked for");
         let resident = resident.into_iter().chain(std::iter::repeat(None));
         let rows = concerned.into_iter().zip(resident).map(|(segment, resident)| {
             let stored = || SegmentRows::Stored(segment.stream());
