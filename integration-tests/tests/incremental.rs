@@ -183,13 +183,13 @@ fn state_file(pipeline: &Pipeline) -> Result<PathBuf> {
 
 #[test]
 fn a_state_that_is_gone_is_made_anew() -> Result<()> {
-    let says = "the partial aggregates of `totals` are lost: a file of them is gone";
+    let says = "the state of `totals` is lost: a file of it is gone";
     computed_again(|pipeline| Ok(fs::remove_file(state_file(pipeline)?)?), Some(says))
 }
 
 #[test]
 fn a_state_with_another_byte_is_made_anew() -> Result<()> {
-    let says = "the partial aggregates of `totals` are lost: a file of them is not what was written";
+    let says = "the state of `totals` is lost: a file of it is not what was written";
     let happen = |pipeline: &Pipeline| {
         let path = state_file(pipeline)?;
         let mut bytes = fs::read(&path)?;

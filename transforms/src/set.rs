@@ -190,7 +190,7 @@ fn upkeep(
             return Upkeep::Slice;
         }
         return match incremental(name, plan, output, catalog) {
-            Ok(incremental) => Upkeep::Incremental(Box::new(incremental)),
+            Ok(incremental) => Upkeep::Incremental(incremental),
             Err(Everything(reason)) => Upkeep::Everything { reason },
         };
     }

@@ -31,7 +31,7 @@ pub(super) struct WrittenState {
 pub(super) async fn absorb(
     attempt: &Attempt<'_>,
     planned: &PlannedSet,
-    incremental: &Incremental,
+    incremental: &dyn Incremental,
 ) -> Result<(Arc<StateFiles>, WrittenState)> {
     let before = attempt.before.map(|before| Arc::new(before.clone()) as Arc<dyn PartitionStream>);
     let plan = incremental.absorb(attempt.session, before);

@@ -70,23 +70,23 @@ pub(super) async fn find(
 /// Why the files of a state are not those that were written with the digest `content`; nothing where they are.
 pub(super) async fn damage(files: &StateFiles, content: &Digest) -> Result<Option<&'static str>> {
     match files.digest().await {
-        Ok(found) => Ok((found != *content).then_some("a file of them is not what was written")),
-        Err(bessemer_connectors::Error::Damaged { .. }) => Ok(Some("a file of them is gone")),
+        Ok(found) => Ok((found != *content).then_some("a file of it is not what was written")),
+        Err(bessemer_connectors::Error::Damaged { .. }) => Ok(Some("a file of it is gone")),
         Err(error) => Err(error.into()),
     }
 }
 
 fn lost(set: &PlannedSet, why: &str) -> Found {
-    warn!(set = set.name, why, "partial aggregates are lost");
+    warn!(set = set.name, why, "the state is lost");
     let name = &set.name;
-    Found::Lost(format!("the partial aggregates of `{name}` are lost: {why}; the set is computed over everything"))
+    Found::Lost(format!("the state of `{name}` is lost: {why}; the set is computed over everything"))
 }
 
 /// Why a state is of no use now, if it is not.
 fn unfit(
     loaded: &Loaded,
     set: &PlannedSet,
-    incremental: &Incremental,
+    incremental: &dyn Incremental,
     state: &SetState,
     versions: &BTreeMap<String, String>,
 ) -> Option<&'static str> {
