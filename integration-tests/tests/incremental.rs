@@ -1,4 +1,4 @@
-//! Snapshot sets that are kept up to date from partial aggregates: what was read once is not read again, and the rows are
+//! Snapshot sets that are kept up to date from partial aggregates, or from the first row of each key: what was read once is not read again, and the rows are
 //! those of a computation over everything.
 
 use std::fs;
@@ -13,7 +13,7 @@ use bessemer_integration_tests::{
 use serde_json::Value;
 
 /// Sets that are kept up to date, in the order of their names.
-const KEPT: [&str; 4] = ["busiest", "kinds", "named", "totals"];
+const KEPT: [&str; 5] = ["busiest", "kinds", "named", "newest", "totals"];
 
 /// One that is not.
 const COLLECTED: &str = "CREATE FEATURE SET collected WITH (path = 'features/collected')
@@ -35,6 +35,9 @@ fn text(more: &str) -> String {
             LEFT JOIN kinds_table k ON e.kind = k.kind GROUP BY k.name;
          CREATE FEATURE SET busiest WITH (path = 'features/busiest')
          AS SELECT kind, n FROM (SELECT kind, count(*) AS n FROM events GROUP BY kind) c ORDER BY n DESC, kind LIMIT 2;
+         CREATE FEATURE SET newest WITH (path = 'features/newest')
+         AS SELECT kind, id FROM (SELECT DISTINCT ON (kind) kind, id, value FROM events ORDER BY kind, value DESC) f
+            WHERE value > 5;
          {more}"
     )
 }

@@ -1,4 +1,4 @@
-//! What a snapshot set goes on from: the partial aggregates that an earlier epoch left, and what was read since.
+//! What a snapshot set goes on from: the state that an earlier epoch left, and what was read since.
 //!
 //! Everything else is always right, only dearer: where the state is another program's or another definition's, where a
 //! table that rows were looked up in has changed, where it is not there as it was written, or where what came after it is
@@ -19,7 +19,7 @@ use super::fingerprint::source_digest;
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 
-/// Version of what files of partial aggregates hold beyond what the engine says of them.
+/// Version of what the files of a state hold beyond what the engine says of them.
 const VERSION: u32 = 1;
 /// Epochs after that of a state that are looked through, at most: beyond the newest few hundred their manifests are read.
 const EPOCHS_MAX: u64 = 4_096;
