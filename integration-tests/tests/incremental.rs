@@ -1,5 +1,5 @@
-//! Snapshot sets that are kept up to date from partial aggregates, or from the first row of each key: what was read once is not read again, and the rows are
-//! those of a computation over everything.
+//! Snapshot sets that are kept up to date from partial aggregates, or from the first row of each key: what was read once is
+//! not read again, and the rows are those of a computation over everything.
 
 use std::fs;
 use std::path::PathBuf;
@@ -358,7 +358,9 @@ fn texts_of_parquet_files_whose_columns_are_not_declared_are_kept_as_they_are() 
         "CREATE PIPELINE reading; CREATE SOURCE seen WITH (path = '{}', format = 'parquet');
          CREATE FEATURE SET kinds WITH (path = 'features/kinds')
          AS SELECT kind, count(*) AS n, max(kind || ' and a tail that is long') AS tail, max(id) AS most
-            FROM seen GROUP BY kind;",
+            FROM seen GROUP BY kind;
+         CREATE FEATURE SET newest WITH (path = 'features/newest')
+         AS SELECT DISTINCT ON (kind) kind, id, kind || ' and a tail that is long' AS tail FROM seen ORDER BY kind, id DESC;",
         made.folder().join("features/seen/*.parquet").display()
     ))?;
     for round in 0..2 {
@@ -366,9 +368,15 @@ fn texts_of_parquet_files_whose_columns_are_not_declared_are_kept_as_they_are() 
         bessemer.json(["run", &made.path(), "--json"])?;
         bessemer.json(["run", &reading.path(), "--json"])?;
     }
-    let (since, through) = epochs(&bessemer, &reading, "kinds")?;
-    assert!(since < through, "the set was computed over everything again");
+    for set in ["kinds", "newest"] {
+        let (since, through) = epochs(&bessemer, &reading, set)?;
+        assert!(since < through, "{set} was computed over everything again");
+    }
     let rows = reading.rows("kinds")?;
+    assert_eq!(
+        rows.select(&["kind", "most", "tail"])?.sorted().rows,
+        reading.rows("newest")?.select(&["kind", "id", "tail"])?.sorted().rows
+    );
     let counted: u64 = rows.select(&["n"])?.rows.iter().filter_map(|row| row[0].parse::<u64>().ok()).sum();
     assert_eq!((rows.rows.len(), counted), (4, 86));
     Ok(())

@@ -21,7 +21,7 @@ use crate::{Plan, Upkeep, exact_aggregates};
 
 const EVENTS: &str = "
 CREATE SOURCE events (
-    k VARCHAR, n BIGINT, m DECIMAL(20, 4), f DOUBLE, b BOOLEAN, d DATE, at TIMESTAMP, i INTEGER
+    k VARCHAR, n BIGINT, m DECIMAL(20, 4), f DOUBLE, b BOOLEAN, d DATE, at TIMESTAMP, i INTEGER, WATERMARK FOR at AS at
 ) WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE TABLE names (k VARCHAR, label VARCHAR) WITH (connector = 'object_store', path = 'x', format = 'json');
 ";
@@ -271,6 +271,19 @@ fn what_cannot_be_taken_apart_is_computed_over_everything_and_it_is_said_why() {
     check("SELECT label, count(*) AS c FROM names GROUP BY label", "it reads no source");
     check("SELECT a.k, count(*) AS c FROM events a JOIN events b ON a.k = b.k GROUP BY a.k", "a join of source");
     check("SELECT k, sum(n - (SELECT min(n) FROM events)) AS s FROM events GROUP BY k", "a subquery in an expression");
+}
+
+#[test]
+fn a_table_that_an_expression_reads_is_one_of_the_tables() {
+    for query in [
+        "SELECT k, count(*) FILTER (WHERE k > (SELECT min(k) FROM names)) AS c FROM events GROUP BY k",
+        "SELECT DISTINCT ON (k) k, (SELECT max(label) FROM names) AS label FROM events ORDER BY k",
+    ] {
+        let plan = planned(query, &[], &state(2));
+        let set = plan.set("s").unwrap();
+        let incremental = set.incremental().unwrap_or_else(|| panic!("{query}: {:?}", set.upkeep_text()));
+        assert!(incremental.tables().iter().eq(["names"]), "{query}: {:?}", incremental.tables());
+    }
 }
 
 #[test]

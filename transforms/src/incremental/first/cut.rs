@@ -19,7 +19,7 @@ use crate::given;
 use crate::incremental::cut::{Everything, above, check_rows, name};
 use crate::incremental::exact::is_storable;
 use crate::incremental::sorted::{ASCENDING, Sorted};
-use crate::set::plans_physically;
+use crate::set::{plans_physically, with_less_work};
 use crate::type_name::{is_sortable, sql_type_name};
 
 /// A node that gives the first row of each key.
@@ -141,12 +141,14 @@ impl FirstRows {
         let rows = firsts.rows(exprs.clone())?;
         check_rows(&rows, "the first of each key is taken", catalog)?;
         let given = firsts.given(&exprs, rows.schema().as_arrow())?;
-        let above = above(plan, firsts.node, &given, output, catalog)?;
+        // The rows may be many, unlike groups.
+        let above = with_less_work(above(plan, firsts.node, &given, output, catalog)?, catalog.state());
+        plans_physically(&above, catalog)?;
 
         // A column that is not read tells no two rows of the set apart.
         let (ordered, read) = (firsts.order.len(), given::columns_read(&above, 0)?);
         let kept = exprs.into_iter().enumerate().filter(|(at, _)| *at < ordered || read.contains(at));
-        let (given, kept): (Vec<usize>, Vec<Expr>) = kept.unzip();
+        let (given, kept): (Vec<String>, Vec<Expr>) = kept.map(|(at, expr)| (given::name(at), expr)).unzip();
         let below = firsts.rows(kept)?;
         let tables = nature(&below, catalog).tables.into_keys().collect();
         let below = catalog.state().optimize(&below)?;

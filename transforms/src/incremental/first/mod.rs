@@ -36,7 +36,7 @@ pub(super) use self::cut::{Firsts, numbered};
 use self::exec::FirstOfKeyExec;
 use super::Incremental;
 use super::sorted::Sorted;
-use crate::given::{name, renamed, with_given};
+use crate::given::{renamed, with_given};
 use crate::{Error, Result};
 
 /// A query that is cut where it takes the first row of each key.
@@ -53,8 +53,8 @@ pub(super) struct FirstRows {
     /// How each column is sorted.
     order: Vec<SortOptions>,
     state: Sorted,
-    /// Which columns `above` knows those of the state as.
-    given: Vec<usize>,
+    /// What `above` calls the columns of the state.
+    given: Vec<String>,
     tables: BTreeSet<String>,
 }
 
@@ -99,8 +99,8 @@ impl Incremental for FirstRows {
     async fn emit(&self, session: &SessionState, state: Arc<dyn PartitionStream>) -> Result<Arc<dyn ExecutionPlan>> {
         let planned = async {
             let rows = self.state.segments(vec![state])?;
-            // A column without a place is not read.
-            let rows = renamed(rows, |at| self.given.get(at).copied().map_or_else(String::new, name))?;
+            // Each column has a name.
+            let rows = renamed(rows, |at| self.given.get(at).cloned().unwrap_or_default())?;
             let session = with_given(session, vec![rows]);
             session.query_planner().create_physical_plan(&self.above, &session).await
         };
