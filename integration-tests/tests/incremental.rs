@@ -1,5 +1,5 @@
-//! Snapshot sets that are kept up to date from partial aggregates: what was read once is not read again, and the rows are
-//! those of a computation over everything.
+//! Snapshot sets that are kept up to date from partial aggregates, or from the first row of each key: what was read once is
+//! not read again, and the rows are those of a computation over everything.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use bessemer_integration_tests::{
 use serde_json::Value;
 
 /// Sets that are kept up to date, in the order of their names.
-const KEPT: [&str; 4] = ["busiest", "kinds", "named", "totals"];
+const KEPT: [&str; 5] = ["busiest", "kinds", "named", "newest", "totals"];
 
 /// One that is not.
 const COLLECTED: &str = "CREATE FEATURE SET collected WITH (path = 'features/collected')
@@ -35,6 +35,9 @@ fn text(more: &str) -> String {
             LEFT JOIN kinds_table k ON e.kind = k.kind GROUP BY k.name;
          CREATE FEATURE SET busiest WITH (path = 'features/busiest')
          AS SELECT kind, n FROM (SELECT kind, count(*) AS n FROM events GROUP BY kind) c ORDER BY n DESC, kind LIMIT 2;
+         CREATE FEATURE SET newest WITH (path = 'features/newest')
+         AS SELECT kind, id FROM (SELECT DISTINCT ON (kind) kind, id, value FROM events ORDER BY kind, value DESC) f
+            WHERE value > 5;
          {more}"
     )
 }
@@ -183,13 +186,13 @@ fn state_file(pipeline: &Pipeline) -> Result<PathBuf> {
 
 #[test]
 fn a_state_that_is_gone_is_made_anew() -> Result<()> {
-    let says = "the partial aggregates of `totals` are lost: a file of them is gone";
+    let says = "the state of `totals` is lost: a file of it is gone";
     computed_again(|pipeline| Ok(fs::remove_file(state_file(pipeline)?)?), Some(says))
 }
 
 #[test]
 fn a_state_with_another_byte_is_made_anew() -> Result<()> {
-    let says = "the partial aggregates of `totals` are lost: a file of them is not what was written";
+    let says = "the state of `totals` is lost: a file of it is not what was written";
     let happen = |pipeline: &Pipeline| {
         let path = state_file(pipeline)?;
         let mut bytes = fs::read(&path)?;
@@ -355,7 +358,9 @@ fn texts_of_parquet_files_whose_columns_are_not_declared_are_kept_as_they_are() 
         "CREATE PIPELINE reading; CREATE SOURCE seen WITH (path = '{}', format = 'parquet');
          CREATE FEATURE SET kinds WITH (path = 'features/kinds')
          AS SELECT kind, count(*) AS n, max(kind || ' and a tail that is long') AS tail, max(id) AS most
-            FROM seen GROUP BY kind;",
+            FROM seen GROUP BY kind;
+         CREATE FEATURE SET newest WITH (path = 'features/newest')
+         AS SELECT DISTINCT ON (kind) kind, id, kind || ' and a tail that is long' AS tail FROM seen ORDER BY kind, id DESC;",
         made.folder().join("features/seen/*.parquet").display()
     ))?;
     for round in 0..2 {
@@ -363,9 +368,15 @@ fn texts_of_parquet_files_whose_columns_are_not_declared_are_kept_as_they_are() 
         bessemer.json(["run", &made.path(), "--json"])?;
         bessemer.json(["run", &reading.path(), "--json"])?;
     }
-    let (since, through) = epochs(&bessemer, &reading, "kinds")?;
-    assert!(since < through, "the set was computed over everything again");
+    for set in ["kinds", "newest"] {
+        let (since, through) = epochs(&bessemer, &reading, set)?;
+        assert!(since < through, "{set} was computed over everything again");
+    }
     let rows = reading.rows("kinds")?;
+    assert_eq!(
+        rows.select(&["kind", "most", "tail"])?.sorted().rows,
+        reading.rows("newest")?.select(&["kind", "id", "tail"])?.sorted().rows
+    );
     let counted: u64 = rows.select(&["n"])?.rows.iter().filter_map(|row| row[0].parse::<u64>().ok()).sum();
     assert_eq!((rows.rows.len(), counted), (4, 86));
     Ok(())

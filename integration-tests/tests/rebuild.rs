@@ -238,7 +238,7 @@ fn nothing_is_committed_where_nothing_is_lost() -> Result<()> {
     assert_eq!(newest(&bessemer, &pipeline)?, before);
 
     Damage::Gone("minutes").inflict(&pipeline)?;
-    says(&bessemer.call(["state", &pipeline.path(), "--rebuild"])?, 0, &["minutes", "a file of them is gone"])?;
+    says(&bessemer.call(["state", &pipeline.path(), "--rebuild"])?, 0, &["minutes", "a file of it is gone"])?;
     let log = bessemer.call(["log", &pipeline.path()])?.stdout;
     assert!(log.contains("compaction"), "{log}");
     Ok(())

@@ -109,7 +109,7 @@ fn a_partition_that_nobody_writes_to_holds_nothing_back_and_begins_at_the_waterm
     fs::remove_dir_all(pipeline.folder().join(".bessemer/watermarks/aggregates/totals"))?;
     cluster.send("events", 2, [record(2_005, 50)])?;
     let run = bessemer.call(["run", &pipeline.path()])?;
-    assert!(run.stderr.contains("the partial aggregates of `totals` are lost"), "{}", run.stderr);
+    assert!(run.stderr.contains("the state of `totals` is lost"), "{}", run.stderr);
     let late = bessemer.json(["ledger", &pipeline.path(), "--json"])?["sources"][0]["late"].clone();
     assert_eq!(late, 3);
     assert_eq!(numbers(&pipeline, "places", &["id"])?, ids());

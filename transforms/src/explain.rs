@@ -27,7 +27,7 @@ impl PlannedSet {
             Upkeep::Emitting(_) => {
                 Some("each row appears once, when the watermark has passed what it depends on".to_owned())
             }
-            Upkeep::Incremental(_) => Some("kept up to date from partial aggregates".to_owned()),
+            Upkeep::Incremental(incremental) => Some(format!("kept up to date from {}", incremental.keeps())),
             Upkeep::Everything { reason } => Some(format!("computed over everything: {reason}")),
         }
     }

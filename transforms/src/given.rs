@@ -1,11 +1,13 @@
 //! Rows that a plan reads although no source has them: groups that were aggregated before, rows that were kept, a part of a
 //! query that is computed once. What gives them is in the session under which the plan is made.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Column, DFSchema, internal_err};
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::error::Result;
@@ -56,6 +58,23 @@ pub(crate) fn leaf(number: usize, columns: &DFSchema) -> Result<LogicalPlan> {
 pub(crate) fn number_of(scan: &TableScan) -> Option<usize> {
     let provider = source_as_provider(&scan.source).ok()?;
     provider.downcast_ref::<GivenTable>().map(|table| table.number)
+}
+
+/// The columns that `plan` reads of what is given under a `number`.
+pub(crate) fn columns_read(plan: &LogicalPlan, number: usize) -> Result<BTreeSet<usize>> {
+    let mut read = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && number_of(scan) == Some(number)
+        {
+            match &scan.projection {
+                Some(projection) => read.extend(projection),
+                None => read.extend(0..scan.source.schema().fields().len()),
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(read)
 }
 
 /// `session` in which `plans` give rows, each under its number: columns called as [`name`] has them, those at least that are

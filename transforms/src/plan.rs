@@ -72,8 +72,8 @@ pub struct PlannedSet {
 pub enum Upkeep {
     /// An append set: the slice alone.
     Slice,
-    /// A snapshot set: what is new, and partial aggregates of all before.
-    Incremental(Box<Incremental>),
+    /// A snapshot set: what is new, and what is kept of all before.
+    Incremental(Box<dyn Incremental>),
     /// An append set: what is kept until watermarks have passed it, which what is new is added to; its rows are those that
     /// became final.
     Emitting(Box<dyn Emits>),
@@ -167,10 +167,10 @@ impl PlannedSet {
         planned.map_err(|source| Error::from_engine(format!("feature set `{}`", self.name), source))
     }
 
-    /// How it is kept up to date from partial aggregates, if it is.
-    pub fn incremental(&self) -> Option<&Incremental> {
+    /// How it is kept up to date, where it is a snapshot set and not computed over everything.
+    pub fn incremental(&self) -> Option<&dyn Incremental> {
         match &self.upkeep {
-            Upkeep::Incremental(incremental) => Some(incremental),
+            Upkeep::Incremental(incremental) => Some(incremental.as_ref()),
             Upkeep::Slice | Upkeep::Emitting(_) | Upkeep::Everything { .. } => None,
         }
     }

@@ -12,6 +12,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use futures::FutureExt;
 use sqlparser::ast::{Distinct, Query, Select, Spanned};
@@ -133,17 +134,7 @@ fn assemble(
     let logical = catalog.analyse(logical)?;
     let mut optimized = state.optimize(&logical)?;
     if kind == SetKind::Snapshot {
-        for rewrite in [in_panes, with_one_bound, in_ticks] {
-            // What it cannot do leaves the plan as it is.
-            let Ok(Transformed { data: rewritten, transformed: true, .. }) = rewrite(optimized.clone()) else {
-                continue;
-            };
-            if let Ok(rewritten) = state.optimize(&rewritten)
-                && rewritten.schema() == optimized.schema()
-            {
-                optimized = rewritten;
-            }
-        }
+        optimized = with_less_work(optimized, state);
     }
     plans_physically(&optimized, catalog)?;
     let output: SchemaRef = Arc::clone(optimized.schema().inner());
@@ -172,6 +163,20 @@ fn assemble(
     })
 }
 
+/// `plan`, which the optimizer has left, planned anew where that saves work and changes no row.
+pub(crate) fn with_less_work(mut plan: LogicalPlan, state: &SessionState) -> LogicalPlan {
+    for rewrite in [in_panes, with_one_bound, in_ticks] {
+        // What it cannot do leaves the plan as it is.
+        let Ok(Transformed { data: rewritten, transformed: true, .. }) = rewrite(plan.clone()) else { continue };
+        if let Ok(rewritten) = state.optimize(&rewritten)
+            && rewritten.schema() == plan.schema()
+        {
+            plan = rewritten;
+        }
+    }
+    plan
+}
+
 /// Windows that are closed do not change any more.
 fn kind(set: &FeatureSetDefinition, nature: &Nature) -> SetKind {
     if set.emit_on_window_close.is_some() { SetKind::Append } else { nature.kind() }
@@ -190,7 +195,7 @@ fn upkeep(
             return Upkeep::Slice;
         }
         return match incremental(name, plan, output, catalog) {
-            Ok(incremental) => Upkeep::Incremental(Box::new(incremental)),
+            Ok(incremental) => Upkeep::Incremental(incremental),
             Err(Everything(reason)) => Upkeep::Everything { reason },
         };
     }

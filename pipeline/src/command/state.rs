@@ -1,5 +1,5 @@
-//! `state`: the partial aggregates that snapshot sets are kept up to date from, and what is kept for rows that are not final
-//! yet.
+//! `state`: what snapshot sets are kept up to date from, partial aggregates or the first row of each key, and what is kept
+//! for rows that are not final yet.
 
 use bessemer_schemas::SetState;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::run::restore;
 #[derive(Debug, Serialize)]
 struct Kept {
     set: String,
-    /// Groups, or rows that others may depend on.
+    /// Groups, keys, or rows that others may depend on.
     rows: u64,
     files: u64,
     bytes: u64,

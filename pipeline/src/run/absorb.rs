@@ -1,4 +1,4 @@
-//! The partial aggregates of a set: those from before with what is new, written as files of this epoch.
+//! The state of a set: that from before with what is new, written as files of this epoch.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::set::Attempt;
 use super::unless_cancelled;
 use crate::error::{Error, Result};
 
-/// Partial aggregates that are written; nothing of them counts before the manifest names them.
+/// A state that is written; nothing of it counts before the manifest names it.
 #[derive(Debug, Clone)]
 pub(super) struct WrittenState {
     pub(super) files: Vec<DataFile>,
@@ -31,7 +31,7 @@ pub(super) struct WrittenState {
 pub(super) async fn absorb(
     attempt: &Attempt<'_>,
     planned: &PlannedSet,
-    incremental: &Incremental,
+    incremental: &dyn Incremental,
 ) -> Result<(Arc<StateFiles>, WrittenState)> {
     let before = attempt.before.map(|before| Arc::new(before.clone()) as Arc<dyn PartitionStream>);
     let plan = incremental.absorb(attempt.session, before);

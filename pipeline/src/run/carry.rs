@@ -1,4 +1,4 @@
-//! What a snapshot set goes on from: the partial aggregates that an earlier epoch left, and what was read since.
+//! What a snapshot set goes on from: the state that an earlier epoch left, and what was read since.
 //!
 //! Everything else is always right, only dearer: where the state is another program's or another definition's, where a
 //! table that rows were looked up in has changed, where it is not there as it was written, or where what came after it is
@@ -19,7 +19,7 @@ use super::fingerprint::source_digest;
 use crate::error::{Error, Result};
 use crate::load::Loaded;
 
-/// Version of what files of partial aggregates hold beyond what the engine says of them.
+/// Version of what the files of a state hold beyond what the engine says of them.
 const VERSION: u32 = 1;
 /// Epochs after that of a state that are looked through, at most: beyond the newest few hundred their manifests are read.
 const EPOCHS_MAX: u64 = 4_096;
@@ -70,23 +70,23 @@ pub(super) async fn find(
 /// Why the files of a state are not those that were written with the digest `content`; nothing where they are.
 pub(super) async fn damage(files: &StateFiles, content: &Digest) -> Result<Option<&'static str>> {
     match files.digest().await {
-        Ok(found) => Ok((found != *content).then_some("a file of them is not what was written")),
-        Err(bessemer_connectors::Error::Damaged { .. }) => Ok(Some("a file of them is gone")),
+        Ok(found) => Ok((found != *content).then_some("a file of it is not what was written")),
+        Err(bessemer_connectors::Error::Damaged { .. }) => Ok(Some("a file of it is gone")),
         Err(error) => Err(error.into()),
     }
 }
 
 fn lost(set: &PlannedSet, why: &str) -> Found {
-    warn!(set = set.name, why, "partial aggregates are lost");
+    warn!(set = set.name, why, "the state is lost");
     let name = &set.name;
-    Found::Lost(format!("the partial aggregates of `{name}` are lost: {why}; the set is computed over everything"))
+    Found::Lost(format!("the state of `{name}` is lost: {why}; the set is computed over everything"))
 }
 
 /// Why a state is of no use now, if it is not.
 fn unfit(
     loaded: &Loaded,
     set: &PlannedSet,
-    incremental: &Incremental,
+    incremental: &dyn Incremental,
     state: &SetState,
     versions: &BTreeMap<String, String>,
 ) -> Option<&'static str> {

@@ -42,7 +42,7 @@ pub(super) struct Assignment {
     pub(super) scans: BTreeMap<String, ScanInput>,
     /// Of sets that do not read all parts of a log, the numbers of those that they do.
     pub(super) parts: BTreeMap<usize, BTreeMap<String, Arc<[u32]>>>,
-    /// The partial aggregates that sets go on from.
+    /// The states that sets go on from.
     pub(super) before: BTreeMap<usize, StateFiles>,
     /// What the sets emit that keep rows until they are final.
     pub(super) emissions: BTreeMap<usize, Emission>,
@@ -220,10 +220,10 @@ impl Run<'_> {
         })
     }
 
-    /// The partial aggregates of a set as the manifest has them.
+    /// The state of a set as the manifest has it.
     fn set_state(&self, planned: &PlannedSet, assignment: &Assignment, written: WrittenState) -> SetState {
-        let of_groups = planned.incremental().map(|of| (of.tables(), of.signature()));
-        let kept = of_groups.or_else(|| planned.emits().map(|of| (of.tables(), of.signature())));
+        let of_snapshot = planned.incremental().map(|of| (of.tables(), of.signature()));
+        let kept = of_snapshot.or_else(|| planned.emits().map(|of| (of.tables(), of.signature())));
         let tables = kept.iter().flat_map(|(tables, _)| *tables);
         let version = |table: &String| match assignment.slice.sources.get(table) {
             Some(SourceSlice::Table { version, .. }) => Some((table.clone(), version.clone())),
@@ -245,7 +245,7 @@ impl Run<'_> {
         }
     }
 
-    /// The epoch that computed the set's partial aggregates over everything: this one, unless it went on from others.
+    /// The epoch that computed the set's state over everything: this one, unless it went on from another.
     fn state_since(&self, planned: &PlannedSet, assignment: &Assignment) -> Epoch {
         let kept = assignment.emissions.iter().filter(|(_, emission)| emission.goes_on()).map(|(at, _)| at);
         let mut carried = assignment.before.keys().chain(kept).map(|at| &self.loaded.plan.sets[*at]);

@@ -1,6 +1,6 @@
 //! Snapshot sets that say `EMIT EVERY INTERVAL '…'`. A run for ever reads their sources as it does those of sets that
 //! append, which is what moves the watermarks, and replaces the sets only once these have passed a multiple of the interval
-//! since it was done last. Meanwhile those that are kept up to date from partial aggregates take in what was read now and
+//! since it was done last. Meanwhile those that are kept up to date from a state take in what was read now and
 //! then, so that a replacement need not read it all again. A run that ends replaces them at its end, like any other snapshot set.
 
 use std::collections::BTreeMap;

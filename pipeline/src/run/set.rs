@@ -32,7 +32,7 @@ use crate::load::Loaded;
 pub(super) struct SetOutcome {
     pub(super) files: Vec<DataFile>,
     pub(super) quarantine: Vec<DataFile>,
-    /// The partial aggregates that it was made from, where it was.
+    /// The state that it was made from, where it was.
     pub(super) state: Option<WrittenState>,
     pub(super) report: GateReport,
 }
@@ -45,9 +45,9 @@ pub(super) struct Attempt<'a> {
     pub(super) naming: Naming,
     pub(super) scanned: &'a Scanned,
     pub(super) cancel: &'a CancellationToken,
-    /// The partial aggregates that the set goes on from.
+    /// The state that the set goes on from.
     pub(super) before: Option<&'a StateFiles>,
-    /// Whether it stays as it is, and what is read is added to its partial aggregates alone.
+    /// Whether it stays as it is, and what is read is added to its state alone.
     pub(super) absorbs_only: bool,
     /// What it emits, where it keeps rows until they are final.
     pub(super) emission: Option<&'a Emission>,
@@ -117,8 +117,8 @@ pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> 
     Ok(SetOutcome { state, ..outcome })
 }
 
-/// The plan of the set's rows, if there can be some: over what its scans read, or over the partial aggregates that these
-/// were absorbed into.
+/// The plan of the set's rows, if there can be some: over what its scans read, or over the state that this was absorbed
+/// into.
 async fn plan(attempt: &Attempt<'_>, at: usize) -> Result<(Option<Arc<dyn ExecutionPlan>>, Option<WrittenState>)> {
     let Attempt { loaded, session, cancel, emission, .. } = *attempt;
     let planned = &loaded.plan.sets[at];

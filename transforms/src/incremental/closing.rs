@@ -21,6 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
 
 use super::Incremental;
+use super::aggregates::Aggregates;
 use super::cut::Everything;
 use super::emits::{Between, Emits, Range, range_of};
 use super::groups::is_leaf;
@@ -48,7 +49,7 @@ struct Mark {
 /// Partial aggregates of windows that are open.
 #[derive(Debug)]
 pub(crate) struct Windows {
-    pub(super) groups: Incremental,
+    pub(super) groups: Aggregates,
     pub(super) closing: Closing,
 }
 

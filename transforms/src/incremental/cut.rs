@@ -1,6 +1,5 @@
 //! Where a query is cut, and what its parts are.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -19,16 +18,22 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use datafusion::physical_plan::empty::EmptyExec;
 
 use super::Incremental;
+use super::aggregates::Aggregates;
 use super::closing::{Closing, Windows, check_per_window, window_key};
 use super::exact::{function, is_of_places, is_storable, refusal};
+use super::first::{FirstRows, Firsts, numbered};
 use super::groups::Group;
+use super::sorted::{ASCENDING, Sorted};
 use crate::SetKind;
 use crate::catalog::Catalog;
-use crate::classify::{Nature, nature};
+use crate::classify::nature;
 use crate::functions::{exact_for, to_ordered};
 use crate::given;
 use crate::set::plans_physically;
 use crate::type_name::{is_sortable, sql_type_name};
+
+/// What is made of rows that come into groups.
+const AGGREGATED: &str = "they are aggregated";
 
 /// Why a query is not cut: a snapshot set is computed over everything then.
 #[derive(Debug)]
@@ -47,11 +52,15 @@ pub(crate) fn incremental(
     plan: &LogicalPlan,
     output: &SchemaRef,
     catalog: &Catalog<'_>,
-) -> Result<Incremental, Everything> {
-    let (plan, cut) = find(plan, catalog)?;
+) -> Result<Box<dyn Incremental>, Everything> {
+    let node = lowest(plan, catalog)?;
+    if let Some(firsts) = Firsts::of(node) {
+        return Ok(Box::new(FirstRows::cut(of, plan, &firsts, output, catalog)?));
+    }
+    let (plan, cut) = Cut::at(node, plan, catalog)?;
     cut.check_functions(false)?;
-    let above = above(&plan, &cut, output, None, catalog)?;
-    cut.plan(of, above, None, catalog)
+    let above = cut.above(&plan, output, None, catalog)?;
+    Ok(Box::new(cut.plan(of, above, None, catalog)?))
 }
 
 /// The same, where its rows are those of the groups of a window at a time, once no more come into it.
@@ -61,28 +70,44 @@ pub(crate) fn windows(
     output: &SchemaRef,
     catalog: &Catalog<'_>,
 ) -> Result<Windows, Everything> {
-    let (plan, cut) = find(plan, catalog)?;
+    let (plan, cut) = Cut::at(lowest(plan, catalog)?, plan, catalog)?;
     let (key, follows) = window_key(&cut.keys, &cut.input, catalog)?;
     cut.check_functions(true)?;
-    let above = above(&plan, &cut, output, Some(key), catalog)?;
+    let above = cut.above(&plan, output, Some(key), catalog)?;
     let groups = cut.plan(of, above, Some(key), catalog)?;
-    let closing = Closing::new(follows, groups.state.field(0).data_type(), catalog)?;
+    let closing = Closing::new(follows, groups.state_schema().field(0).data_type(), catalog)?;
     Ok(Windows { groups, closing })
 }
 
-/// What is made of the groups of `cut`, window by window where one of the keys tells windows apart.
-fn above(
+/// The lowest node that takes in all that `plan` reads of its logs, and gives groups or one row of each key.
+fn lowest<'p>(plan: &'p LogicalPlan, catalog: &Catalog<'_>) -> Result<&'p LogicalPlan, Everything> {
+    let logs = nature(plan, catalog).logs;
+    if logs.is_empty() {
+        return Err(Everything("it reads no source".to_owned()));
+    }
+    let takes_all = |node: &&LogicalPlan| nature(node, catalog).logs == logs;
+    let (mut found, mut next) = (None, Some(plan));
+    while let Some(node) = next {
+        found = match node {
+            LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Some(node),
+            LogicalPlan::Filter(filter) => numbered(filter).filter(takes_all).or(found),
+            _ => found,
+        };
+        next = node.inputs().into_iter().find(takes_all);
+    }
+    found.ok_or_else(|| Everything("no aggregate takes in all that it reads".to_owned()))
+}
+
+/// What is made of what `node` gives, as the optimizer leaves it: `plan` with `other` in its place, whose rows must have the
+/// columns `output`.
+pub(super) fn above(
     plan: &LogicalPlan,
-    cut: &Cut,
+    node: &LogicalPlan,
+    other: &LogicalPlan,
     output: &SchemaRef,
-    window: Option<usize>,
     catalog: &Catalog<'_>,
 ) -> Result<LogicalPlan, Everything> {
-    let above = replace(plan, &cut.node, &given::leaf(0, cut.node.schema())?)?;
-    if let Some(key) = window {
-        check_per_window(&above, key)?;
-    }
-    let above = catalog.state().optimize(&above)?;
+    let above = catalog.state().optimize(&replace(plan, node, other)?)?;
     if above.schema().inner() != output {
         return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
     }
@@ -90,47 +115,14 @@ fn above(
     Ok(above)
 }
 
-/// An aggregate, or a `DISTINCT` as one.
-struct Cut {
-    /// The node of the plan.
-    node: LogicalPlan,
-    input: LogicalPlan,
-    keys: Vec<Expr>,
-    functions: Vec<AggregateFunction>,
-}
-
-/// The lowest aggregate that takes in all that the plan reads of its logs, and the plan. Where it has `DISTINCT` values
-/// of one column, that column is one of its keys, and another aggregate is above it: keys are sorted and spilled, a set
-/// of values is held in memory.
-fn find(plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<(LogicalPlan, Cut), Everything> {
-    let whole = &nature(plan, catalog);
-    let node = lowest(plan, whole, catalog).ok_or_else(|| {
-        let what = if whole.logs.is_empty() { "it reads no source" } else { "no aggregate takes in all that it reads" };
-        Everything(what.to_owned())
-    })?;
-    let rewritten = SingleDistinctToGroupBy::new().rewrite(node.clone(), catalog.state())?;
-    if rewritten.transformed {
-        let plan = replace(plan, node, &rewritten.data)?;
-        if let Some(node) = lowest(&plan, whole, catalog) {
-            let cut = Cut::of(node, catalog)?;
-            return Ok((plan, cut));
-        }
+/// Whether the rows of `plan` would append by themselves, `before` something is made of them.
+pub(super) fn check_rows(plan: &LogicalPlan, before: &str, catalog: &Catalog<'_>) -> Result<(), Everything> {
+    let rows = nature(plan, catalog);
+    if rows.kind() == SetKind::Append && !rows.orders_log {
+        return Ok(());
     }
-    Ok((plan.clone(), Cut::of(node, catalog)?))
-}
-
-fn lowest<'p>(plan: &'p LogicalPlan, whole: &Nature, catalog: &Catalog<'_>) -> Option<&'p LogicalPlan> {
-    let (mut found, mut node) = (None, plan);
-    loop {
-        if matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_)) {
-            found = Some(node);
-        }
-        let takes_all = |input: &&LogicalPlan| nature(input, catalog).logs == whole.logs;
-        match node.inputs().into_iter().find(takes_all) {
-            Some(input) if !whole.logs.is_empty() => node = input,
-            _ => return found,
-        }
-    }
+    let reason = rows.reasons.first().map_or("an order or a limit", |(_, reason)| reason.as_str());
+    Err(Everything(format!("rows pass through {reason} before {before}")))
 }
 
 /// `plan` with another node in the place of `node`.
@@ -145,7 +137,28 @@ fn replace(plan: &LogicalPlan, node: &LogicalPlan, other: &LogicalPlan) -> Resul
     replaced.data()
 }
 
+/// An aggregate, or a `DISTINCT` as one.
+struct Cut {
+    /// The node of the plan.
+    node: LogicalPlan,
+    input: LogicalPlan,
+    keys: Vec<Expr>,
+    functions: Vec<AggregateFunction>,
+}
+
 impl Cut {
+    /// The cut at `node`, and `plan` with it. Where it has `DISTINCT` values of one column, that column is one of its keys,
+    /// and another aggregate is above it: keys are sorted and spilled, a set of values is held in memory.
+    fn at(node: &LogicalPlan, plan: &LogicalPlan, catalog: &Catalog<'_>) -> Result<(LogicalPlan, Self), Everything> {
+        let rewritten = SingleDistinctToGroupBy::new().rewrite(node.clone(), catalog.state())?;
+        if rewritten.transformed {
+            let plan = replace(plan, node, &rewritten.data)?;
+            let cut = Self::of(lowest(&plan, catalog)?, catalog)?;
+            return Ok((plan, cut));
+        }
+        Ok((plan.clone(), Self::of(node, catalog)?))
+    }
+
     fn of(node: &LogicalPlan, catalog: &Catalog<'_>) -> Result<Self, Everything> {
         let (input, keys, functions) = match node {
             LogicalPlan::Aggregate(aggregate) => {
@@ -160,13 +173,12 @@ impl Cut {
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 (input, input.schema().columns().into_iter().map(Expr::Column).collect(), Vec::new())
             }
-            _ => return Err(Everything("`DISTINCT ON` needs all rows".to_owned())),
+            LogicalPlan::Distinct(Distinct::On(_)) => {
+                return Err(Everything("`DISTINCT ON` needs all rows".to_owned()));
+            }
+            _ => return Err(Everything("`row_number` needs all rows".to_owned())),
         };
-        let below = nature(input, catalog);
-        if below.kind() != SetKind::Append || below.orders_log {
-            let reason = below.reasons.first().map_or("an order or a limit", |(_, reason)| reason.as_str());
-            return Err(Everything(format!("rows pass through {reason} before they are aggregated")));
-        }
+        check_rows(input, AGGREGATED, catalog)?;
         Ok(Self { node: node.clone(), input: input.as_ref().clone(), keys, functions })
     }
 
@@ -179,6 +191,21 @@ impl Cut {
         Ok(())
     }
 
+    /// What is made of the groups, window by window where one of the keys tells windows apart.
+    fn above(
+        &self,
+        plan: &LogicalPlan,
+        output: &SchemaRef,
+        window: Option<usize>,
+        catalog: &Catalog<'_>,
+    ) -> Result<LogicalPlan, Everything> {
+        let leaf = given::leaf(0, self.node.schema())?;
+        if let Some(key) = window {
+            check_per_window(&replace(plan, &self.node, &leaf)?, key)?;
+        }
+        above(plan, &self.node, &leaf, output, catalog)
+    }
+
     /// `window` is the key that tells when groups are final, where they are to be.
     fn plan(
         mut self,
@@ -186,12 +213,13 @@ impl Cut {
         above: LogicalPlan,
         window: Option<usize>,
         catalog: &Catalog<'_>,
-    ) -> Result<Incremental, Everything> {
-        let tables: BTreeSet<_> = nature(&self.input, catalog).tables.into_keys().collect();
+    ) -> Result<Aggregates, Everything> {
         let is_place = |function| is_of_places(function, self.input.schema());
         let of_places = self.functions.iter().map(is_place).collect::<Result<Vec<_>>>()?;
         let places = self.sort_keys(window);
         let (below, keys, functions) = self.columns(&of_places)?;
+        check_rows(&below, AGGREGATED, catalog)?;
+        let tables = nature(&below, catalog).tables.into_keys().collect();
         let below = catalog.state().optimize(&below)?;
         plans_physically(&below, catalog)?;
         let schema = below.schema();
@@ -217,8 +245,9 @@ impl Cut {
         let columns = is_place.enumerate().map(|(at, is_place)| Group { at, is_place });
         let columns: Vec<_> = columns.collect();
         let columns = places.into_iter().filter_map(|place| columns.get(place).copied()).collect();
+        let state = Sorted::new(state, keys.expr().iter().map(|_| ASCENDING));
         let of = of.to_owned();
-        Ok(Incremental { of, below, above, keys, functions, filters, input, state, columns, tables })
+        Ok(Aggregates { of, below, above, keys, functions, filters, input, state, columns, tables })
     }
 
     /// Puts the key that tells windows apart before the others, so that a state is sorted by it. Says where the columns
@@ -275,8 +304,8 @@ fn lower(at: usize, function: AggregateFunction, schema: &DFSchema, catalog: &Ca
     lowered.with_name(format!("f{at}")).build()
 }
 
-/// Name of a column of what is aggregated.
-fn name(at: usize) -> String {
+/// Name of a column of what is kept.
+pub(super) fn name(at: usize) -> String {
     format!("c{at}")
 }
 

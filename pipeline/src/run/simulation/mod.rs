@@ -14,6 +14,7 @@
 mod pipeline;
 mod process;
 mod queries;
+mod row;
 mod script;
 mod timed;
 mod world;

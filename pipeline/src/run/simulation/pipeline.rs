@@ -1,4 +1,4 @@
-//! The pipeline that is simulated: two logs, two sets that append, one that is a snapshot, two that emit rows once they
+//! The pipeline that is simulated: two logs, two sets that append, two that are snapshots, two that emit rows once they
 //! are final, all in one store.
 
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub(super) const FILES: &str = "files";
 pub(super) const NUMBERS_SEEN: &str = "numbers_seen";
 pub(super) const FILES_SEEN: &str = "files_seen";
 pub(super) const TOTALS: &str = "totals";
+pub(super) const GREATEST: &str = "greatest";
 pub(super) const WINDOWS: &str = "windows";
 pub(super) const RECENT: &str = "recent";
 pub(super) const NUMBERS_AGAIN: &str = "numbers_again";
@@ -44,7 +45,9 @@ CREATE FEATURE SET recent EMIT ON WINDOW CLOSE WITH (path = 'features/recent')
 AS SELECT at, number, count(*) OVER recently AS records, sum(number) OVER recently AS total FROM files
 WINDOW recently AS (ORDER BY at RANGE BETWEEN INTERVAL '15 minutes' PRECEDING AND CURRENT ROW);
 CREATE FEATURE SET totals WITH (path = 'features/totals')
-AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;";
+AS SELECT kind, count(*) AS records, sum(number) AS total FROM numbers GROUP BY kind;
+CREATE FEATURE SET greatest WITH (path = 'features/greatest')
+AS SELECT number FROM (SELECT DISTINCT ON (kind) number FROM numbers ORDER BY kind, number DESC) g;";
 
 /// Two sets of the same rows.
 const TWICE: &str = "

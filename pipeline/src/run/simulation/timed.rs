@@ -11,8 +11,9 @@ use rand::Rng;
 
 use super::pipeline::{Mode, NUMBERS_AGAIN, NUMBERS_SEEN, Stage, TOTALS, WINDOWS};
 use super::process::Process;
+use super::row::Row;
 use super::script::{Entry, NUMBERS, kind, late, time};
-use super::world::{Row, World};
+use super::world::World;
 use super::{act, check_ended, fate, perform};
 
 const MINUTE: i64 = 60_000_000;

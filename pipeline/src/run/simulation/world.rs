@@ -9,8 +9,7 @@ use bessemer_connectors::manifest_store::{FileOwner, History, ManifestStore};
 use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_rows, state_location};
 use bessemer_schemas::{Claim, DataFile, Epoch, OffsetRange, SourceLedger, SourceSlice};
 use chrono::DateTime;
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::array::RecordBatch;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
@@ -22,8 +21,10 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::pipeline::{
-    FILES, FILES_SEEN, NUMBERS_AGAIN, NUMBERS_SEEN, PIPELINE, RECENT, TOTALS, WINDOWS, set_folder, small_limits,
+    FILES, FILES_SEEN, GREATEST, NUMBERS_AGAIN, NUMBERS_SEEN, PIPELINE, RECENT, TOTALS, WINDOWS, set_folder,
+    small_limits,
 };
+use super::row::{Row, rows_in};
 use super::script::{Entry, NUMBERS, Script, kind, ledger_of};
 
 /// Requests of the trace that a failure shows.
@@ -49,14 +50,6 @@ pub(super) struct World {
     chain: Mutex<BTreeMap<Epoch, Claim>>,
     /// Rows of files that were read, which never change.
     rows: Mutex<HashMap<Path, Vec<Row>>>,
-}
-
-/// What a row, or a record in quarantine, is known by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Row {
-    Number(i64),
-    Total(String, i64, i64),
-    Features(i64, i64, i64),
 }
 
 impl World {
@@ -405,16 +398,20 @@ impl World {
         let whole = self.script.lock().unwrap().whole();
         assert_eq!(history.offsets_read(NUMBERS), whole, "offsets read");
         let mut totals: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+        let mut greatest: BTreeMap<String, i64> = BTreeMap::new();
         for entry in self.entries(&whole) {
             let Entry::Row(number) = entry else { continue };
             let (records, total) = totals.entry(kind(number)).or_default();
             (*records, *total) = (*records + 1, *total + number);
+            greatest.entry(kind(number)).and_modify(|most| *most = number.max(*most)).or_insert(number);
         }
         let expected: Vec<_> =
             totals.into_iter().map(|(kind, (records, total))| Row::Total(kind, records, total)).collect();
         let mut found = self.rows_of(&history, &FileOwner::Set(TOTALS.to_owned())).await;
         found.sort();
         assert_eq!(found, expected, "rows of the totals");
+        let greatest: Vec<_> = greatest.into_values().collect();
+        self.check_numbers(&history, &FileOwner::Set(GREATEST.to_owned()), &greatest).await;
         self.check_windows(&history).await;
         self.check_recent(&history).await;
 
@@ -464,36 +461,4 @@ fn text_of(entries: &[Entry]) -> String {
         entry => format!("{entry:?}\n"),
     };
     entries.iter().map(line).collect()
-}
-
-/// What the rows of a set or of a quarantine are known by.
-fn rows_in(batch: &RecordBatch) -> Vec<Row> {
-    let integers =
-        |name: &str| batch.column_by_name(name).map(|column| column.as_primitive::<Int64Type>().values().to_vec());
-    if let Some(original) = batch.column_by_name("original") {
-        let digits =
-            |text: &[u8]| String::from_utf8_lossy(text).chars().filter(char::is_ascii_digit).collect::<String>();
-        return original
-            .as_binary::<i32>()
-            .iter()
-            .map(|text| Row::Number(digits(text.unwrap()).parse().unwrap()))
-            .collect();
-    }
-    match (integers("number"), integers("records"), integers("total")) {
-        (Some(numbers), Some(records), Some(totals)) => {
-            let features = numbers.into_iter().zip(records).zip(totals);
-            features.map(|((number, records), total)| Row::Features(number, records, total)).collect()
-        }
-        (Some(numbers), _, _) => numbers.into_iter().map(Row::Number).collect(),
-        (_, Some(records), Some(totals)) => {
-            let kinds = batch.column_by_name("kind").unwrap().as_string::<i32>();
-            let counts = records.into_iter().zip(totals);
-            kinds
-                .iter()
-                .zip(counts)
-                .map(|(kind, (records, total))| Row::Total(kind.unwrap().to_owned(), records, total))
-                .collect()
-        }
-        _ => panic!("rows of neither kind: {:?}", batch.schema()),
-    }
 }
