@@ -16,6 +16,7 @@ mod exchange;
 mod functions;
 mod given;
 mod memory;
+mod requirements;
 mod session;
 mod type_name;
 
