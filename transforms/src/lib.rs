@@ -16,6 +16,7 @@ mod exchange;
 mod functions;
 mod given;
 mod memory;
+mod requirements;
 mod session;
 mod type_name;
 
@@ -33,6 +34,7 @@ mod window;
 mod expectation;
 mod short_text;
 mod source;
+mod using;
 mod view;
 
 mod classify;

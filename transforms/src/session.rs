@@ -16,6 +16,7 @@ use crate::functions;
 use crate::memory::{Both, ProcessMemory};
 use crate::operators::QueryPlanner;
 use crate::order_once::OrderOnce;
+use crate::requirements::physical_rules;
 use crate::{Error, Result};
 
 /// How many of the largest consumers an out-of-memory error names.
@@ -51,6 +52,7 @@ pub fn session(options: &SessionOptions) -> Result<SessionState> {
         .with_default_features()
         .with_query_planner(Arc::new(QueryPlanner))
         .with_optimizer_rule(Arc::new(OrderOnce))
+        .with_physical_optimizer_rules(physical_rules())
         .with_physical_optimizer_rule(Arc::new(InOrder))
         .build();
     let added = state.register_function_rewrite(Arc::new(ExactSeconds)).and_then(|()| functions::register(&mut state));

@@ -14,7 +14,7 @@ mod resident;
 mod sorted;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

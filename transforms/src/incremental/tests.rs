@@ -112,7 +112,7 @@ pub(super) fn planned(query: &str, rows: &[Event], state: &SessionState) -> Plan
 
 /// A state in memory.
 #[derive(Debug)]
-pub(super) struct Kept(pub(super) SchemaRef, pub(super) Vec<RecordBatch>);
+pub(crate) struct Kept(pub(crate) SchemaRef, pub(crate) Vec<RecordBatch>);
 
 impl PartitionStream for Kept {
     fn schema(&self) -> &SchemaRef {

@@ -143,9 +143,7 @@ impl Stage {
         if let Some(numbers) = sources.iter_mut().find(|source| source.name() == NUMBERS) {
             *numbers = Source::Log(Arc::new(ScriptedLog::new(slot.clone(), numbers.lateness())));
         }
-        let mut loaded = load::plan_over(parsed, sources, Some(partitions)).unwrap();
-        // DataFusion deals rows to partitions in an order that no seed decides.
-        loaded.session.config_mut().options_mut().optimizer.repartition_aggregations = false;
+        let loaded = load::plan_over(parsed, sources, Some(partitions)).unwrap();
         Self { loaded: Arc::new(loaded), slot, progress: Progress::new(true) }
     }
 

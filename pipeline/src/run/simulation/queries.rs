@@ -2,6 +2,8 @@
 //! some of them late, cut into epochs at random, by processes that die at random requests. What is committed in the end is
 //! what the engine makes of the rows that were not late, all at once.
 
+use std::fmt::Debug;
+
 use bessemer_connectors::manifest_store::FileOwner;
 use bessemer_connectors::sink::read_rows;
 use bessemer_schemas::DataFile;
@@ -12,7 +14,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use proptest::prelude::*;
 
-use self::generated::{OF_ANY_ORDER, config, queries};
+use self::generated::{OF_ANY_ORDER, config, queries, with_views};
 use super::pipeline::{Mode, Stage};
 use super::process::{Fate, Process};
 use super::world::World;
@@ -27,45 +29,60 @@ const ANSWER: &str = "answer";
 /// The sets of the rows that were not late, as they are read.
 const SEEN: [&str; 2] = ["events_seen", "more_seen"];
 
-/// A pipeline of one query; `emit` says when its rows are.
-fn text(query: &str, emit: &str) -> String {
+/// A pipeline of one query; `emit` says when its rows are, and `null` what columns may be.
+fn text(query: &str, emit: &str, null: &str) -> String {
+    let (views, query) = with_views(query);
     format!(
         "CREATE PIPELINE simulated;
          SET epoch_rows = 5; SET epoch_files = 2; SET epoch_age_max = '1s';
          CREATE SOURCE events (
-             k VARCHAR NOT NULL, n BIGINT NOT NULL, at TIMESTAMP NOT NULL,
+             k VARCHAR {null}, n BIGINT {null}, at TIMESTAMP NOT NULL,
              WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE DROP
          ) WITH (path = 'events/', format = 'json');
          CREATE SOURCE more (
-             k VARCHAR NOT NULL, n BIGINT NOT NULL, at TIMESTAMP NOT NULL,
+             k VARCHAR {null}, n BIGINT {null}, at TIMESTAMP NOT NULL,
              twice BIGINT GENERATED ALWAYS AS (n * 2) STORED,
              WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE QUARANTINE
          ) WITH (path = 'more/', format = 'json');
          CREATE TABLE names (k VARCHAR NOT NULL, label VARCHAR) WITH (path = 'names/', format = 'json');
          CREATE FEATURE SET events_seen WITH (path = 'features/events_seen') AS SELECT k, n, at FROM events;
          CREATE FEATURE SET more_seen WITH (path = 'features/more_seen') AS SELECT k, n, at FROM more;
+         {views}
          CREATE FEATURE SET answer {emit} WITH (path = 'features/answer') AS {query};"
     )
 }
 
 /// Key, number, hour.
-type Event = (u8, i64, i64);
+type Event = (Option<u8>, Option<i64>, i64);
 
 /// Files of the two sources, one after another.
 type Arrivals = Vec<(bool, Vec<Event>)>;
 
-fn arrivals() -> impl Strategy<Value = Arrivals> {
-    // More than a day after a file's time would be taken for a wrong clock.
-    let rows = prop::collection::vec((0..4_u8, 0..7_i64, 0..24_i64), 1..8);
-    prop::collection::vec((prop::bool::ANY, rows), 1..8)
+/// What columns may be, and rows of that.
+fn arrivals() -> impl Strategy<Value = (&'static str, Arrivals)> {
+    prop::sample::select(vec!["NOT NULL", ""]).prop_flat_map(|null| {
+        // More than a day after a file's time would be taken for a wrong clock.
+        let rows = prop::collection::vec((known(0..4_u8, null), known(0..7_i64, null), 0..24_i64), 1..8);
+        (Just(null), prop::collection::vec((prop::bool::ANY, rows), 1..8))
+    })
 }
 
-fn line(k: &str, n: i64, at: &str) -> String {
-    format!("{{\"k\": \"{k}\", \"n\": {n}, \"at\": \"{at}\"}}\n")
+fn known<T: Debug + 'static>(values: impl Strategy<Value = T> + 'static, null: &str) -> BoxedStrategy<Option<T>> {
+    if null.is_empty() { prop::option::weighted(0.9, values).boxed() } else { values.prop_map(Some).boxed() }
+}
+
+/// What is empty is not there.
+fn line(k: &str, n: &str, at: &str) -> String {
+    let k = if k.is_empty() { String::new() } else { format!("\"k\": \"{k}\", ") };
+    let n = if n.is_empty() { String::new() } else { format!("\"n\": {n}, ") };
+    format!("{{{k}{n}\"at\": \"{at}\"}}\n")
 }
 
 fn files(arrivals: &Arrivals) -> Vec<(Path, String)> {
-    let of_event = |(k, n, hour): &Event| line(&format!("K{k}"), *n, &format!("1970-01-01T{hour:02}:00:00"));
+    let of_event = |(k, n, hour): &Event| {
+        let (k, n) = (k.map(|k| format!("K{k}")), n.map(|n| n.to_string()));
+        line(&k.unwrap_or_default(), &n.unwrap_or_default(), &format!("1970-01-01T{hour:02}:00:00"))
+    };
     let file = |(at, (is_more, rows)): (usize, &(bool, Vec<Event>))| {
         let source = if *is_more { MORE } else { EVENTS };
         (Path::from(format!("{source}/{at}.json")), rows.iter().map(of_event).collect())
@@ -98,13 +115,13 @@ fn texts(batch: &RecordBatch) -> Vec<Vec<String>> {
 }
 
 /// What the engine makes of the rows that `world` has let in, in one pass over them.
-fn one_pass(query: &str, seen: &[Vec<Vec<String>>; 2]) -> Vec<Vec<String>> {
-    let of_row = |row: &Vec<String>| line(&row[0], row[1].parse().unwrap(), &row[2]);
+fn one_pass(query: &str, null: &str, seen: &[Vec<Vec<String>>; 2]) -> Vec<Vec<String>> {
+    let of_row = |row: &Vec<String>| line(&row[0], &row[1], &row[2]);
     let file = |(source, rows): (&str, &Vec<Vec<String>>)| {
         (Path::from(format!("{source}/all.json")), rows.iter().map(of_row).collect())
     };
     let files = [EVENTS, MORE].into_iter().zip(seen).map(file).collect();
-    let stage = Stage::plan_text(&text(query, ""), 1);
+    let stage = Stage::plan_text(&text(query, "", null), 1);
     let mut answer = Vec::new();
     let played = perform_in(World::of_files(0, files), async |world| {
         name_keys(world).await;
@@ -118,8 +135,8 @@ fn one_pass(query: &str, seen: &[Vec<Vec<String>>; 2]) -> Vec<Vec<String>> {
 }
 
 /// Runs the query through lives that end in every way, then to its end.
-fn check(query: &str, arrivals: &Arrivals, seed: u64, partitions: u32) -> Result<(), TestCaseError> {
-    let text = text(query, "EMIT ON WINDOW CLOSE");
+fn check(query: &str, (null, arrivals): &(&str, Arrivals), seed: u64, partitions: u32) -> Result<(), TestCaseError> {
+    let text = text(query, "EMIT ON WINDOW CLOSE", null);
     let theatre = Theatre { stages: [(); 2].map(|()| Stage::plan_text(&text, partitions)) };
     let (mut answer, mut seen, mut late) = (Vec::new(), [(); 2].map(|()| Vec::new()), 0);
     let played = perform_in(World::of_files(seed, files(arrivals)), async |world| {
@@ -138,7 +155,7 @@ fn check(query: &str, arrivals: &Arrivals, seed: u64, partitions: u32) -> Result
     prop_assert!(played.is_some(), "{query}");
     let read: usize = arrivals.iter().map(|(_, rows)| rows.len()).sum();
     prop_assert_eq!(seen.iter().map(Vec::len).sum::<usize>() as u64 + late, read as u64, "rows are lost");
-    prop_assert_eq!(answer, one_pass(query, &seen), "{}", query);
+    prop_assert_eq!(answer, one_pass(query, null, &seen), "{}", query);
     Ok(())
 }
 
@@ -150,7 +167,7 @@ proptest! {
         query in queries(OF_ANY_ORDER),
         arrivals in arrivals(),
         seed in any::<u64>(),
-        partitions in 1..3_u32,
+        partitions in 1..4_u32,
     ) {
         check(&query, &arrivals, seed, partitions)?;
     }

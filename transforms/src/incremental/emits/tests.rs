@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::streaming::PartitionStream;
 use proptest::prelude::*;
 
+use self::generated::with_views;
 use crate::incremental::tests::Kept;
 use crate::tests::{definition, lines, run, scan_schema, state};
 use crate::{Between, Emits, Plan, PlannedSet, Range, Relation, Resident, SegmentRows};
@@ -182,18 +183,19 @@ const ROWS: [&str; 44] = [
 ];
 
 fn text(query: &str) -> String {
-    format!("{SOURCES} CREATE FEATURE SET s EMIT ON WINDOW CLOSE WITH (path = 'x') AS {query};")
+    let (views, query) = with_views(query);
+    format!("{SOURCES} {views} CREATE FEATURE SET s EMIT ON WINDOW CLOSE WITH (path = 'x') AS {query};")
 }
 
 /// Key, number, hour.
-type Event = (u8, i64, i64);
+type Event = (Option<u8>, Option<i64>, i64);
 
 /// Rows of the two sources.
 type Slice = (Vec<Event>, Vec<Event>);
 
 fn batch(rows: &[Event]) -> RecordBatch {
-    let keys: StringArray = rows.iter().map(|row| Some(format!("K{}", row.0 % 4))).collect();
-    let numbers: Int64Array = rows.iter().map(|row| Some(row.1 % 7)).collect();
+    let keys: StringArray = rows.iter().map(|row| row.0.map(|key| format!("K{}", key % 4))).collect();
+    let numbers: Int64Array = rows.iter().map(|row| row.1.map(|number| number % 7)).collect();
     let times: TimestampMicrosecondArray = rows.iter().map(|row| Some(row.2 * HOUR)).collect();
     let schema = scan_schema(&definition(&text(WINDOWS[0])).sources[0]);
     RecordBatch::try_new(schema, vec![Arc::new(keys), Arc::new(numbers), Arc::new(times)]).unwrap()
@@ -439,7 +441,12 @@ fn queries() -> Vec<&'static str> {
 }
 
 fn slices() -> impl Strategy<Value = Vec<Slice>> {
-    let rows = || prop::collection::vec((0..4_u8, 0..7_i64, -20..60_i64), 0..12);
+    let rows = || {
+        prop::collection::vec(
+            (prop::option::weighted(0.9, 0..4_u8), prop::option::weighted(0.9, 0..7_i64), -20..60_i64),
+            0..12,
+        )
+    };
     prop::collection::vec((rows(), rows()), 1..6)
 }
 
@@ -461,8 +468,8 @@ proptest! {
 
 /// A day of events in order, in slices of an hour.
 fn day() -> Vec<Slice> {
-    let events = |hour: i64| (0..8).map(|at| (at, i64::from(at) + hour, hour)).collect();
-    let more = |hour: i64| (0..5).map(|at| (at, i64::from(at) * hour, hour - 1)).collect();
+    let events = |hour: i64| (0..8).map(|at| (Some(at), Some(i64::from(at) + hour), hour)).collect();
+    let more = |hour: i64| (0..5).map(|at| (Some(at), Some(i64::from(at) * hour), hour - 1)).collect();
     (0..24).map(|hour| (events(hour), more(hour))).collect()
 }
 
