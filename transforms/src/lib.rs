@@ -34,6 +34,7 @@ mod window;
 mod expectation;
 mod short_text;
 mod source;
+mod using;
 mod view;
 
 mod classify;

@@ -14,6 +14,7 @@ use crate::catalog::Catalog;
 use crate::expectation::volatile;
 use crate::expression::told;
 use crate::syntax::{Mentions, first_select, item_name, limit_span, object_value, place};
+use crate::using::refuse_half_keys;
 
 /// Plans the views in their order: each comes after those it reads.
 pub(crate) fn add_views(definition: &Definition, catalog: &mut Catalog<'_>, found: &mut Vec<Diagnostic>) {
@@ -74,6 +75,9 @@ fn refuse(query: &Query, mentions: &Mentions, query_span: Span, catalog: &Catalo
     }
     for call in &mentions.calls {
         volatile(catalog, &object_value(&call.name), place(file, call.name.span(), query_span), found);
+    }
+    for select in &mentions.selects {
+        refuse_half_keys(select, query_span, found);
     }
     for inner in &mentions.queries {
         if let Some(span) = unordered_limit(inner) {
