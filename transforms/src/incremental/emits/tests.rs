@@ -27,7 +27,7 @@ CREATE SOURCE events (
     k VARCHAR, n BIGINT, at TIMESTAMP, WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE DROP
 ) WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE SOURCE more (
-    k VARCHAR, n BIGINT, at TIMESTAMP, twice BIGINT GENERATED ALWAYS AS (n * 2) STORED,
+    k VARCHAR, n BIGINT, at TIMESTAMP NOT NULL, twice BIGINT GENERATED ALWAYS AS (n * 2) STORED,
     WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE QUARANTINE
 ) WITH (connector = 'object_store', path = 'x', format = 'json');
 CREATE TABLE names (k VARCHAR, label VARCHAR) WITH (connector = 'object_store', path = 'x', format = 'json');
@@ -72,7 +72,7 @@ const WINDOWS: [&str; 17] = [
 ];
 
 /// Of rows, which are kept as they are.
-const ROWS: [&str; 44] = [
+const ROWS: [&str; 45] = [
     "SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '3 hours' PRECEDING AND CURRENT ROW) AS s
      FROM events",
     "SELECT k, at, count(*) OVER short AS a, avg(n / 3.0) OVER long AS b, max(n * 0.5) OVER long AS c FROM events
@@ -180,6 +180,8 @@ const ROWS: [&str; 44] = [
     "SELECT coalesce(l.at, r.at) AS at, l.k, r.k AS other FROM (
          SELECT k, at, lag(n) OVER (PARTITION BY k ORDER BY at, n) AS n FROM events
      ) l FULL JOIN more r ON l.n = r.n AND l.at >= r.at AND l.at <= r.at + INTERVAL '2 hours'",
+    "SELECT k, n, at FROM more UNION ALL
+     (SELECT DISTINCT ON (date_trunc('hour', at)) k, n, at FROM more ORDER BY date_trunc('hour', at), n, k, at)",
 ];
 
 fn text(query: &str) -> String {
