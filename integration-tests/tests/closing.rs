@@ -313,7 +313,7 @@ fn of_many_keys_those_are_looked_up_that_have_something_to_emit() -> Result<()> 
     let mut looked_up = Vec::new();
     for (number, keys) in (0..).zip([400, 3, 2, 400, 5, 1, 4, 2, 3, 1, 2, 3]) {
         let round = round(number, keys);
-        deliver(&pipeline, usize::try_from(number)?, &[round.clone()])?;
+        deliver(&pipeline, usize::try_from(number)?, std::slice::from_ref(&round))?;
         events.extend(round);
         let told = bessemer.call(["run", &path, "--log-level", "bessemer=debug", "--log-format", "json"])?;
         told.expect_code(0)?;

@@ -61,7 +61,7 @@ pub use error::{Error, Result};
 pub use functions::exact_aggregates;
 pub use gate::{Expectations, Gate, GateReport, Judged, VIOLATIONS_COLUMN};
 pub use incremental::{Between, Emits, Incremental, Lookup, Range, Resident, SegmentRows};
-pub use memory::ProcessMemory;
+pub use memory::{ProcessMemory, memory_within_reach};
 pub use plan::{LedgerShape, Plan, PlannedSet, Reason, Upkeep, plan};
 pub use session::{SessionOptions, session, with_extension};
 pub use source::default_values;

@@ -77,6 +77,20 @@ impl MemoryPool for Both {
     }
 }
 
+/// Bytes that a session with this pool could have now: its limit, and that of the process less what others have of it.
+pub fn memory_within_reach(pool: &dyn MemoryPool) -> usize {
+    let limit = |pool: &dyn MemoryPool| match pool.memory_limit() {
+        MemoryLimit::Finite(bytes) => bytes,
+        _ => usize::MAX,
+    };
+    let process = pool.downcast_ref::<Both>().and_then(|both| both.process.as_ref());
+    let of_process = process.map_or(usize::MAX, |process| {
+        let others = process.reserved().saturating_sub(pool.reserved());
+        limit(process.as_ref()).saturating_sub(others)
+    });
+    limit(pool).min(of_process)
+}
+
 impl fmt::Display for Both {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.process {
@@ -133,6 +147,8 @@ mod tests {
             (6 * MIB, 0),
             "nothing is left taken"
         );
+        let within_reach = |session: &SessionState| memory_within_reach(session.runtime_env().memory_pool.as_ref());
+        assert_eq!((within_reach(&first), within_reach(&second)), (8 * MIB, 4 * MIB));
         drop(taken(&second, 4 * MIB).unwrap());
         drop(held);
         drop(taken(&second, 9 * MIB).unwrap());

@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use bessemer_connectors::sink::StateFiles;
 use bessemer_schemas::Digest;
-use bessemer_transforms::{Lookup, Resident};
+use bessemer_transforms::{Lookup, Resident, memory_within_reach};
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit};
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::FutureExt;
 use tokio::sync::Mutex;
 
 use crate::error::Result;
 
-/// The part of the memory that they may take is one in so many.
+/// The part of the memory within reach that they may take is one in so many.
 const SHARE: usize = 2;
 
 /// Segments of all sets of a run.
@@ -73,10 +73,7 @@ async fn read(
     context: &Arc<TaskContext>,
 ) -> Result<Option<Arc<Resident>>> {
     let pool = context.memory_pool();
-    let most = match pool.memory_limit() {
-        MemoryLimit::Finite(bytes) => (bytes / SHARE).saturating_sub(taken),
-        _ => usize::MAX,
-    };
+    let most = (memory_within_reach(pool.as_ref()) / SHARE).saturating_sub(taken);
     let memory = MemoryConsumer::new(format!("what `{set}` keeps")).register(pool);
     let read = Resident::read(files.execute(Arc::clone(context)), lookup, memory, most);
     Ok(read.boxed().await?.map(Arc::new))

@@ -1,7 +1,7 @@
 //! The node of a logical plan, and the operator that it becomes.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -96,7 +96,7 @@ impl SessionWindow {
 fn schema(data: &LogicalPlan, time: &Expr) -> Result<DFSchemaRef> {
     let data_type = time.get_type(data.schema())?;
     let bounds = [START, LAST].map(|name| Field::new(name, data_type.clone(), false));
-    let bounds = DFSchema::from_unqualified_fields(bounds.into_iter().collect(), Default::default())?;
+    let bounds = DFSchema::from_unqualified_fields(bounds.into_iter().collect(), HashMap::new())?;
     Ok(Arc::new(data.schema().join(&bounds)?))
 }
 
