@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation, TrackConsumersPool,
+};
 
 /// The memory that all sessions of a process share. Clones are the same memory.
 #[derive(Debug, Clone)]
@@ -77,13 +79,14 @@ impl MemoryPool for Both {
     }
 }
 
-/// Bytes that a session with this pool could have now: its limit, and that of the process less what others have of it.
+/// Bytes that a [`session`](crate::session()) with this pool could have now: its limit, and that of the process less what others have of it.
 pub fn memory_within_reach(pool: &dyn MemoryPool) -> usize {
     let limit = |pool: &dyn MemoryPool| match pool.memory_limit() {
         MemoryLimit::Finite(bytes) => bytes,
         _ => usize::MAX,
     };
-    let process = pool.downcast_ref::<Both>().and_then(|both| both.process.as_ref());
+    let session = pool.downcast_ref::<TrackConsumersPool<Both>>();
+    let process = session.and_then(|session| session.inner().process.as_ref());
     let of_process = process.map_or(usize::MAX, |process| {
         let others = process.reserved().saturating_sub(pool.reserved());
         limit(process.as_ref()).saturating_sub(others)
