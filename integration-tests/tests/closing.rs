@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use arrow::array::{ArrayRef, Int64Builder, RecordBatch, TimestampMicrosecondBuilder};
 use bessemer_integration_tests::{
     Bessemer, CLOSING_SETS, Event, FIRST_MOMENT, KafkaCluster, Outcome, Pipeline, Rows, deliver, of_partitions,
     over_topic, parquet_files, record, rounds, signal, wait_until,
 };
+use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 
 /// Seconds.
@@ -214,6 +217,79 @@ fn windows_of_files_are_emitted_once_and_whole_however_the_files_are_cut() -> Re
             says(&bessemer, &pipeline, last, 2, "`run --final` has closed its windows for good")?;
         }
     }
+    Ok(())
+}
+
+/// Puts a file of one event a second there, each with the number of its minute.
+fn deliver_parquet(pipeline: &Pipeline, name: &str, seconds: impl Iterator<Item = i64>) -> Result<()> {
+    let (mut ats, mut values) = (TimestampMicrosecondBuilder::new(), Int64Builder::new());
+    for second in seconds {
+        ats.append_value((FIRST_MOMENT + second) * 1_000_000);
+        values.append_value(second / WINDOW);
+    }
+    let columns: [(&str, ArrayRef); 2] = [("at", Arc::new(ats.finish())), ("value", Arc::new(values.finish()))];
+    let batch = RecordBatch::try_from_iter(columns)?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None)?;
+    writer.write(&batch)?;
+    fs::write(pipeline.folder().join("in").join(name), writer.into_inner()?)?;
+    Ok(())
+}
+
+#[test]
+fn statistics_of_files_that_are_not_read_yet_close_windows_before_the_listing_is_read() -> Result<()> {
+    const FILES: i64 = 8;
+    const MINUTES: i64 = 10;
+    let bessemer = Bessemer::find()?;
+    let pipeline = Pipeline::new(
+        "CREATE PIPELINE statistics; SET epoch_files = 1;
+         CREATE SOURCE events (at TIMESTAMP NOT NULL, value BIGINT NOT NULL,
+             WATERMARK FOR at AS at - INTERVAL '30 seconds' ON LATE QUARANTINE) WITH (path = 'in/', format = 'parquet');
+         CREATE FEATURE SET minutes EMIT ON WINDOW CLOSE WITH (path = 'features/minutes')
+         AS SELECT window_start, count(*) AS n, min(value) AS least, max(value) AS most
+            FROM TUMBLE(events, at, INTERVAL '1 minute') GROUP BY window_start, window_end;",
+    )?;
+    fs::create_dir(pipeline.folder().join("in"))?;
+    // Each is of ten minutes; the last but one has one event more, of the fifth, that none of those before it is late for.
+    let of_file = |file: i64| file * MINUTES * WINDOW..(file + 1) * MINUTES * WINDOW;
+    let old = 4 * MINUTES * WINDOW;
+    for file in 0..FILES {
+        let more = (file == FILES - 2).then_some(old);
+        deliver_parquet(&pipeline, &format!("{file}.parquet"), of_file(file).chain(more))?;
+    }
+    bessemer.json(["run", &pipeline.path(), "--json"])?;
+    let epochs = bessemer.json(["log", &pipeline.path(), "--last", "1000", "--json"])?;
+    // Of each epoch: where the watermark is, in seconds, and how many windows were emitted.
+    let mut found = Vec::new();
+    for epoch in epochs.as_array().context("no list")? {
+        let manifest = bessemer.json(["inspect", &pipeline.path(), &epoch["epoch"].to_string()])?;
+        let at = manifest["watermarks"]["events"]["at"].as_i64().map(|at| at / 1_000_000 - FIRST_MOMENT);
+        let added = manifest["sets"]["minutes"]["files"]["added"].as_array().into_iter().flatten();
+        let rows: u64 = added.filter_map(|file| file["rows"].as_u64()).sum();
+        if let Some(at) = at {
+            found.push((at, rows));
+        }
+    }
+    // The newest event less the delay, but not beyond the old event as long as its file is unread, and all of it in the end.
+    let newest = |files: i64| files * MINUTES * WINDOW - 1 - 30;
+    let at = |file: i64| if file < FILES - 2 { newest(file + 1).min(old) } else { newest(file + 1) };
+    // An epoch emits what was closed before it.
+    let closed = |file: i64| if file < 0 { 0 } else { u64::try_from(at(file) / WINDOW).unwrap_or_default() };
+    let expected = (0..FILES).map(|file| (at(file), closed(file - 1) - closed(file - 2)));
+    let expected: Vec<_> = expected.collect();
+    assert!(expected[2].1 > 0 && expected[6].1 == 0, "{expected:?}");
+    assert_eq!(found, expected);
+
+    bessemer.json(["run", &pipeline.path(), "--final", "--json"])?;
+    let rows = pipeline.rows("minutes")?.select(&["window_start", "n", "least", "most"])?.sorted().rows;
+    let whole = (0..FILES * MINUTES).map(|minute| {
+        let n = WINDOW + i64::from(minute * WINDOW == old);
+        [micros(minute * WINDOW), n.to_string(), minute.to_string(), minute.to_string()].to_vec()
+    });
+    assert_eq!(rows, sorted(whole.collect()));
+    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+    let source = &ledger["sources"][0];
+    assert_eq!((&ledger["balanced"], &source["records"], &source["late"]), (&true.into(), &4_801.into(), &0.into()));
+    bessemer.call(["replay", "--verify", &pipeline.path()])?.expect_code(0)?;
     Ok(())
 }
 

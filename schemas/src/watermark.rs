@@ -14,8 +14,8 @@ pub struct Watermark {
     /// Where each partition of a Kafka source is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<PartitionWatermark>,
-    /// Where `at` comes to be once all objects of the listing in hand are read: what one listing found is one arrival,
-    /// and none of it is late against the rest.
+    /// Where `at` comes to be once no object of the listing in hand is unread that may be older: what one listing found is
+    /// one arrival, and none of it is late against the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arriving: Option<i64>,
     /// Whether `run --final` said that nothing comes any more.
@@ -116,10 +116,11 @@ impl Watermark {
         self.arriving = self.arriving.max(at);
     }
 
-    /// The same once the listing is read to its end.
+    /// The same once what is unread of the listing is no older than `unread`; `i64::MAX` where that is nothing.
     #[must_use]
-    pub fn arrived(mut self) -> Self {
-        self.at = self.at.max(self.arriving.take());
+    pub fn arrived(mut self, unread: i64) -> Self {
+        self.at = self.at.max(self.arriving.map(|arriving| arriving.min(unread)));
+        self.arriving = self.arriving.filter(|_| unread < i64::MAX);
         self
     }
 
@@ -267,7 +268,12 @@ mod tests {
         watermark.arrives(Some(3));
         watermark.arrives(None);
         assert_eq!(watermark.at, None);
-        let watermark = watermark.arrived();
+        // As far as what is unread lets it, and never back.
+        let watermark = watermark.arrived(4);
+        assert_eq!((watermark.at, watermark.arriving), (Some(4), Some(5)));
+        let watermark = watermark.arrived(2);
+        assert_eq!((watermark.at, watermark.arriving), (Some(4), Some(5)));
+        let watermark = watermark.arrived(i64::MAX);
         assert_eq!((watermark.at, watermark.arriving), (Some(5), None));
         assert_eq!(watermark.ended().at, Some(i64::MAX));
     }

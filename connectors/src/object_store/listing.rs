@@ -1,18 +1,24 @@
 //! What is new since the objects that were read: one listing, sorted, merged with the sorted history.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bessemer_schemas::{ObjectVersion, SliceLimits};
-use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
+use super::footers::Footers;
 use super::options::OnChange;
-use super::pinned::PinnedObject;
 use super::spill::{RUN_LENGTH, Sorted, Sorter, SpillQueue};
-use crate::formats::parquet;
-use crate::{Error, Location, Result};
+use crate::{Error, Result};
 
 /// Changed objects that are taken at once.
 const CHANGED_AT_ONCE: usize = 1_000;
+
+/// Objects whose footers are read ahead of them, at most: a first slice does not wait for those of a million.
+const LOOKED_AHEAD: usize = 10_000;
+
+/// Footers that are read at once.
+const FOOTERS_AT_ONCE: usize = 16;
 
 /// The objects of a source that were not read yet, in path order, and those that changed after they were.
 #[derive(Debug)]
@@ -21,14 +27,10 @@ pub struct Listing {
     changed: SpillQueue,
     remaining_objects: u64,
     remaining_bytes: u64,
-    rows: Option<RowCounts>,
-}
-
-/// Where the number of rows of an object is found before it is read.
-#[derive(Debug)]
-struct RowCounts {
-    source: Arc<str>,
-    location: Location,
+    /// Of Parquet.
+    footers: Option<Footers>,
+    /// For each new object, once that was asked for: a time that no row of it and of those after it is older than.
+    oldest: Option<VecDeque<i64>>,
 }
 
 impl Listing {
@@ -45,7 +47,8 @@ impl Listing {
             changed: SpillQueue::new(RUN_LENGTH),
             remaining_objects: 0,
             remaining_bytes: 0,
-            rows: None,
+            footers: None,
+            oldest: None,
         };
         while let Some(version) = found.next()? {
             match standing(&version, &mut known).await? {
@@ -64,9 +67,9 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Lets slices be bounded by rows too: the number of rows is in the footer of each object.
-    pub(super) fn count_rows(mut self, source: &Arc<str>, location: &Location) -> Self {
-        self.rows = Some(RowCounts { source: Arc::clone(source), location: location.clone() });
+    /// Lets slices be bounded by rows too, and tell how old the rows of the rest are.
+    pub(super) fn with_footers(mut self, footers: Footers) -> Self {
+        self.footers = Some(footers);
         self
     }
 
@@ -80,9 +83,9 @@ impl Listing {
             }
             let (size, version) = (version.size, version.clone());
             if limits.rows != u64::MAX
-                && let Some(counts) = &self.rows
+                && let Some(footers) = &self.footers
             {
-                let rows = counts.of(&version).await?;
+                let rows = footers.rows(&version).await?;
                 if !taken.is_empty() && rows > limits.rows {
                     break;
                 }
@@ -93,8 +96,33 @@ impl Listing {
             self.remaining_objects -= 1;
             self.remaining_bytes -= size;
             taken.extend(self.new.pop_front());
+            self.oldest.as_mut().and_then(VecDeque::pop_front);
         }
         Ok(taken)
+    }
+
+    /// A time that no row is older than of the objects that no slice has taken, in microseconds since 1970, UTC: as their
+    /// statistics have it, `i64::MAX` where there are none left. `None` where that is not known: the format has no
+    /// statistics, an object lacks them, or there are too many objects to look.
+    pub async fn oldest_unread(&mut self) -> Result<Option<i64>> {
+        if self.remaining_objects == 0 {
+            return Ok(Some(i64::MAX));
+        }
+        let Some(footers) = self.footers.as_ref().filter(|footers| footers.tell_event_time()) else { return Ok(None) };
+        if self.oldest.is_none() {
+            let Some(unread) = self.new.all(LOOKED_AHEAD) else { return Ok(None) };
+            let reads: Vec<_> = unread.iter().map(|version| footers.oldest(version)).collect();
+            let oldest = stream::iter(reads).buffered(FOOTERS_AT_ONCE).try_collect::<Vec<_>>().await?;
+            let mut oldest = VecDeque::from(oldest);
+            let mut of_rest = i64::MAX;
+            for oldest in oldest.iter_mut().rev() {
+                of_rest = of_rest.min(*oldest);
+                *oldest = of_rest;
+            }
+            self.oldest = Some(oldest);
+        }
+        let oldest = self.oldest.as_ref().and_then(|oldest| oldest.front().copied());
+        Ok(oldest.filter(|oldest| *oldest > i64::MIN))
     }
 
     /// Takes the next objects that changed after they were read and are ignored (`on_change = 'ignore'`), in path order: as
@@ -118,18 +146,6 @@ impl Listing {
     }
 }
 
-impl RowCounts {
-    /// Rows of one object. An object that cannot be read counts none: reading it will say why.
-    async fn of(&self, version: &ObjectVersion) -> Result<u64> {
-        let object = PinnedObject::open(&self.source, &self.location, version).await?;
-        match parquet::footer(&object).await {
-            Ok(footer) => Ok(footer.file_metadata().num_rows().unsigned_abs()),
-            Err(Error::BadFile { .. }) => Ok(0),
-            Err(error) => Err(error),
-        }
-    }
-}
-
 /// Sorts a listing.
 pub(super) async fn sorted(found: BoxStream<'static, Result<ObjectVersion>>) -> Result<Sorted> {
     sorted_in_runs(found, RUN_LENGTH).await
@@ -149,7 +165,7 @@ enum Standing {
     Changed,
 }
 
-type Known = futures::stream::Peekable<BoxStream<'static, Result<ObjectVersion>>>;
+type Known = stream::Peekable<BoxStream<'static, Result<ObjectVersion>>>;
 
 /// What `version` is to the history. The history may hold a path twice: as it was read, and as it was ignored later.
 async fn standing(version: &ObjectVersion, known: &mut Known) -> Result<Standing> {

@@ -13,6 +13,7 @@
 //! `object_store` leaves of an upload in progress. A folder's objects are those whose names end as the format's do.
 
 mod fit;
+mod footers;
 mod infer;
 mod listing;
 mod object_reader;

@@ -11,7 +11,7 @@ use datafusion_common::pruning::PruningStatistics;
 use datafusion_common::{Column, ScalarValue};
 use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, RowSelection};
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
 
 use super::fit::Fit;
@@ -20,6 +20,7 @@ use super::pinned::PinnedObject;
 use super::read_plan::{Numbers, ReadPlan};
 use super::reject_rows::row_json;
 use super::scan_piece::{PieceSink, REPORT_ROWS, RefusedRow};
+use super::source::ObjectSource;
 use crate::formats::parquet::{RowGroupRead, footer, reader_metadata, row_group};
 use crate::scan::event_micros;
 use crate::{Error, Result};
@@ -62,6 +63,22 @@ pub(super) async fn read(object: &PinnedObject, piece: &Piece, sink: &mut PieceS
         first_row += rows;
     }
     Ok(())
+}
+
+/// A time that no row of an object is older than, in microseconds since 1970, UTC; `i64::MAX` of one without rows. `None`
+/// where its statistics do not say, or it does not fit the source.
+pub(super) fn oldest_event(source: &ObjectSource, object: &PinnedObject, footer: Arc<ParquetMetaData>) -> Option<i64> {
+    let (column, declared) = (source.event_time()?, source.declared());
+    let metadata = reader_metadata(object, footer, Some(declared)).ok()?;
+    // A value that stands in for a missing column is in no statistics.
+    Fit::new(source, object.path(), metadata.schema()).ok()?.file_column(column)?;
+    let statistics = RowGroupStatistics { metadata: &metadata, declared };
+    let oldest = times(statistics.min_values(&Column::from_name(declared.field(column).name())));
+    let groups = metadata.metadata().row_groups().iter().enumerate();
+    let with_rows = groups.filter(|(_, group)| group.num_rows() > 0);
+    with_rows
+        .map(|(group, _)| oldest.get(group).copied().flatten())
+        .try_fold(i64::MAX, |least, of| Some(least.min(of?)))
 }
 
 /// Decodes all that the source declares: whether an object is readable does not depend on what a query reads.

@@ -8,6 +8,7 @@ use bessemer_schemas::{IncludeKind, ObjectVersion, SourceDefinition, SourceKind}
 use datafusion_catalog::TableProvider;
 use futures::stream::BoxStream;
 
+use super::footers::Footers;
 use super::listing::{Listing, sorted};
 use super::options::{FileFormat, ObjectSourceOptions};
 use super::provider::ObjectTable;
@@ -103,11 +104,11 @@ impl ObjectSource {
 
     /// Lists the store once and compares with what is `known`: every object that was read (and every one that was
     /// ignored as changed), sorted by path.
-    pub async fn list(&self, known: BoxStream<'static, Result<ObjectVersion>>) -> Result<Listing> {
+    pub async fn list(self: &Arc<Self>, known: BoxStream<'static, Result<ObjectVersion>>) -> Result<Listing> {
         let found = sorted(walk::objects(&self.options)).await?;
         let listing = Listing::merge(&self.name, found, known, self.options.on_change).await?;
         Ok(match self.options.format {
-            FileFormat::Parquet => listing.count_rows(&self.name, &self.options.location),
+            FileFormat::Parquet => listing.with_footers(Footers::new(self)),
             _ => listing,
         })
     }

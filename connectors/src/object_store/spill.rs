@@ -148,6 +148,12 @@ impl SpillQueue {
         Ok(self.first.front())
     }
 
+    /// All that are left, in their order; `None` where they are more than `most`, or some are in a file.
+    pub(super) fn all(&self, most: usize) -> Option<&VecDeque<ObjectVersion>> {
+        let is_all = self.writing.is_none() && self.reading.is_none() && self.first.len() <= most;
+        is_all.then_some(&self.first)
+    }
+
     /// Versions in memory.
     #[cfg(test)]
     pub(super) fn in_memory(&self) -> usize {

@@ -317,8 +317,8 @@ impl Log {
                 if objects.is_empty() && ignored.is_empty() {
                     return Ok(());
                 }
-                if listing.remaining_objects() == 0 {
-                    assignment.drained.insert(self.name.clone());
+                if let Some(oldest) = listing.oldest_unread().await? {
+                    assignment.oldest_unread.insert(self.name.clone(), oldest);
                 }
                 let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
                 let input = ScanInput::Objects(scanned.collect());

@@ -48,8 +48,9 @@ pub(super) struct Assignment {
     pub(super) emissions: BTreeMap<usize, Emission>,
     /// Where watermarks are before it, where it is not the sources that say so.
     pub(super) watermarks: BTreeMap<String, Watermark>,
-    /// Sources of objects of which nothing is left to read.
-    pub(super) drained: BTreeSet<String>,
+    /// Of sources of objects, where that is known: a time that nothing is older than of what is left to read, in
+    /// microseconds since 1970; `i64::MAX` where nothing is.
+    pub(super) oldest_unread: BTreeMap<String, i64>,
     /// What the user is told before it is run.
     pub(super) notes: Vec<String>,
     /// The feature sets, as indexes into the plan.

@@ -102,8 +102,8 @@ pub(super) fn watermarks_after(
             ScanInput::Objects(_) => newest.for_each(|(_, at)| watermark.arrives(at)),
             ScanInput::Replayed(_) => continue,
         }
-        if assignment.drained.contains(name) {
-            watermark = watermark.arrived();
+        if let Some(oldest) = assignment.oldest_unread.get(name) {
+            watermark = watermark.arrived(*oldest);
         }
         after.insert(name.to_owned(), watermark);
     }

@@ -18,6 +18,8 @@ use datafusion_execution::config::SessionConfig;
 use datafusion_expr::Expr;
 use datafusion_physical_plan::ExecutionPlan;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use tokio::sync::mpsc;
 
 use crate::object_store::{ObjectSource, ObjectSourceOptions};
@@ -117,13 +119,17 @@ pub(super) fn json(batch: &RecordBatch) -> Vec<u8> {
 
 /// A Parquet file with row groups of `group_rows`.
 pub(super) fn parquet(batch: &RecordBatch, group_rows: usize) -> Vec<u8> {
-    let properties =
-        parquet::file::properties::WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
-    let mut bytes = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties)).unwrap();
+    parquet_with(batch, |properties| properties.set_max_row_group_row_count(Some(group_rows)))
+}
+
+pub(super) fn parquet_with(
+    batch: &RecordBatch,
+    set: impl FnOnce(WriterPropertiesBuilder) -> WriterPropertiesBuilder,
+) -> Vec<u8> {
+    let mut writer =
+        ArrowWriter::try_new(Vec::new(), batch.schema(), Some(set(WriterProperties::builder()).build())).unwrap();
     writer.write(batch).unwrap();
-    writer.close().unwrap();
-    bytes
+    writer.into_inner().unwrap()
 }
 
 pub(super) fn ipc_file(batch: &RecordBatch) -> Vec<u8> {
@@ -213,11 +219,11 @@ pub(super) async fn open_in(
 }
 
 /// The paths of what a source finds.
-pub(super) async fn listed_paths(source: &ObjectSource) -> Result<Vec<String>> {
+pub(super) async fn listed_paths(source: &Arc<ObjectSource>) -> Result<Vec<String>> {
     Ok(listed(source).await?.into_iter().map(|version| version.path).collect())
 }
 
-pub(super) async fn listed(source: &ObjectSource) -> Result<Vec<ObjectVersion>> {
+pub(super) async fn listed(source: &Arc<ObjectSource>) -> Result<Vec<ObjectVersion>> {
     let mut listing = source.list(stream::empty().boxed()).await?;
     listing.next_slice(&mut SliceLimits { files: u64::MAX, ..SliceLimits::default() }).await
 }

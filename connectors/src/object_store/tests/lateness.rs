@@ -7,11 +7,12 @@ use arrow::array::{
     ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
 };
 use arrow_schema::DataType;
-use bessemer_schemas::OnLate;
+use bessemer_schemas::{OnLate, SliceLimits};
 use datafusion_catalog::Session;
 use datafusion_execution::config::SessionConfig;
 use datafusion_expr::{col, lit};
-use futures::TryStreamExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
 use tempfile::tempdir;
 
 use super::harness::*;
@@ -105,6 +106,60 @@ async fn row_groups_that_no_query_needs_are_left_unread_only_where_nothing_in_th
     assert!(some.bytes * 5 < all.bytes, "{} of {}", some.bytes, all.bytes);
 }
 
+fn without_statistics(properties: WriterPropertiesBuilder) -> WriterPropertiesBuilder {
+    properties.set_statistics_enabled(EnabledStatistics::None)
+}
+
+/// What is left of a source's objects is no older than this, as one after another is taken.
+async fn oldest_unread(folder: &Path, path: &str, on_late: Option<OnLate>) -> Vec<Option<i64>> {
+    let mut listing = open(folder, path, on_late).await.list(stream::empty().boxed()).await.unwrap();
+    let mut oldest = Vec::new();
+    loop {
+        let one = &mut SliceLimits { files: 1, ..SliceLimits::default() };
+        let is_empty = listing.next_slice(one).await.unwrap().is_empty();
+        if is_empty {
+            return oldest;
+        }
+        oldest.push(listing.oldest_unread().await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn statistics_of_what_is_not_read_yet_say_how_old_its_rows_may_be() {
+    let folder = tempdir().unwrap();
+    let times = |times: &[i64]| batch(times.iter().copied().map(Some).collect());
+    let files = [("a", [5, 1, 2].as_slice()), ("b", &[40, 20, 30]), ("c", &[]), ("d", &[35, 25, 60]), ("e", &[90, 70])];
+    for (name, of_file) in files {
+        write(folder.path(), &format!("{name}.parquet"), &parquet(&times(of_file), 2));
+        write(folder.path(), &format!("{name}.json"), &json(&times(of_file)));
+    }
+    let late = Some(OnLate::Drop);
+    // The least of all that follow, not of the next one; what is taken first is not looked at.
+    let known = [Some(20), Some(25), Some(25), Some(70), Some(i64::MAX)];
+    assert_eq!(oldest_unread(folder.path(), "*.parquet", late).await, known);
+    // Nobody asks where no row can be late, and texts do not tell.
+    let unknown = [None, None, None, None, Some(i64::MAX)];
+    assert_eq!(oldest_unread(folder.path(), "*.parquet", None).await, unknown);
+    assert_eq!(oldest_unread(folder.path(), "*.json", late).await, unknown);
+
+    // A file without statistics, one that is damaged, one in which the time is missing, one with a time that is null.
+    write(
+        folder.path(),
+        "d.parquet",
+        &parquet_with(&times(&[35, 25]), |properties| properties.set_statistics_enabled(EnabledStatistics::None)),
+    );
+    assert_eq!(oldest_unread(folder.path(), "*.parquet", late).await, [None, None, None, Some(70), Some(i64::MAX)]);
+    write(folder.path(), "d.parquet", b"PAR1 and so on");
+    assert_eq!(oldest_unread(folder.path(), "*.parquet", late).await, [None, None, None, Some(70), Some(i64::MAX)]);
+    write(folder.path(), "d.parquet", &parquet(&times(&[1]).project(&[0]).unwrap(), 2));
+    assert_eq!(oldest_unread(folder.path(), "*.parquet", late).await, [None, None, None, Some(70), Some(i64::MAX)]);
+    write(folder.path(), "d.parquet", &parquet(&batch(vec![None, Some(50), None]), 4));
+    assert_eq!(
+        oldest_unread(folder.path(), "*.parquet", late).await,
+        [Some(20), Some(50), Some(50), Some(70), Some(i64::MAX)]
+    );
+}
+
 #[tokio::test]
 async fn row_that_is_refused_is_not_the_newest_of_its_row_group() {
     let folder = tempdir().unwrap();
@@ -119,15 +174,9 @@ async fn row_that_is_refused_is_not_the_newest_of_its_row_group() {
 
 #[tokio::test]
 async fn row_groups_without_statistics_are_judged_row_by_row() {
-    use parquet::file::properties::{EnabledStatistics, WriterProperties};
     let folder = tempdir().unwrap();
     let rows = batch(vec![Some(5), Some(40), Some(30), Some(8)]);
-    let properties = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::None).build();
-    let mut bytes = Vec::new();
-    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut bytes, rows.schema(), Some(properties)).unwrap();
-    writer.write(&rows).unwrap();
-    writer.close().unwrap();
-    write(folder.path(), "a.parquet", &bytes);
+    write(folder.path(), "a.parquet", &parquet_with(&rows, without_statistics));
     let source = open(folder.path(), "a.parquet", Some(OnLate::Drop)).await;
     let scanned = scan_late(&source, Some(8), Ask { projection: Some(&[0]), ..Ask::default() }).await;
     assert_eq!(scanned.text(), ["1", "2", "3"]);

@@ -3,15 +3,21 @@
 //! what the engine makes of the rows that were not late, all at once.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::FileOwner;
 use bessemer_connectors::sink::read_rows;
 use bessemer_schemas::DataFile;
-use datafusion::arrow::array::RecordBatch;
+use bytes::Bytes;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, TimeUnit};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
 use proptest::prelude::*;
 
 use self::generated::{OF_ANY_ORDER, config, queries, with_views};
@@ -38,7 +44,7 @@ fn text(query: &str, emit: &str, null: &str) -> String {
          CREATE SOURCE events (
              k VARCHAR {null}, n BIGINT {null}, at TIMESTAMP NOT NULL,
              WATERMARK FOR at AS at - INTERVAL '2 hours' ON LATE DROP
-         ) WITH (path = 'events/', format = 'json');
+         ) WITH (path = 'events/', format = 'parquet');
          CREATE SOURCE more (
              k VARCHAR {null}, n BIGINT {null}, at TIMESTAMP NOT NULL,
              twice BIGINT GENERATED ALWAYS AS (n * 2) STORED,
@@ -63,31 +69,70 @@ fn arrivals() -> impl Strategy<Value = (&'static str, Arrivals)> {
     prop::sample::select(vec!["NOT NULL", ""]).prop_flat_map(|null| {
         // More than a day after a file's time would be taken for a wrong clock.
         let rows = prop::collection::vec((known(0..4_u8, null), known(0..7_i64, null), 0..24_i64), 1..8);
-        (Just(null), prop::collection::vec((prop::bool::ANY, rows), 1..8))
+        let files = prop::collection::vec((prop::bool::ANY, rows), 1..8);
+        (Just(null), (files, prop::bool::ANY).prop_map(|(files, is_any)| if is_any { files } else { in_order(files) }))
     })
+}
+
+/// The same files with times that go on from one to the next, as they mostly do.
+fn in_order(mut files: Arrivals) -> Arrivals {
+    for (first, (_, rows)) in (0..).step_by(3).zip(&mut files) {
+        rows.iter_mut().for_each(|(.., hour)| *hour = (first + *hour % 5).min(23));
+    }
+    files
 }
 
 fn known<T: Debug + 'static>(values: impl Strategy<Value = T> + 'static, null: &str) -> BoxedStrategy<Option<T>> {
     if null.is_empty() { prop::option::weighted(0.9, values).boxed() } else { values.prop_map(Some).boxed() }
 }
 
-/// What is empty is not there.
+/// A file of a source: of `events` Parquet, whose statistics tell what is still to be read, of `more` JSON. A row is its
+/// key, number and time; what is empty is not there.
+fn file<'r>(source: &str, name: &str, rows: impl Iterator<Item = [&'r str; 3]>) -> (Path, Bytes) {
+    if source == EVENTS {
+        return (Path::from(format!("{source}/{name}.parquet")), parquet(&rows.collect::<Vec<_>>()));
+    }
+    let text: String = rows.map(|[k, n, at]| line(k, n, at)).collect();
+    (Path::from(format!("{source}/{name}.json")), text.into())
+}
+
+fn parquet(rows: &[[&str; 3]]) -> Bytes {
+    let text = |column: usize| rows.iter().map(move |row| Some(row[column]).filter(|text| !text.is_empty()));
+    let strings = |column| Arc::new(StringArray::from_iter(text(column))) as ArrayRef;
+    let (n, at) = (DataType::Int64, DataType::Timestamp(TimeUnit::Microsecond, None));
+    let cast = |column, to| cast(&strings(column), &to).unwrap();
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("k", strings(0), true),
+        ("n", cast(1, n), true),
+        ("at", cast(2, at), true),
+    ])
+    .unwrap();
+    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(3)).build();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap().into()
+}
+
 fn line(k: &str, n: &str, at: &str) -> String {
     let k = if k.is_empty() { String::new() } else { format!("\"k\": \"{k}\", ") };
     let n = if n.is_empty() { String::new() } else { format!("\"n\": {n}, ") };
     format!("{{{k}{n}\"at\": \"{at}\"}}\n")
 }
 
-fn files(arrivals: &Arrivals) -> Vec<(Path, String)> {
+fn files(arrivals: &Arrivals) -> Vec<(Path, Bytes)> {
     let of_event = |(k, n, hour): &Event| {
         let (k, n) = (k.map(|k| format!("K{k}")), n.map(|n| n.to_string()));
-        line(&k.unwrap_or_default(), &n.unwrap_or_default(), &format!("1970-01-01T{hour:02}:00:00"))
+        [k.unwrap_or_default(), n.unwrap_or_default(), format!("1970-01-01T{hour:02}:00:00")]
     };
-    let file = |(at, (is_more, rows)): (usize, &(bool, Vec<Event>))| {
-        let source = if *is_more { MORE } else { EVENTS };
-        (Path::from(format!("{source}/{at}.json")), rows.iter().map(of_event).collect())
+    let of_file = |(at, (is_more, rows)): (usize, &(bool, Vec<Event>))| {
+        let rows: Vec<_> = rows.iter().map(of_event).collect();
+        file(
+            if *is_more { MORE } else { EVENTS },
+            &at.to_string(),
+            rows.iter().map(|row| row.each_ref().map(String::as_str)),
+        )
     };
-    arrivals.iter().enumerate().map(file).collect()
+    arrivals.iter().enumerate().map(of_file).collect()
 }
 
 async fn name_keys(world: &World) {
@@ -116,11 +161,10 @@ fn texts(batch: &RecordBatch) -> Vec<Vec<String>> {
 
 /// What the engine makes of the rows that `world` has let in, in one pass over them.
 fn one_pass(query: &str, null: &str, seen: &[Vec<Vec<String>>; 2]) -> Vec<Vec<String>> {
-    let of_row = |row: &Vec<String>| line(&row[0], &row[1], &row[2]);
-    let file = |(source, rows): (&str, &Vec<Vec<String>>)| {
-        (Path::from(format!("{source}/all.json")), rows.iter().map(of_row).collect())
+    let of_source = |(source, rows): (&str, &Vec<Vec<String>>)| {
+        file(source, "all", rows.iter().map(|row| [&row[0], &row[1], &row[2]].map(String::as_str)))
     };
-    let files = [EVENTS, MORE].into_iter().zip(seen).map(file).collect();
+    let files = [EVENTS, MORE].into_iter().zip(seen).map(of_source).collect();
     let stage = Stage::plan_text(&text(query, "", null), 1);
     let mut answer = Vec::new();
     let played = perform_in(World::of_files(0, files), async |world| {

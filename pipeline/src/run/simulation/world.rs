@@ -8,6 +8,7 @@ use bessemer_connectors::Location;
 use bessemer_connectors::manifest_store::{FileOwner, History, ManifestStore};
 use bessemer_connectors::sink::{QuarantineOwner, quarantine_location, read_rows, state_location};
 use bessemer_schemas::{Claim, DataFile, Epoch, OffsetRange, SourceLedger, SourceSlice};
+use bytes::Bytes;
 use chrono::DateTime;
 use datafusion::arrow::array::RecordBatch;
 use futures::stream::BoxStream;
@@ -39,7 +40,7 @@ pub(super) struct World {
     /// The files of the log of objects, by path.
     files: BTreeMap<String, Vec<Entry>>,
     /// Files that are still to come, by path.
-    to_come: Mutex<Vec<(Path, String)>>,
+    to_come: Mutex<Vec<(Path, Bytes)>>,
     now: Mutex<i64>,
     /// When that was nothing.
     began: Instant,
@@ -57,16 +58,17 @@ impl World {
         let mut random = StdRng::seed_from_u64(seed);
         let files: Vec<_> =
             (0..random.random_range(0..4)).map(|at| numbered_file(1000 + 10 * at, &mut random)).collect();
-        let texts = files.iter().map(|(path, entries)| (Path::from(format!("in/{path}")), text_of(entries))).collect();
+        let texts =
+            files.iter().map(|(path, entries)| (Path::from(format!("in/{path}")), text_of(entries).into())).collect();
         Self::with(random, files.into_iter().collect(), texts)
     }
 
-    /// One in which files come with these texts, in this order.
-    pub(super) fn of_files(seed: u64, files: Vec<(Path, String)>) -> Arc<Self> {
+    /// One in which files come with these contents, in this order.
+    pub(super) fn of_files(seed: u64, files: Vec<(Path, Bytes)>) -> Arc<Self> {
         Self::with(StdRng::seed_from_u64(seed), BTreeMap::new(), files)
     }
 
-    fn with(mut random: StdRng, files: BTreeMap<String, Vec<Entry>>, to_come: Vec<(Path, String)>) -> Arc<Self> {
+    fn with(mut random: StdRng, files: BTreeMap<String, Vec<Entry>>, to_come: Vec<(Path, Bytes)>) -> Arc<Self> {
         let script = Script::new(&mut random);
         Arc::new(Self {
             objects: Arc::default(),
@@ -143,8 +145,8 @@ impl World {
         if to_come.is_empty() {
             return false;
         }
-        let (path, text) = to_come.remove(0);
-        let put = futures::FutureExt::now_or_never(self.objects.put(&path, text.into()));
+        let (path, content) = to_come.remove(0);
+        let put = futures::FutureExt::now_or_never(self.objects.put(&path, content.into()));
         put.expect("memory does not wait").unwrap();
         true
     }
