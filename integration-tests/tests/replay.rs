@@ -297,6 +297,77 @@ fn records_of_files_keep_their_place() -> Result<()> {
 }
 
 #[test]
+fn records_are_replayed_into_windows_that_are_open_and_are_late_for_those_that_are_closed() -> Result<()> {
+    let bessemer = Bessemer::find()?;
+    let pipeline = Pipeline::new(
+        "CREATE PIPELINE windows;
+         CREATE SOURCE events (id BIGINT NOT NULL, at TIMESTAMP NOT NULL,
+             WATERMARK FOR at AS at - INTERVAL '5 minutes' ON LATE QUARANTINE) WITH (path = 'in/', format = 'json');
+         CREATE FEATURE SET seen WITH (path = 'features/seen') AS SELECT id FROM events;
+         CREATE FEATURE SET minutes EMIT ON WINDOW CLOSE WITH (path = 'features/minutes')
+         AS SELECT extract(minute FROM window_start) AS minute, count(*) AS n, min(id) AS least, max(id) AS most
+            FROM TUMBLE(events, at, INTERVAL '1 minute') GROUP BY window_start, window_end;
+         CREATE FEATURE SET steps EMIT ON WINDOW CLOSE WITH (path = 'features/steps')
+         AS SELECT id, at, lag(id) OVER (ORDER BY at, id) AS id_before FROM events;",
+    )?;
+    std::fs::create_dir(pipeline.folder().join("in"))?;
+    let event = |id: &str, minute: i64| format!(r#"{{"id": {id}, "at": "2013-01-01T00:{minute:02}:30"}}"#);
+    let good: Vec<_> = (0..30).map(|minute| event(&minute.to_string(), minute)).collect();
+    let bad = [event("\"1001\"x", 3), event("[]", 26), event("{}", 26)];
+    let lines: Vec<&str> = good.iter().chain(&bad).map(String::as_str).collect();
+    write(&pipeline, "a.json", &lines)?;
+    bessemer.call(["run", &pipeline.path()])?.expect_code(0)?;
+    // What is final is emitted with the next look; the watermark is at 00:24:30.
+    let minutes = || -> Result<Vec<Vec<String>>> {
+        Ok(pipeline.rows("minutes")?.select(&["minute", "n", "least", "most"])?.sorted().rows)
+    };
+    assert_eq!(minutes()?.len(), 24, "{:?}", minutes()?);
+
+    let left = quarantine(&bessemer, &pipeline, "events")?;
+    assert_eq!(left.len(), 3);
+    let mended = left.iter().enumerate().map(|(at, record)| {
+        let mut record = record.clone();
+        record["original"] = event(&(1_001 + at).to_string(), if at == 0 { 3 } else { 26 }).into();
+        record.to_string()
+    });
+    let path = pipeline.folder().join("mended.jsonl");
+    std::fs::write(&path, mended.collect::<Vec<_>>().join("\n"))?;
+    let path = path.to_string_lossy();
+    let replay =
+        || bessemer.call(["quarantine", "replay", &pipeline.path(), "--source", "events", "--repaired", &path]);
+    says(&replay()?, 0, &["1 row before the watermark", "The ledger balances"])?;
+    let left = quarantine(&bessemer, &pipeline, "events")?;
+    assert_eq!((left.len(), &left[0]["reason"]), (1, &"late".into()));
+    // It is asked for once more, and late once more.
+    says(&replay()?, 0, &["1 row before the watermark", "2 of the repaired records are not in quarantine"])?;
+    assert_eq!(minutes()?.len(), 24, "{:?}", minutes()?);
+
+    bessemer.call(["run", &pipeline.path(), "--final"])?.expect_code(0)?;
+    let expected = (0..30_i64).map(|minute| {
+        let numbers = if minute == 26 { [minute, 3, 26, 1_003] } else { [minute, 1, minute, minute] };
+        numbers.map(|number| number.to_string()).to_vec()
+    });
+    let mut expected: Vec<_> = expected.collect();
+    expected.sort();
+    assert_eq!(minutes()?, expected);
+    let steps = pipeline.rows("steps")?.select(&["id", "id_before"])?.rows;
+    let ids = (0..=26).chain([1_002, 1_003]).chain(27..30).map(|id: i64| id.to_string());
+    let mut steps: Vec<_> = steps.into_iter().filter(|row| row[0] != "0").collect();
+    steps.sort();
+    let ids: Vec<_> = ids.collect();
+    let mut pairs: Vec<_> = ids.windows(2).map(|pair| [pair[1].clone(), pair[0].clone()].to_vec()).collect();
+    pairs.sort();
+    assert_eq!(steps, pairs);
+    assert_eq!(pipeline.rows("seen")?.rows.len(), 32);
+    let ledger = bessemer.json(["ledger", &pipeline.path(), "--json"])?;
+    let source = &ledger["sources"][0];
+    assert_eq!((&ledger["balanced"], &source["replayed"], &source["late"]), (&true.into(), &4.into(), &2.into()));
+    bessemer.call(["replay", "--verify", &pipeline.path()])?.expect_code(0)?;
+    // Nothing comes into what was closed for good.
+    says(&replay()?, 2, &["`run --final` has closed its windows for good"])
+}
+
+#[test]
 fn what_cannot_be_replayed_is_refused_with_the_reason() -> Result<()> {
     let bessemer = Bessemer::find()?;
     let replay = |pipeline: &Pipeline, arguments: &[&str]| {

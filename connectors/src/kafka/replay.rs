@@ -16,7 +16,7 @@ use super::scan::ReadPlan;
 use super::source::KafkaSource;
 use crate::Result;
 use crate::formats::text::DecodeLimits;
-use crate::scan::{LateFloor, Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, column};
+use crate::scan::{LateFloor, Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, column, is_dropped};
 
 /// Reads records of one source, each by itself.
 #[derive(Debug)]
@@ -84,10 +84,12 @@ impl Replaying<'_> {
         let parts = self.parts(&UInt64Array::from_iter_values(taken.iter().copied()))?;
         let KafkaReplay { source, plan, number } = self.reader;
         let rows = Rows { source, plan, range: self.range, number: (*number, self.at as u64) };
-        // Somebody wants the row though it is late, and what came before it is not at hand.
-        let judged = rows.judge(decoded, &parts, &mut LateFloor::at(None), &mut replayed.ledger)?;
+        // What came before a row is not at hand.
+        let mut floor = LateFloor::at(self.range.late_before);
+        let judged = rows.judge(decoded, &parts, &mut floor, &mut replayed.ledger)?;
         let column = plan.admission.event_time.as_ref().map(|(_, name)| name.clone());
-        self.refused.extend(judged.refused.iter().map(|refusal| Refused {
+        let refused = judged.refused.iter().filter(|refusal| !is_dropped(source.lateness(), refusal.reason));
+        self.refused.extend(refused.map(|refusal| Refused {
             row: taken.get(refusal.row).and_then(|row| usize::try_from(*row).ok()).unwrap_or_default(),
             reason: refusal.reason,
             column: column.clone(),

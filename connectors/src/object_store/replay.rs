@@ -12,7 +12,7 @@ use crate::formats::text::{
     CsvOptions, DecodeLimits, Decoded, EventTimeBounds, FileFault, TextDecoder, TextDecoderOptions, TextFormat,
     reject_schema,
 };
-use crate::scan::{Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, record_numbers};
+use crate::scan::{Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, is_dropped, record_numbers};
 use crate::{Error, Result};
 
 /// Reads records of one source, each by itself.
@@ -59,8 +59,9 @@ impl ReplayReader for ObjectReplay {
         })?;
         if let Some(column) = self.source.event_time() {
             let ahead = i64::try_from(self.source.options().max_ahead.as_micros()).unwrap_or(i64::MAX);
-            // No record is late: somebody wants it though it was.
-            decoder.judge_event_times(column, EventTimeBounds::until(version.modified.saturating_add(ahead)))?;
+            let latest = version.modified.saturating_add(ahead);
+            let bounds = EventTimeBounds { late_before: version.late_before, ..EventTimeBounds::until(latest) };
+            decoder.judge_event_times(column, bounds)?;
         }
 
         let origin = Origin { source: self.number, object: at as u64, version };
@@ -86,14 +87,21 @@ impl ReplayReader for ObjectReplay {
             replayed.output.push(self.output(&decoded, origin)?);
         }
 
+        let lateness = self.source.lateness();
         let is_bad_time =
             |reason: RejectReason| matches!(reason, RejectReason::NullEventTime | RejectReason::EventTimeAhead);
+        let count = |is_it: &dyn Fn(RejectReason) -> bool| {
+            refused.iter().filter(|refused| is_it(refused.reason)).count() as u64
+        };
         let ledger = &mut replayed.ledger;
-        ledger.bad_event_time = refused.iter().filter(|refused| is_bad_time(refused.reason)).count() as u64;
-        ledger.undecodable = refused.len() as u64 - ledger.bad_event_time;
+        ledger.bad_event_time = count(&is_bad_time);
+        ledger.late = count(&|reason| reason == RejectReason::Late);
+        ledger.late_dropped = count(&|reason| is_dropped(lateness, reason));
+        ledger.undecodable = refused.len() as u64 - ledger.bad_event_time - ledger.late;
         ledger.decoded = records - ledger.undecodable;
-        ledger.admitted = ledger.decoded - ledger.bad_event_time;
-        ledger.event_time_max = self.source.lateness().and(decoder.event_time_max());
+        ledger.admitted = ledger.decoded - ledger.bad_event_time - ledger.late;
+        refused.retain(|refused| !is_dropped(lateness, refused.reason));
+        ledger.event_time_max = lateness.and(decoder.event_time_max());
         if !refused.is_empty() {
             replayed.rejects.push(part.refused(&reject_schema(), &refused)?);
         }

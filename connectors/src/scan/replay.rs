@@ -65,6 +65,16 @@ impl ReplayPart {
         parts.collect()
     }
 
+    /// The same, where rows before a time are late once more; microseconds since 1970, UTC.
+    #[must_use]
+    pub fn with_late_before(mut self, before: Option<i64>) -> Self {
+        match &mut self.origin {
+            ReplayOrigin::Topic(range) => range.late_before = before,
+            ReplayOrigin::Object(version) => version.late_before = before,
+        }
+        self
+    }
+
     /// Where the records come from: path of the object, or `topic/partition`.
     pub(super) fn path(&self) -> String {
         match &self.origin {

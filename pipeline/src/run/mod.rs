@@ -329,7 +329,7 @@ impl Run<'_> {
     }
 
     /// Looks whether what is kept for rows to come can be gone on with, and says what is not.
-    async fn check_kept(&self) -> Result<()> {
+    pub(super) async fn check_kept(&self) -> Result<()> {
         let checked = kept::check(&self.loaded, self.writer.history(), &self.store);
         let notes = unless_cancelled(self.cancel, checked).await?;
         for note in &notes {
@@ -339,7 +339,7 @@ impl Run<'_> {
     }
 
     /// Adds what the sets of an assignment emit that keep rows until they are final.
-    fn add_emissions(&self, assignment: &mut Assignment) -> Result<()> {
+    pub(super) fn add_emissions(&self, assignment: &mut Assignment) -> Result<()> {
         let history = self.writer.history();
         let mut watermarks = history.watermarks();
         watermarks.extend(assignment.watermarks.clone());

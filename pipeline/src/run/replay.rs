@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::discovery::Discovered;
 use super::epoch::{Assignment, Naming};
+use super::lateness::{Floors, check_goes_on};
 use super::repaired::Repaired;
 use super::{Run, RunOptions, RunSummary, Work, run_once, unless_cancelled};
 use crate::error::{Error, Result};
@@ -64,12 +65,14 @@ impl Run<'_> {
     pub(super) async fn work_again(&mut self, request: &ReplayRequest) -> Result<()> {
         let cancel = self.cancel;
         unless_cancelled(cancel, self.recover()).await?;
+        self.check_kept().await?;
         let sources = unless_cancelled(cancel, request.sources(&self.loaded, self.writer.history())).await?;
         let tables = Discovered::find_tables(&self.loaded, self.writer.history());
         let mut tables = unless_cancelled(cancel, tables).await?;
         for source in &sources {
             let mut replay = Replay::begin(source, request, &self.loaded, self.writer.history()).await?;
-            while let Some(assignment) = unless_cancelled(cancel, replay.next(&self.loaded, &mut tables)).await? {
+            while let Some(mut assignment) = unless_cancelled(cancel, replay.next(&self.loaded, &mut tables)).await? {
+                self.add_emissions(&mut assignment)?;
                 self.commit_epoch(&assignment).await?;
                 replay.go_on(self.writer.history());
             }
@@ -145,21 +148,19 @@ fn values(records: &RecordBatch) -> Option<&BinaryArray> {
     column?.as_binary_opt::<i32>()
 }
 
+/// The sets that read a source.
+fn readers<'l>(source: &'l str, loaded: &'l Loaded) -> impl Iterator<Item = &'l PlannedSet> + Clone {
+    loaded.plan.sets.iter().filter(move |set| set.sources.contains_key(source))
+}
+
 /// Why records of a source cannot be replayed; nothing where they can.
 fn refusal(source: &Source, loaded: &Loaded) -> Option<String> {
     if source.kind() == SourceKind::Table {
         return Some("a table is read anew whenever it changes: mend its file".to_owned());
     }
-    let mut readers = loaded.plan.sets.iter().filter(|set| set.sources.contains_key(source.name()));
+    let mut readers = readers(source.name(), loaded);
     if readers.clone().next().is_none() {
         return Some("no feature set reads it".to_owned());
-    }
-    let closes = |set: &&PlannedSet| set.emits().is_some();
-    if let Some(set) = readers.clone().find(closes) {
-        let name = &set.name;
-        return Some(format!(
-            "feature set `{name}` emits rows once they are final, and what depends on theirs may have been emitted since"
-        ));
     }
     match readers.find(|set| set.kind == SetKind::Snapshot) {
         Some(set) => Some(format!(
@@ -177,6 +178,8 @@ struct Found {
     records: u64,
     /// Records of which quarantine holds only the beginning.
     cut_off: u64,
+    /// Rows that the watermark had passed.
+    late: u64,
 }
 
 /// The quarantine of one source on its way through epochs.
@@ -189,6 +192,8 @@ struct Replay<'a> {
     left: VecDeque<(DataFile, bool)>,
     /// Whether the last epoch left out records that are asked for.
     is_cut: bool,
+    /// Rows before it are late, in microseconds since 1970, where a set has emitted what depends on those of that time.
+    late_before: Option<i64>,
     found: Found,
 }
 
@@ -211,6 +216,11 @@ impl<'a> Replay<'a> {
     async fn begin(source: &'a str, request: &'a ReplayRequest, loaded: &Loaded, history: &History) -> Result<Self> {
         let files: Vec<DataFile> = history.quarantine_files(&format!("source:{source}")).try_collect().await?;
         let is_objects = |found: &&Source| found.name() == source && matches!(found, Source::Objects(_));
+        let floors = Floors::of(source, loaded, history);
+        let emits = readers(source, loaded).any(|set| set.emits().is_some());
+        if emits {
+            check_goes_on(source, &floors)?;
+        }
         Ok(Self {
             request,
             source,
@@ -218,6 +228,7 @@ impl<'a> Replay<'a> {
             is_of_topics: !loaded.sources.iter().any(|found| is_objects(&found)),
             left: files.into_iter().map(|file| (file, true)).collect(),
             is_cut: false,
+            late_before: floors.of_all().filter(|_| emits),
             found: Found::default(),
         })
     }
@@ -252,7 +263,8 @@ impl<'a> Replay<'a> {
         let Some(first) = records.first().map(RecordBatch::schema) else { return Ok(None) };
         let records = concat_batches(&first, &records).map_err(bessemer_connectors::Error::from)?;
         self.found.records += records.num_rows() as u64;
-        let parts = ReplayPart::parts_of(&records)?;
+        let parts = ReplayPart::parts_of(&records)?.into_iter();
+        let parts: Vec<_> = parts.map(|part| part.with_late_before(self.late_before)).collect();
         let slice = SourceSlice::Quarantine {
             files: files.iter().map(TakenFile::named).collect(),
             repaired: self.request.repaired.as_ref().map(|repaired| repaired.digest().clone()),
@@ -299,7 +311,9 @@ impl<'a> Replay<'a> {
 
     /// After an epoch was committed: what it kept back is looked at again, where that was for want of room.
     fn go_on(&mut self, history: &History) {
-        let added = history.newest().and_then(|manifest| manifest.quarantine.get(self.source));
+        let newest = history.newest();
+        self.found.late += newest.and_then(|manifest| Some(manifest.sources.get(self.source)?.late)).unwrap_or(0);
+        let added = newest.and_then(|manifest| manifest.quarantine.get(self.source));
         let is_kept = |file: &&DataFile| {
             let name = file.path.rsplit('/').next().and_then(|name| name.parse::<FileName>().ok());
             name.is_some_and(|name| name.stream as usize == KEPT_STREAM)
@@ -317,6 +331,14 @@ impl<'a> Replay<'a> {
                 "source `{}`: quarantine holds only the beginning of {}; give their bytes with `--repaired`",
                 self.source,
                 plural(self.found.cut_off, "long record")
+            ));
+        }
+        if self.found.late > 0 {
+            notes.push(format!(
+                "source `{}`: {} before the watermark, which closed windows have gone without: `ON LATE` says what becomes \
+                 of late rows",
+                self.source,
+                plural(self.found.late, "row")
             ));
         }
         if let Some(repaired) = &self.request.repaired

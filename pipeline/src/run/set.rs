@@ -122,7 +122,10 @@ pub(super) async fn run(attempt: &Attempt<'_>, at: usize) -> Result<SetOutcome> 
 async fn plan(attempt: &Attempt<'_>, at: usize) -> Result<(Option<Arc<dyn ExecutionPlan>>, Option<WrittenState>)> {
     let Attempt { loaded, session, cancel, emission, .. } = *attempt;
     let planned = &loaded.plan.sets[at];
-    if let (Some(emission), Some(emits)) = (emission, planned.emits()) {
+    if let Some(emits) = planned.emits() {
+        // Emitted as they are read, rows would be there once more with what depends on them.
+        let missing = || Error::Internal { message: format!("nobody said what of `{}` is final", planned.name) };
+        let emission = emission.ok_or_else(missing)?;
         let written = emission.absorb(attempt, planned, emits).await?;
         return Ok((emission.emit(attempt, &planned.name, emits).await?, Some(written)));
     }

@@ -67,18 +67,32 @@ async fn records_come_back_with_everything_that_came_with_them_and_without_a_bro
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn late_record_becomes_a_row() {
+async fn late_record_becomes_a_row_unless_its_time_is_closed() {
     let cluster = Cluster::with_partitions(1);
     let late = r#"{"id": 2, "at": "2013-01-01T01:00:00"}"#;
     cluster.send_values(0, [r#"{"id": 1, "at": "2013-01-01T12:00:00"}"#, late]);
     let mut definition = definition(&[], &[]);
     let on_late = Some(OnLate::Quarantine);
     definition.watermark = Some(watermark(0, on_late));
+    let mut dropping = definition.clone();
     let source = cluster.open(definition);
     let scanned = read_all(&source).await.unwrap();
     assert_eq!((scanned.ids(), scanned.reasons()), (vec![1], vec!["1 late".to_owned()]));
     let rejects = concat_batches(&reject_schema(), &scanned.rejects).unwrap();
-    let parts = ReplayPart::parts_of(&quarantined(&rejects)).unwrap();
-    let scanned = scan_input(&source, ScanInput::Replayed(parts.into()), 2, Vec::new()).await.unwrap();
-    assert_eq!((scanned.ids(), scanned.ledger.late, scanned.ledger.admitted), (vec![2], 0, 1));
+    let replay = async |source, late_before| {
+        let parts = ReplayPart::parts_of(&quarantined(&rejects)).unwrap().into_iter();
+        let parts: Vec<_> = parts.map(|part| part.with_late_before(late_before)).collect();
+        let scanned = scan_input(source, ScanInput::Replayed(parts.into()), 2, Vec::new()).await.unwrap();
+        let ledger = scanned.ledger;
+        (scanned.ids(), scanned.reasons(), [ledger.late, ledger.late_dropped, ledger.admitted])
+    };
+    let hour = NEW_YEAR * 1_000 + 3_600_000_000;
+    for before in [None, Some(hour)] {
+        assert_eq!(replay(&source, before).await, (vec![2], Vec::new(), [0, 0, 1]));
+    }
+    // Where it was emitted without it, it stays what it was.
+    assert_eq!(replay(&source, Some(hour + 1)).await, (Vec::new(), vec!["1 late".to_owned()], [1, 0, 0]));
+    dropping.watermark = Some(watermark(0, Some(OnLate::Drop)));
+    let source = cluster.open(dropping);
+    assert_eq!(replay(&source, Some(hour + 1)).await, (Vec::new(), Vec::new(), [1, 1, 0]));
 }

@@ -268,8 +268,21 @@ pub(super) async fn plan(
     ask: &Ask<'_>,
     scans: EpochScans,
 ) -> (Arc<dyn ExecutionPlan>, TestSession) {
+    plan_of(source, new_objects(objects), ask, scans).await
+}
+
+fn new_objects(objects: &[ObjectVersion]) -> ScanInput {
     let objects = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });
-    let scans = scans.with_source("flights", 5, ScanInput::Objects(objects.collect()));
+    ScanInput::Objects(objects.collect())
+}
+
+async fn plan_of(
+    source: &Arc<ObjectSource>,
+    input: ScanInput,
+    ask: &Ask<'_>,
+    scans: EpochScans,
+) -> (Arc<dyn ExecutionPlan>, TestSession) {
+    let scans = scans.with_source("flights", 5, input);
     let config = SessionConfig::new()
         .with_target_partitions(ask.partitions.max(1))
         .with_batch_size(ask.batch_rows.unwrap_or(8_192))
@@ -287,8 +300,13 @@ pub(super) async fn scan_objects(
     objects: &[ObjectVersion],
     ask: Ask<'_>,
 ) -> Result<Scanned> {
+    scan_input(source, new_objects(objects), ask).await
+}
+
+/// The same of any input.
+pub(super) async fn scan_input(source: &Arc<ObjectSource>, input: ScanInput, ask: Ask<'_>) -> Result<Scanned> {
     let (sender, mut reports) = mpsc::channel(4);
-    let (plan, context) = plan(source, objects, &ask, EpochScans::new(sender)).await;
+    let (plan, context) = plan_of(source, input, &ask, EpochScans::new(sender)).await;
     let collecting = tokio::spawn(async move {
         let mut scanned = Scanned::default();
         while let Some(report) = reports.recv().await {

@@ -202,9 +202,8 @@ async fn file_that_several_partitions_read_counts_each_late_row_once() {
 }
 
 #[tokio::test]
-async fn late_record_that_is_replayed_becomes_a_row() {
+async fn late_record_that_is_replayed_becomes_a_row_unless_its_time_is_closed() {
     let folder = tempdir().unwrap();
-    let source = open(folder.path(), "a.json", Some(OnLate::Quarantine)).await;
     let records = RecordBatch::try_from_iter([
         ("path", Arc::new(StringArray::from(vec!["a.json"])) as ArrayRef),
         ("modified", Arc::new(TimestampMicrosecondArray::from(vec![50]))),
@@ -212,11 +211,21 @@ async fn late_record_that_is_replayed_becomes_a_row() {
         ("original", Arc::new(BinaryArray::from_vec(vec![br#"{"id": 7, "at": "1970-01-01"}"#]))),
     ]);
     let parts = ReplayPart::parts_of(&records.unwrap()).unwrap();
-    let scans = EpochScans::silent().with_source("flights", 5, ScanInput::Replayed(parts.into()));
-    let session = TestSession::new(SessionConfig::new().with_extension(Arc::new(scans)));
-    let plan = source.table_provider(false).scan(&session, None, &[], None).await.unwrap();
-    let rows: Vec<_> = plan.execute(0, session.task_ctx()).unwrap().try_collect().await.unwrap();
-    assert_eq!(text(&rows), ["7|1970-01-01T00:00:00"]);
+    let row = || vec!["7|1970-01-01T00:00:00".to_owned()];
+    let late = || vec!["3|late|at".to_owned()];
+    for (late_before, on_late, expected) in [
+        (None, OnLate::Quarantine, (row(), vec![], [0, 0, 1])),
+        (Some(0), OnLate::Quarantine, (row(), vec![], [0, 0, 1])),
+        (Some(1), OnLate::Quarantine, (vec![], late(), [1, 0, 0])),
+        (Some(1), OnLate::Drop, (vec![], vec![], [1, 1, 0])),
+    ] {
+        let source = open(folder.path(), "a.json", Some(on_late)).await;
+        let parts: Vec<_> = parts.iter().map(|part| part.clone().with_late_before(late_before)).collect();
+        let scanned = scan_input(&source, ScanInput::Replayed(parts.into()), Ask::default()).await.unwrap();
+        let ledger = scanned.ledger;
+        let counts = [ledger.late, ledger.late_dropped, ledger.admitted];
+        assert_eq!((scanned.text(), scanned.reasons(), counts), expected, "{late_before:?}");
+    }
 }
 
 #[tokio::test]

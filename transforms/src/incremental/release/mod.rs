@@ -126,7 +126,8 @@ fn assemble(
         return Err(Everything("its query cannot be cut: the columns would be others".to_owned()));
     }
     let time = Column::from(above.schema().qualified_field(at));
-    let columns = columns_read(&above, inputs.len())?;
+    let columns = (0..inputs.len()).map(|input| given::columns_read(&above, input));
+    let columns = columns.collect::<EngineResult<Vec<_>>>()?;
     let tables = inputs.iter().flat_map(|input| nature(&input.plan, catalog).tables.into_keys()).collect();
     let is_read = |(input, read): &(&Input, &BTreeSet<usize>)| {
         read.iter().any(|at| matches!(input.plan.schema().field(*at).data_type(), DataType::List(_)))
@@ -192,23 +193,6 @@ fn takes_rows_in_order(plan: &LogicalPlan) -> EngineResult<bool> {
             _ => false,
         })
     })
-}
-
-/// The columns of each input that `plan` reads.
-fn columns_read(plan: &LogicalPlan, inputs: usize) -> EngineResult<Vec<BTreeSet<usize>>> {
-    let mut columns = vec![BTreeSet::new(); inputs];
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Some(read) = given::number_of(scan).and_then(|input| columns.get_mut(input))
-        {
-            match &scan.projection {
-                Some(projection) => read.extend(projection),
-                None => read.extend(0..scan.source.schema().fields().len()),
-            }
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(columns)
 }
 
 impl Released {
