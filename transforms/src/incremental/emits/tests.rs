@@ -644,6 +644,13 @@ fn what_never_closes_is_refused() {
          GROUP BY k, window_start",
         "of a session only `window_end` says when it is over",
     );
+    check(
+        "SELECT k, window_start, window_end, count(*) AS c FROM SESSION(
+             (SELECT k, window_end AS at FROM TUMBLE(events, at, INTERVAL '1 hour') GROUP BY k, window_end)
+             PARTITION BY k, at, INTERVAL '2 hours'
+         ) GROUP BY k, window_start, window_end",
+        "its sessions are of rows that are put together",
+    );
     check("SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at) AS s FROM events", "has no bounds in time");
     check("SELECT k, at, lead(n) OVER (PARTITION BY k ORDER BY at) AS s FROM events", "`lead` looks at the next row");
     check("SELECT k, at, row_number() OVER (PARTITION BY k ORDER BY at) AS s FROM events", "counts all rows ever");

@@ -42,7 +42,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use self::kept::Kept;
 use self::need::Need;
-use self::reach::{Input, NO_WATERMARK};
+use self::reach::Input;
 pub(in crate::incremental) use self::ties::in_total_order;
 use super::closing::scalar;
 use super::cut::Everything;
@@ -91,9 +91,7 @@ pub(crate) fn released(
         match reach::inputs(plan, at, catalog) {
             Ok(inputs) => return assemble(of, plan, output, at, inputs, catalog),
             Err(Everything(reason)) => {
-                // What follows no watermark says less than what would, were it not for something else.
-                let says_more = why.as_deref().is_none_or(|why: &str| why.ends_with(NO_WATERMARK));
-                if says_more {
+                if why.as_deref().is_none_or(|why: &str| reach::weight(why) < reach::weight(&reason)) {
                     why = Some(reason);
                 }
             }
