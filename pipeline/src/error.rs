@@ -38,11 +38,13 @@ pub(crate) enum Error {
         source: std::io::Error,
     },
 
-    /// A folder without pipeline files.
-    #[error("there is no `.sql` file in `{}`: name a pipeline file, or a folder that has one", path.display())]
+    /// A path at which there is no pipeline file.
+    #[error("{what}: name a pipeline file, or a folder that has one{hint}")]
     NoPipeline {
-        /// The folder.
-        path: PathBuf,
+        /// What there is not.
+        what: String,
+        /// Which one may be meant, as the end of a sentence.
+        hint: String,
     },
 
     /// The definition changed in a way that the committed rows cannot follow.

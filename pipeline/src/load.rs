@@ -3,6 +3,7 @@
 //! Everything that is wrong with the text is reported together, whichever crate found it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use futures::FutureExt;
 
 use crate::error::{Error, Result};
 use crate::settings::Settings;
+use crate::sql_files;
 
 /// Rows of a batch: DataFusion's own choice, large enough for its kernels and small enough for the cache.
 const BATCH_ROWS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(8_191);
@@ -300,18 +302,13 @@ fn read(paths: &[PathBuf]) -> Result<Vec<SourceFile>> {
 /// The pipeline files that `path` means: itself, or the `.sql` files of a folder by name.
 fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |source| Error::Unreadable { path: path.to_owned(), source };
-    if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_dir() => return Ok(vec![path.to_owned()]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(sql_files::none_at(path)),
+        found => found.and_then(|_| std::fs::read_dir(path).map(drop)).map_err(unreadable)?,
     }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        if file.extension().is_some_and(|extension| extension == "sql") {
-            files.push(file);
-        }
-    }
-    files.sort();
-    if files.is_empty() { Err(Error::NoPipeline { path: path.to_owned() }) } else { Ok(files) }
+    let files = sql_files::in_folder(path);
+    if files.is_empty() { Err(sql_files::none_at(path)) } else { Ok(files) }
 }
 
 /// The folder that relative paths in the pipeline are relative to: that of its first file.

@@ -25,6 +25,7 @@ mod progress;
 mod run;
 mod schedule;
 mod settings;
+mod sql_files;
 mod telemetry;
 
 use std::process::ExitCode;

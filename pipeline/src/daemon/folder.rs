@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bessemer_schemas::Digest;
 
 use crate::error::{Error, Result};
+use crate::sql_files::{self, is_hidden, is_sql};
 
 /// Digest over the texts of a pipeline; another one is another version.
 pub(super) type Fingerprint = Digest;
@@ -23,6 +24,9 @@ pub(super) struct Found {
 /// The pipelines of `folder`, by path. A file by itself is a folder of one.
 pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
     let unreadable = |source| Error::Unreadable { path: folder.to_owned(), source };
+    if !folder.exists() {
+        return Err(sql_files::none_at(folder));
+    }
     if std::fs::metadata(folder).map_err(unreadable)?.is_file() {
         return Ok(found(folder.to_owned(), vec![folder.to_owned()]).into_iter().collect());
     }
@@ -33,7 +37,7 @@ pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
             continue;
         }
         if path.is_dir() {
-            let files = sql_files(&path);
+            let files = sql_files::in_folder(&path);
             if !files.is_empty() {
                 pipelines.extend(found(path, files));
             }
@@ -55,21 +59,6 @@ fn found(path: PathBuf, paths: Vec<PathBuf>) -> Option<Found> {
         text.push(0);
     }
     Some(Found { path, paths, fingerprint: Digest::of(&text) })
-}
-
-fn sql_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| is_sql(path) && path.is_file()).collect();
-    files.sort();
-    files
-}
-
-fn is_sql(path: &Path) -> bool {
-    !is_hidden(path) && path.extension().is_some_and(|extension| extension == "sql")
-}
-
-fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 #[cfg(test)]

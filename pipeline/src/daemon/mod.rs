@@ -29,6 +29,7 @@ use self::supervise::Supervised;
 use crate::error::{Error, Result};
 use crate::load::{self, Parsed};
 use crate::progress::Progress;
+use crate::sql_files;
 use crate::telemetry::{Board, Observer, Phase};
 
 /// How often the folder is looked at.
@@ -102,7 +103,7 @@ impl Daemon<'_> {
     fn begin(&mut self) -> Result<()> {
         let found = folder::find(&self.options.folder)?;
         if found.is_empty() {
-            return Err(Error::NoPipeline { path: self.options.folder.clone() });
+            return Err(sql_files::none_at(&self.options.folder));
         }
         let mut parsed = Vec::new();
         let mut first_error = None;

@@ -8,17 +8,14 @@ use arrow::array::{
 };
 use arrow_schema::DataType;
 use bessemer_schemas::{OnLate, SliceLimits};
-use datafusion_catalog::Session;
-use datafusion_execution::config::SessionConfig;
 use datafusion_expr::{col, lit};
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use parquet::file::properties::{EnabledStatistics, WriterPropertiesBuilder};
 use tempfile::tempdir;
 
 use super::harness::*;
 use crate::object_store::ObjectSource;
-use crate::scan::{EpochScans, ReplayPart, ScanInput};
-use crate::test_session::TestSession;
+use crate::scan::{ReplayPart, ScanInput};
 use crate::{Error, Source};
 
 async fn open(folder: &Path, path: &str, on_late: Option<OnLate>) -> Arc<ObjectSource> {
