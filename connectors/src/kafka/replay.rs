@@ -16,7 +16,7 @@ use super::scan::ReadPlan;
 use super::source::KafkaSource;
 use crate::Result;
 use crate::formats::text::DecodeLimits;
-use crate::scan::{LateFloor, Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, column, is_dropped};
+use crate::scan::{LateFloor, Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, column};
 
 /// Reads records of one source, each by itself.
 #[derive(Debug)]
@@ -87,9 +87,10 @@ impl Replaying<'_> {
         // What came before a row is not at hand.
         let mut floor = LateFloor::at(self.range.late_before);
         let judged = rows.judge(decoded, &parts, &mut floor, &mut replayed.ledger)?;
+        // What is late once more stays where it is: nobody drops what was kept.
+        replayed.ledger.late_dropped = 0;
         let column = plan.admission.event_time.as_ref().map(|(_, name)| name.clone());
-        let refused = judged.refused.iter().filter(|refusal| !is_dropped(source.lateness(), refusal.reason));
-        self.refused.extend(refused.map(|refusal| Refused {
+        self.refused.extend(judged.refused.iter().map(|refusal| Refused {
             row: taken.get(refusal.row).and_then(|row| usize::try_from(*row).ok()).unwrap_or_default(),
             reason: refusal.reason,
             column: column.clone(),

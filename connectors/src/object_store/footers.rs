@@ -36,13 +36,13 @@ impl Footers {
         self.source.lateness().is_some() && self.source.event_time().is_some()
     }
 
-    /// A time that no row of an object is older than, in microseconds since 1970, UTC: `i64::MAX` of one without rows,
-    /// `i64::MIN` where its statistics do not say.
-    pub(super) fn oldest(&self, version: &ObjectVersion) -> BoxFuture<'static, Result<i64>> {
+    /// A time that no row of an object is older than, in microseconds since 1970, UTC: `i64::MAX` of one without rows.
+    /// `None` where its statistics do not say, or it cannot be read: what is wrong with it is told when it is its turn.
+    pub(super) fn oldest(&self, version: &ObjectVersion) -> BoxFuture<'static, Option<i64>> {
         let (footers, version) = (self.clone(), version.clone());
         async move {
-            let Some((object, footer)) = footers.read(&version).await? else { return Ok(i64::MIN) };
-            Ok(oldest_event(&footers.source, &object, footer).unwrap_or(i64::MIN))
+            let (object, footer) = footers.read(&version).await.ok().flatten()?;
+            oldest_event(&footers.source, &object, footer)
         }
         .boxed()
     }

@@ -14,8 +14,8 @@ use crate::{Error, Result};
 /// Changed objects that are taken at once.
 const CHANGED_AT_ONCE: usize = 1_000;
 
-/// Objects whose footers are read ahead of them, at most: a first slice does not wait for those of a million.
-const LOOKED_AHEAD: usize = 10_000;
+/// Footers are read ahead once no more objects than these are left: a first slice does not wait for those of a million.
+const LOOKED_AHEAD: u64 = 10_000;
 
 /// Footers that are read at once.
 const FOOTERS_AT_ONCE: usize = 16;
@@ -29,8 +29,9 @@ pub struct Listing {
     remaining_bytes: u64,
     /// Of Parquet.
     footers: Option<Footers>,
-    /// For each new object, once that was asked for: a time that no row of it and of those after it is older than.
-    oldest: Option<VecDeque<i64>>,
+    /// For each new object, once that was asked for: a time that no row of it and of those after it is older than, where
+    /// that is known.
+    oldest_from: Option<VecDeque<Option<i64>>>,
 }
 
 impl Listing {
@@ -48,7 +49,7 @@ impl Listing {
             remaining_objects: 0,
             remaining_bytes: 0,
             footers: None,
-            oldest: None,
+            oldest_from: None,
         };
         while let Some(version) = found.next()? {
             match standing(&version, &mut known).await? {
@@ -96,33 +97,30 @@ impl Listing {
             self.remaining_objects -= 1;
             self.remaining_bytes -= size;
             taken.extend(self.new.pop_front());
-            self.oldest.as_mut().and_then(VecDeque::pop_front);
+            self.oldest_from.as_mut().and_then(VecDeque::pop_front);
         }
         Ok(taken)
     }
 
     /// A time that no row is older than of the objects that no slice has taken, in microseconds since 1970, UTC: as their
     /// statistics have it, `i64::MAX` where there are none left. `None` where that is not known: the format has no
-    /// statistics, an object lacks them, or there are too many objects to look.
+    /// statistics, an object lacks them or cannot be read, or there are too many objects to look.
     pub async fn oldest_unread(&mut self) -> Result<Option<i64>> {
         if self.remaining_objects == 0 {
             return Ok(Some(i64::MAX));
         }
         let Some(footers) = self.footers.as_ref().filter(|footers| footers.tell_event_time()) else { return Ok(None) };
-        if self.oldest.is_none() {
-            let Some(unread) = self.new.all(LOOKED_AHEAD) else { return Ok(None) };
-            let reads: Vec<_> = unread.iter().map(|version| footers.oldest(version)).collect();
-            let oldest = stream::iter(reads).buffered(FOOTERS_AT_ONCE).try_collect::<Vec<_>>().await?;
-            let mut oldest = VecDeque::from(oldest);
-            let mut of_rest = i64::MAX;
+        if self.oldest_from.is_none() && self.remaining_objects <= LOOKED_AHEAD {
+            let reads: Vec<_> = self.new.load()?.iter().map(|version| footers.oldest(version)).collect();
+            let mut oldest: VecDeque<_> = stream::iter(reads).buffered(FOOTERS_AT_ONCE).collect().await;
+            let mut of_rest = Some(i64::MAX);
             for oldest in oldest.iter_mut().rev() {
-                of_rest = of_rest.min(*oldest);
+                of_rest = oldest.zip(of_rest).map(|(own, rest)| own.min(rest));
                 *oldest = of_rest;
             }
-            self.oldest = Some(oldest);
+            self.oldest_from = Some(oldest);
         }
-        let oldest = self.oldest.as_ref().and_then(|oldest| oldest.front().copied());
-        Ok(oldest.filter(|oldest| *oldest > i64::MIN))
+        Ok(self.oldest_from.as_ref().and_then(|oldest| *oldest.front()?))
     }
 
     /// Takes the next objects that changed after they were read and are ignored (`on_change = 'ignore'`), in path order: as

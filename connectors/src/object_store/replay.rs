@@ -12,7 +12,7 @@ use crate::formats::text::{
     CsvOptions, DecodeLimits, Decoded, EventTimeBounds, FileFault, TextDecoder, TextDecoderOptions, TextFormat,
     reject_schema,
 };
-use crate::scan::{Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, is_dropped, record_numbers};
+use crate::scan::{Refused, ReplayOrigin, ReplayPart, ReplayReader, Replayed, record_numbers};
 use crate::{Error, Result};
 
 /// Reads records of one source, each by itself.
@@ -87,7 +87,6 @@ impl ReplayReader for ObjectReplay {
             replayed.output.push(self.output(&decoded, origin)?);
         }
 
-        let lateness = self.source.lateness();
         let is_bad_time =
             |reason: RejectReason| matches!(reason, RejectReason::NullEventTime | RejectReason::EventTimeAhead);
         let count = |is_it: &dyn Fn(RejectReason) -> bool| {
@@ -95,13 +94,12 @@ impl ReplayReader for ObjectReplay {
         };
         let ledger = &mut replayed.ledger;
         ledger.bad_event_time = count(&is_bad_time);
+        // What is late once more stays where it is: nobody drops what was kept.
         ledger.late = count(&|reason| reason == RejectReason::Late);
-        ledger.late_dropped = count(&|reason| is_dropped(lateness, reason));
         ledger.undecodable = refused.len() as u64 - ledger.bad_event_time - ledger.late;
         ledger.decoded = records - ledger.undecodable;
         ledger.admitted = ledger.decoded - ledger.bad_event_time - ledger.late;
-        refused.retain(|refused| !is_dropped(lateness, refused.reason));
-        ledger.event_time_max = lateness.and(decoder.event_time_max());
+        ledger.event_time_max = self.source.lateness().and(decoder.event_time_max());
         if !refused.is_empty() {
             replayed.rejects.push(part.refused(&reject_schema(), &refused)?);
         }

@@ -148,10 +148,17 @@ impl SpillQueue {
         Ok(self.first.front())
     }
 
-    /// All that are left, in their order; `None` where they are more than `most`, or some are in a file.
-    pub(super) fn all(&self, most: usize) -> Option<&VecDeque<ObjectVersion>> {
-        let is_all = self.writing.is_none() && self.reading.is_none() && self.first.len() <= most;
-        is_all.then_some(&self.first)
+    /// All that are left, in their order, in memory from now on; nothing may be added after it.
+    pub(super) fn load(&mut self) -> Result<&VecDeque<ObjectVersion>> {
+        if let Some(file) = self.writing.take() {
+            self.reading = Some(file.read()?);
+        }
+        if let Some(mut rest) = self.reading.take() {
+            while let Some(version) = rest.next()? {
+                self.first.push_back(version);
+            }
+        }
+        Ok(&self.first)
     }
 
     /// Versions in memory.
@@ -251,7 +258,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn spilled_sort_is_a_sort(paths in prop::collection::vec(("[a-c/é]{1,4}", any::<Option<u8>>()), 0..200)) {
+        fn spilled_sort_is_a_sort(
+            paths in prop::collection::vec(("[a-c/é]{1,4}", any::<Option<u8>>()), 0..200),
+            loaded_after in 1..60_usize,
+        ) {
             let mut sorter = Sorter::new(16);
             let mut expected: Vec<_> = paths.into_iter().map(|(path, tag)| version(path, tag)).collect();
             for version in &expected {
@@ -268,6 +278,10 @@ mod tests {
             let mut found = Vec::new();
             while queue.front().unwrap().is_some() {
                 found.extend(queue.pop_front());
+                if found.len() == loaded_after {
+                    let left = queue.load().unwrap();
+                    prop_assert_eq!(left.len(), expected.len() - found.len());
+                }
             }
             prop_assert_eq!(found, expected);
         }

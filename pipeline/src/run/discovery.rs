@@ -48,6 +48,8 @@ struct Log {
     arrival: Arrival,
     /// Whether it is taken in slices: an append set reads it, or one that follows its watermark.
     appended: bool,
+    /// Whether a set waits for its watermark.
+    is_awaited: bool,
     /// How far its partitions may be apart in event time and still be read.
     #[cfg(feature = "kafka")]
     max_skew: Option<Duration>,
@@ -131,11 +133,13 @@ impl Discovered {
             };
             // Watermarks move by what is read, and a set that waits for them reads nothing itself.
             let waits = |set: &PlannedSet| reach == Reach::ForEver && set.emit_every.is_some();
+            let is_awaited = readers().any(|set| set.emits().is_some() || set.emit_every.is_some());
             let appended = readers().any(|set| set.kind == SetKind::Append || waits(set));
             logs.push(Log {
                 name: name.to_owned(),
                 arrival,
                 appended,
+                is_awaited,
                 #[cfg(feature = "kafka")]
                 max_skew: source.max_skew(),
             });
@@ -317,7 +321,8 @@ impl Log {
                 if objects.is_empty() && ignored.is_empty() {
                     return Ok(());
                 }
-                if let Some(oldest) = listing.oldest_unread().await? {
+                let is_told = self.is_awaited || listing.remaining_objects() == 0;
+                if let Some(oldest) = if is_told { listing.oldest_unread().await? } else { None } {
                     assignment.oldest_unread.insert(self.name.clone(), oldest);
                 }
                 let scanned = objects.iter().map(|version| ScanObject { version: version.clone(), is_new: true });

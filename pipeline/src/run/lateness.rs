@@ -50,13 +50,13 @@ impl Floors {
     }
 
     /// Of rows wherever they come from: what of the source is final is before it.
-    pub(super) fn of_all(&self) -> Option<i64> {
+    pub(super) fn of_source(&self) -> Option<i64> {
         self.0.as_ref().and_then(|watermark| watermark.at)
     }
 
     /// Of the rows of an object.
     pub(super) fn object(&self, version: ObjectVersion) -> ObjectVersion {
-        ObjectVersion { late_before: self.of_all(), ..version }
+        ObjectVersion { late_before: self.of_source(), ..version }
     }
 
     /// Of the rows of offsets.

@@ -176,6 +176,8 @@ impl Rebuild<'_> {
                     let admitted = manifest.sources.get(name).map_or(0, |ledger| ledger.admitted);
                     batch.admitted.insert(name.clone(), admitted);
                 }
+                // Of records that were all refused once more nothing was kept.
+                Some(_) if manifest.sources.get(name).is_none_or(|ledger| ledger.admitted == 0) => {}
                 Some(_) => {
                     return Err(self.lacks(format!("epoch {} has replayed records of `{name}`", manifest.epoch)));
                 }

@@ -103,6 +103,9 @@ impl ReplayRequest {
             if let Some(reason) = refusal(source, loaded) {
                 return Err(Error::ReplayRefused { name: name.to_owned(), reason });
             }
+            if readers(name, loaded).any(|set| set.emits().is_some()) {
+                check_goes_on(name, &Floors::of(name, loaded, history))?;
+            }
             sources.push(name.to_owned());
         }
         match (&self.repaired, sources.as_slice()) {
@@ -180,6 +183,8 @@ struct Found {
     cut_off: u64,
     /// Rows that the watermark had passed.
     late: u64,
+    /// Rows that came of it.
+    admitted: u64,
 }
 
 /// The quarantine of one source on its way through epochs.
@@ -192,7 +197,9 @@ struct Replay<'a> {
     left: VecDeque<(DataFile, bool)>,
     /// Whether the last epoch left out records that are asked for.
     is_cut: bool,
-    /// Rows before it are late, in microseconds since 1970, where a set has emitted what depends on those of that time.
+    /// A set that keeps rows until they are final.
+    closing: Option<String>,
+    /// Where there is one, rows before it are late, in microseconds since 1970.
     late_before: Option<i64>,
     found: Found,
 }
@@ -217,10 +224,7 @@ impl<'a> Replay<'a> {
         let files: Vec<DataFile> = history.quarantine_files(&format!("source:{source}")).try_collect().await?;
         let is_objects = |found: &&Source| found.name() == source && matches!(found, Source::Objects(_));
         let floors = Floors::of(source, loaded, history);
-        let emits = readers(source, loaded).any(|set| set.emits().is_some());
-        if emits {
-            check_goes_on(source, &floors)?;
-        }
+        let closing = readers(source, loaded).find(|set| set.emits().is_some()).map(|set| set.name.clone());
         Ok(Self {
             request,
             source,
@@ -228,7 +232,8 @@ impl<'a> Replay<'a> {
             is_of_topics: !loaded.sources.iter().any(|found| is_objects(&found)),
             left: files.into_iter().map(|file| (file, true)).collect(),
             is_cut: false,
-            late_before: floors.of_all().filter(|_| emits),
+            late_before: floors.of_source().filter(|_| closing.is_some()),
+            closing,
             found: Found::default(),
         })
     }
@@ -312,7 +317,9 @@ impl<'a> Replay<'a> {
     /// After an epoch was committed: what it kept back is looked at again, where that was for want of room.
     fn go_on(&mut self, history: &History) {
         let newest = history.newest();
-        self.found.late += newest.and_then(|manifest| Some(manifest.sources.get(self.source)?.late)).unwrap_or(0);
+        let ledger = newest.and_then(|manifest| manifest.sources.get(self.source)).copied().unwrap_or_default();
+        self.found.late += ledger.late;
+        self.found.admitted += ledger.admitted;
         let added = newest.and_then(|manifest| manifest.quarantine.get(self.source));
         let is_kept = |file: &&DataFile| {
             let name = file.path.rsplit('/').next().and_then(|name| name.parse::<FileName>().ok());
@@ -335,10 +342,18 @@ impl<'a> Replay<'a> {
         }
         if self.found.late > 0 {
             notes.push(format!(
-                "source `{}`: {} before the watermark, which closed windows have gone without: `ON LATE` says what becomes \
-                 of late rows",
+                "source `{}`: {} before the watermark, which what was emitted has gone without: they stay in quarantine as \
+                 `late`",
                 self.source,
                 plural(self.found.late, "row")
+            ));
+        }
+        if let Some(set) = &self.closing
+            && self.found.admitted > 0
+        {
+            notes.push(format!(
+                "feature set `{set}`: what it keeps for rows to come has rows now that only quarantine had; were it lost, it \
+                 could not be made anew"
             ));
         }
         if let Some(repaired) = &self.request.repaired

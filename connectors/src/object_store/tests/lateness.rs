@@ -150,6 +150,14 @@ async fn statistics_of_what_is_not_read_yet_say_how_old_its_rows_may_be() {
     assert_eq!(oldest_unread(folder.path(), "*.parquet", late).await, [None, None, None, Some(70), Some(i64::MAX)]);
     write(folder.path(), "d.parquet", &parquet(&times(&[1]).project(&[0]).unwrap(), 2));
     assert_eq!(oldest_unread(folder.path(), "*.parquet", late).await, [None, None, None, Some(70), Some(i64::MAX)]);
+    // One that is gone once it is its turn, whatever that means then.
+    let source = open(folder.path(), "*.parquet", late).await;
+    let mut listing = source.list(stream::empty().boxed()).await.unwrap();
+    let one = || SliceLimits { files: 1, ..SliceLimits::default() };
+    assert_eq!(listing.next_slice(&mut one()).await.unwrap().len(), 1);
+    std::fs::remove_file(folder.path().join("d.parquet")).unwrap();
+    assert_eq!(listing.oldest_unread().await.unwrap(), None);
+    assert_eq!(listing.next_slice(&mut one()).await.unwrap().len(), 1);
     write(folder.path(), "d.parquet", &parquet(&batch(vec![None, Some(50), None]), 4));
     assert_eq!(
         oldest_unread(folder.path(), "*.parquet", late).await,
@@ -201,10 +209,14 @@ async fn file_that_several_partitions_read_counts_each_late_row_once() {
 #[tokio::test]
 async fn late_record_that_is_replayed_becomes_a_row_unless_its_time_is_closed() {
     let folder = tempdir().unwrap();
+    let number = |number: u64| Arc::new(UInt64Array::from(vec![number]));
     let records = RecordBatch::try_from_iter([
         ("path", Arc::new(StringArray::from(vec!["a.json"])) as ArrayRef),
         ("modified", Arc::new(TimestampMicrosecondArray::from(vec![50]))),
-        ("record", Arc::new(UInt64Array::from(vec![3]))),
+        ("record", number(3)),
+        ("line", number(4)),
+        ("byte_start", number(90)),
+        ("byte_len", number(30)),
         ("original", Arc::new(BinaryArray::from_vec(vec![br#"{"id": 7, "at": "1970-01-01"}"#]))),
     ]);
     let parts = ReplayPart::parts_of(&records.unwrap()).unwrap();
@@ -214,7 +226,7 @@ async fn late_record_that_is_replayed_becomes_a_row_unless_its_time_is_closed() 
         (None, OnLate::Quarantine, (row(), vec![], [0, 0, 1])),
         (Some(0), OnLate::Quarantine, (row(), vec![], [0, 0, 1])),
         (Some(1), OnLate::Quarantine, (vec![], late(), [1, 0, 0])),
-        (Some(1), OnLate::Drop, (vec![], vec![], [1, 1, 0])),
+        (Some(1), OnLate::Drop, (vec![], late(), [1, 0, 0])),
     ] {
         let source = open(folder.path(), "a.json", Some(on_late)).await;
         let parts: Vec<_> = parts.iter().map(|part| part.clone().with_late_before(late_before)).collect();

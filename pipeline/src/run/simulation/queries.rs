@@ -2,12 +2,13 @@
 //! some of them late, cut into epochs at random, by processes that die at random requests. What is committed in the end is
 //! what the engine makes of the rows that were not late, all at once.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use bessemer_connectors::manifest_store::FileOwner;
 use bessemer_connectors::sink::read_rows;
-use bessemer_schemas::DataFile;
+use bessemer_schemas::{DataFile, Epoch, SourceSlice, Watermark};
 use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::compute::cast;
@@ -178,11 +179,42 @@ fn one_pass(query: &str, null: &str, seen: &[Vec<Vec<String>>; 2]) -> Vec<Vec<St
     answer
 }
 
+/// How many rows were late by what the watermark passed while their own listing was being read: none may be.
+async fn late_in_their_listing(world: &World, arrivals: &Arrivals) -> usize {
+    let store = world.manifests();
+    let newest = store.newest().await.unwrap().expect("there is an epoch");
+    let manifests: Vec<_> = store.manifests(Epoch::FIRST..=newest.epoch).try_collect().await.unwrap();
+    let mut watermarks: BTreeMap<String, Watermark> = BTreeMap::new();
+    // Of each source, the listing in hand, and where the watermark was before it.
+    let mut listings: BTreeMap<String, (u64, Option<i64>)> = BTreeMap::new();
+    let mut late = 0;
+    for manifest in &manifests {
+        for (source, slice) in &manifest.slice.sources {
+            let SourceSlice::Objects { listing, .. } = slice else { continue };
+            let before = watermarks.get(source).and_then(|watermark| watermark.at);
+            let known = listings.entry(source.clone()).or_insert((*listing, before));
+            if known.0 != *listing {
+                *known = (*listing, before);
+            }
+            for object in store.slice_objects(slice).await.unwrap() {
+                let name =
+                    object.path.rsplit('/').next().and_then(|name| name.split('.').next()?.parse::<usize>().ok());
+                let rows = &arrivals[name.expect("files are numbered")].1;
+                let times = rows.iter().map(|(.., hour)| Some(hour * 3_600_000_000));
+                late += times.filter(|at| *at < object.late_before && *at >= known.1).count();
+            }
+        }
+        watermarks.extend(manifest.watermarks.clone());
+    }
+    late
+}
+
 /// Runs the query through lives that end in every way, then to its end.
 fn check(query: &str, (null, arrivals): &(&str, Arrivals), seed: u64, partitions: u32) -> Result<(), TestCaseError> {
     let text = text(query, "EMIT ON WINDOW CLOSE", null);
     let theatre = Theatre { stages: [(); 2].map(|()| Stage::plan_text(&text, partitions)) };
     let (mut answer, mut seen, mut late) = (Vec::new(), [(); 2].map(|()| Vec::new()), 0);
+    let mut late_in_their_listing = 0;
     let played = perform_in(World::of_files(seed, files(arrivals)), async |world| {
         name_keys(world).await;
         theatre.lives(world, async || {}).await;
@@ -195,8 +227,10 @@ fn check(query: &str, (null, arrivals): &(&str, Arrivals), seed: u64, partitions
         seen = [rows_of(world, SEEN[0]).await, rows_of(world, SEEN[1]).await];
         let history = world.manifests().history().await.unwrap();
         late = history.source_totals().values().map(|ledger| ledger.late).sum();
+        late_in_their_listing = self::late_in_their_listing(world, arrivals).await;
     });
     prop_assert!(played.is_some(), "{query}");
+    prop_assert_eq!(late_in_their_listing, 0, "{}", query);
     let read: usize = arrivals.iter().map(|(_, rows)| rows.len()).sum();
     prop_assert_eq!(seen.iter().map(Vec::len).sum::<usize>() as u64 + late, read as u64, "rows are lost");
     prop_assert_eq!(answer, one_pass(query, null, &seen), "{}", query);

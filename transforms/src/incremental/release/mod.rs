@@ -42,7 +42,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 
 use self::kept::Kept;
 use self::need::Need;
-use self::reach::Input;
+use self::reach::{Input, NO_WATERMARK};
 pub(in crate::incremental) use self::ties::in_total_order;
 use super::closing::scalar;
 use super::cut::Everything;
@@ -91,7 +91,9 @@ pub(crate) fn released(
         match reach::inputs(plan, at, catalog) {
             Ok(inputs) => return assemble(of, plan, output, at, inputs, catalog),
             Err(Everything(reason)) => {
-                if why.as_deref().is_none_or(|why: &str| reach::weight(why) < reach::weight(&reason)) {
+                // What follows no watermark says less than what would, were it not for something else.
+                let says_more = why.as_deref().is_none_or(|why: &str| why.ends_with(NO_WATERMARK));
+                if says_more {
                     why = Some(reason);
                 }
             }

@@ -42,20 +42,6 @@ const SUBQUERY: &str = "a subquery in an expression reads a source: write it as 
 /// How a reason ends that says nothing of what the query does.
 pub(super) const NO_WATERMARK: &str = "does not follow a watermark";
 
-/// How one begins that another column may do without.
-const NOT_ITS_END: &str = "of a session only";
-
-/// How much a reason says of why no column tells the time of a query's rows.
-pub(super) fn weight(reason: &str) -> u8 {
-    if reason.ends_with(NO_WATERMARK) {
-        0
-    } else if reason.starts_with(NOT_ITS_END) {
-        1
-    } else {
-        2
-    }
-}
-
 pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, Everything> {
     Err(Everything(why.into()))
 }
@@ -235,9 +221,7 @@ impl Reach<'_, '_> {
 
     /// A session ends when no row has come for its gap.
     fn session(&mut self, plan: &LogicalPlan, place: Place, need: Need) -> Result<(), Everything> {
-        let Some(session) = SessionWindow::of(plan).filter(|session| session.is_last(place.at)) else {
-            return refused(format!("{NOT_ITS_END} `{END}` says when it is over: give it out"));
-        };
+        let Some(session) = SessionWindow::of(plan) else { return refused("it has no sessions") };
         let data = session.data();
         let kept = nature(data, self.catalog);
         if kept.kind() != SetKind::Append || kept.orders_log || !need.last.is_empty() {
@@ -245,6 +229,9 @@ impl Reach<'_, '_> {
                 "its sessions are of rows that are put together, whose inputs could not be told when they are of no more \
                  use: make sessions of a source, of a view that takes its rows one by one, or of a `UNION ALL` of such",
             );
+        }
+        if !session.is_last(place.at) {
+            return refused(format!("of a session only `{END}` says when it is over: give it out"));
         }
         let at = session.time.try_as_col().and_then(|time| data.schema().maybe_index_of_column(time));
         let Some(at) = at else { return refused("its sessions have no event time") };
