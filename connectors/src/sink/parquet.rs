@@ -217,6 +217,9 @@ impl ParquetFile {
     async fn end_row_group(&mut self) -> Result<()> {
         let Some(row_group) = self.row_group.take() else { return Ok(()) };
         let columns = row_group.close().await.map_err(|source| self.error(source))?;
+        let bytes = columns.iter().map(|column| column.close().bytes_written).sum::<u64>();
+        // It would be copied at every growth.
+        self.writer.inner_mut().reserve(usize::try_from(bytes).unwrap_or_default());
         let append = || {
             let mut group = self.writer.next_row_group()?;
             for column in columns {

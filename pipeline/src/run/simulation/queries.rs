@@ -78,7 +78,9 @@ fn arrivals() -> impl Strategy<Value = (&'static str, Arrivals)> {
 /// The same files with times that go on from one to the next, as they mostly do.
 fn in_order(mut files: Arrivals) -> Arrivals {
     for (first, (_, rows)) in (0..).step_by(3).zip(&mut files) {
-        rows.iter_mut().for_each(|(.., hour)| *hour = (first + *hour % 5).min(23));
+        for (.., hour) in rows {
+            *hour = (first + *hour % 5).min(23);
+        }
     }
     files
 }
@@ -99,7 +101,7 @@ fn file<'r>(source: &str, name: &str, rows: impl Iterator<Item = [&'r str; 3]>) 
 
 fn parquet(rows: &[[&str; 3]]) -> Bytes {
     let text = |column: usize| rows.iter().map(move |row| Some(row[column]).filter(|text| !text.is_empty()));
-    let strings = |column| Arc::new(StringArray::from_iter(text(column))) as ArrayRef;
+    let strings = |column| Arc::new(text(column).collect::<StringArray>()) as ArrayRef;
     let (n, at) = (DataType::Int64, DataType::Timestamp(TimeUnit::Microsecond, None));
     let cast = |column, to| cast(&strings(column), &to).unwrap();
     let batch = RecordBatch::try_from_iter_with_nullable([
