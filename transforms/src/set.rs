@@ -164,8 +164,19 @@ fn assemble(
 }
 
 /// `plan`, which the optimizer has left, planned anew where that saves work and changes no row.
-pub(crate) fn with_less_work(mut plan: LogicalPlan, state: &SessionState) -> LogicalPlan {
-    for rewrite in [in_panes, with_one_bound, in_ticks] {
+pub(crate) fn with_less_work(plan: LogicalPlan, state: &SessionState) -> LogicalPlan {
+    rewritten(plan, &[in_panes, with_one_bound, in_ticks], state)
+}
+
+/// The same where only frames of time are planned anew, which changes neither the rows that are read nor their order.
+pub(crate) fn with_ticks(plan: LogicalPlan, state: &SessionState) -> LogicalPlan {
+    rewritten(plan, &[in_ticks], state)
+}
+
+type Rewrite = fn(LogicalPlan) -> Result<Transformed<LogicalPlan>>;
+
+fn rewritten(mut plan: LogicalPlan, rewrites: &[Rewrite], state: &SessionState) -> LogicalPlan {
+    for rewrite in rewrites {
         // What it cannot do leaves the plan as it is.
         let Ok(Transformed { data: rewritten, transformed: true, .. }) = rewrite(plan.clone()) else { continue };
         if let Ok(rewritten) = state.optimize(&rewritten)

@@ -627,6 +627,22 @@ fn rows_are_looked_up_by_what_all_that_meet_have_in_common() {
     }
 }
 
+#[tokio::test]
+async fn frames_of_time_are_counted_in_ticks() {
+    let state = state(2);
+    let query = Query::new(
+        "SELECT k, at, sum(n) OVER (PARTITION BY k ORDER BY at RANGE BETWEEN INTERVAL '1 hour' PRECEDING AND CURRENT ROW) AS s
+         FROM events",
+        &state,
+    );
+    let query = query.unwrap();
+    for between in [Between { from: None, to: None }, Between { from: Some(1), to: Some(2) }] {
+        let plan = query.emits().emit(&state, vec![Vec::new()], between).await.unwrap();
+        let shown = datafusion::physical_plan::displayable(plan.as_ref()).indent(true).to_string();
+        assert!(shown.contains("RANGE BETWEEN 3600000000 PRECEDING"), "{shown}");
+    }
+}
+
 #[track_caller]
 fn is_refused(query: &str, why: &str) {
     let Err(told) = Query::new(query, &state(2)) else { panic!("{query}") };

@@ -53,7 +53,7 @@ use crate::catalog::Catalog;
 use crate::classify::nature;
 use crate::functions::exact_for;
 use crate::given;
-use crate::set::plans_physically;
+use crate::set::{plans_physically, with_ticks};
 use crate::window::tick_of;
 use crate::{Error, Result};
 
@@ -215,9 +215,10 @@ impl Released {
             // A row without a time is final with the last one.
             (Some(from), None) => from.or(time().is_null()),
             (None, Some(to)) => to,
-            (None, None) => return Ok(self.above.clone()),
+            (None, None) => return Ok(with_ticks(self.above.clone(), session)),
         };
-        session.optimize(&LogicalPlanBuilder::from(self.above.clone()).filter(is_between)?.build()?)
+        let plan = LogicalPlanBuilder::from(self.above.clone()).filter(is_between)?.build()?;
+        Ok(with_ticks(session.optimize(&plan)?, session))
     }
 
     /// Nanoseconds since 1970 of a time of the set.
