@@ -3,7 +3,7 @@
     cargo build --release --workspace
     pip install confluent-kafka==2.12.2 polars==2.1.0 bytewax==0.21.1 duckdb==2.0.0
     python integration-tests/benches/kafka.py                        # 10 million records, all of it
-    python integration-tests/benches/kafka.py --only latency
+    python integration-tests/benches/kafka.py --only latency --only partitions
 
 Starts one node of Apache Kafka (`integration-tests/kafka/kafka.sh`) and fills a topic of four partitions with JSON records
 of about 110 bytes. Every contender is a process of its own that reads all of the topic, keeps the records with `value` below
@@ -15,6 +15,9 @@ The peers in Python are given fewer records (`--peer-rows`), and compared by the
 
 `latency` sends 20,000 records a second to a daemon with one-second epochs, and measures, of each record, the time from
 its timestamp (set when it was sent) to the line that tells that its epoch is committed: its manifest is durable then.
+
+`partitions` reads as many records from topics of one partition to 128: those of a partition are given on one after
+another, whatever comes first.
 """
 
 import argparse
@@ -185,10 +188,10 @@ class Bench:
             os.rename(f"{folder}.part", folder)
         return sorted(folder.glob("*.json"))
 
-    def topic(self, rows):
-        name = f"events-{rows}"
+    def topic(self, rows, partitions=PARTITIONS):
+        name = f"events-{rows}-{partitions}"
         print(f"filling topic {name} …", file=sys.stderr)
-        subprocess.run([self.parts, "produce", self.kafka.brokers, name, str(PARTITIONS), str(rows), *self.files()], check=True)
+        subprocess.run([self.parts, "produce", self.kafka.brokers, name, str(partitions), str(rows), *self.files()], check=True)
         return name
 
     def fresh(self, name):
@@ -230,11 +233,26 @@ class Bench:
         self.results[name] = {"rows": rows, "wall": wall, "cpu": cpu, "peak_mib": memory, "broker_cpu": broker}
         return {"rate": rows / wall, "per_million": cpu * 1e6 / rows, "memory": memory, "answer": answer}
 
+    def heading(self):
+        print(f"\n{'':34}{'records':>12}{'wall s':>9}{'records/s':>12}{'CPU s':>9}{'CPU s/M':>10}{'peak MiB':>10}{'broker':>9}")
+
+    def partitions(self):
+        """The same number of records in more and more partitions."""
+        rows = self.options.rows
+        topics = [(partitions, self.topic(rows, partitions)) for partitions in [1, 4, 8, 16, 32, 64, 128]]
+        self.heading()
+        answers = set()
+        for partitions, topic in topics:
+            name = f"bessemer run, {partitions} partitions"
+            answers.add(self.best(name, rows, lambda: [self.bessemer, "run", self.pipeline("bessemer", topic)], "bessemer")["answer"])
+        if len(answers) > 1:
+            sys.exit(f"the answers differ: {answers}")
+
     def throughput(self):
         rows, peers = self.options.rows, self.options.peer_rows
         files, topic, peer_topic = self.files(), self.topic(rows), self.topic(peers)
         brokers = self.kafka.brokers
-        print(f"\n{'':34}{'records':>12}{'wall s':>9}{'records/s':>12}{'CPU s':>9}{'CPU s/M':>10}{'peak MiB':>10}{'broker':>9}")
+        self.heading()
         consume = self.best("(a) bare rdkafka consumer", rows, lambda: [self.parts, "consume", brokers, topic, str(PARTITIONS), str(rows)])
         decode = self.best("strict decode of the lines", rows, lambda: [self.parts, "decode", str(rows), *files])
         write = self.best("decode, filter, Parquet", rows, lambda: [self.parts, "write", str(rows), self.fresh("parts"), *files], "parts")
@@ -356,14 +374,14 @@ def main():
     parser.add_argument("--repeat", type=int, default=2)
     parser.add_argument("--rate", type=int, default=20_000)
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--only", choices=["throughput", "latency"], action="append")
+    parser.add_argument("--only", choices=["throughput", "partitions", "latency"], action="append")
     parser.add_argument("--work", default="/tmp/bessemer-bench", help="folder for data and output")
     parser.add_argument("--json", type=pathlib.Path, help="write the figures here, too")
     options = parser.parse_args()
     pathlib.Path(options.work).mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
     try:
-        for name in options.only or ["throughput", "latency"]:
+        for name in options.only or ["throughput", "partitions", "latency"]:
             getattr(bench, name)()
     finally:
         bench.kafka.stop()

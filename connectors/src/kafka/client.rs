@@ -1,6 +1,7 @@
 //! Clients of the brokers: how they are set up, and what their errors mean.
 
 use std::error::Error as StdError;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,13 @@ const PREFETCH_BYTES: u64 = 64 << 20;
 const PREFETCH_PARTITION_BYTES: u64 = 1 << 20;
 /// Records that it keeps ahead: each costs the client some 400 bytes beside its own, which it does not count.
 const PREFETCH_RECORDS: u64 = 64 << 10;
+/// Twice as many where each partition would have fewer than these: a reader uses them up in the time of a fetch.
+const PREFETCH_PARTITION_RECORDS: u64 = 8 << 10;
 /// The least of them for each partition.
-const PREFETCH_PARTITION_RECORDS: u64 = 1 << 10;
+const PREFETCH_PARTITION_RECORDS_MIN: u64 = 512;
+/// Bytes that one answer brings, over all partitions, and for each of them.
+const FETCH_BYTES: u64 = 32 << 20;
+const FETCH_PARTITION_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 20;
 /// How long a partition of which enough is kept ahead is left alone. The client's own choice is a second, in which a
 /// reader uses up everything and then waits.
 const PREFETCH_PAUSE: &str = "5";
@@ -176,7 +182,10 @@ impl ConsumerContext for Context {}
 pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Result<Arc<Consumer>> {
     let partitions = partitions.max(1) as u64;
     let prefetch_bytes = (PREFETCH_BYTES / partitions).max(PREFETCH_PARTITION_BYTES);
-    let prefetch_records = (PREFETCH_RECORDS / partitions).max(PREFETCH_PARTITION_RECORDS);
+    let prefetch_records = (PREFETCH_RECORDS / partitions)
+        .max(PREFETCH_PARTITION_RECORDS.min(2 * PREFETCH_RECORDS / partitions))
+        .max(PREFETCH_PARTITION_RECORDS_MIN);
+    let fetch_bytes = (FETCH_BYTES / partitions).clamp(*FETCH_PARTITION_BYTES.start(), *FETCH_PARTITION_BYTES.end());
     let isolation = match options.isolation {
         Isolation::ReadCommitted => "read_committed",
         Isolation::ReadUncommitted => "read_uncommitted",
@@ -186,6 +195,7 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
         .set("queued.max.messages.kbytes", (prefetch_bytes >> 10).to_string())
         // Below it more is fetched.
         .set("queued.min.messages", prefetch_records.to_string())
+        .set("max.partition.fetch.bytes", fetch_bytes.to_string())
         .set("fetch.queue.backoff.ms", PREFETCH_PAUSE)
         // The end of a partition is told by an empty answer, which the broker holds back this long.
         .set("fetch.wait.max.ms", "100")

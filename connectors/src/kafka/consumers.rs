@@ -33,6 +33,13 @@ pub(super) struct Taken {
     pub(super) lanes: BTreeMap<usize, Lane>,
 }
 
+impl Lane {
+    /// Whether it is in `range`, of which something is left.
+    pub(super) fn is_in(&self, range: &OffsetRange) -> bool {
+        (range.start..range.end).contains(&self.next)
+    }
+}
+
 /// A run of ranges that follow one another in a partition of a topic.
 struct Run {
     /// The first of the ranges.
@@ -84,28 +91,29 @@ impl Consumers {
     /// Takes lanes that begin where the ranges do, of a consumer that is there or of one that is made for all of
     /// `partitions` partitions. What was read before is read by a consumer of its own, which does not stay.
     ///
-    /// `begun` is the offset at which the first range goes on, if that was begun.
+    /// `begun` are the offsets at which those ranges go on that were begun, by their numbers; that of the first is `first`.
     pub(super) fn take(
         &self,
         options: &KafkaSourceOptions,
         ranges: &[ScanOffsets],
         first: usize,
-        begun: Option<i64>,
+        begun: &BTreeMap<usize, i64>,
         partitions: usize,
     ) -> Result<Taken> {
         let mut runs: Vec<Run> = Vec::new();
-        for (at, ScanOffsets { range, .. }) in ranges.iter().enumerate() {
-            if let Some(run) = runs.last_mut().filter(|_| at > 0 && follows(&ranges[at - 1].range, range)) {
-                run.end = range.end;
-                continue;
-            }
-            let start = begun.filter(|_| at == 0).unwrap_or(range.start);
+        for (at, ScanOffsets { range, .. }) in (first..).zip(ranges) {
+            let start = begun.get(&at).copied();
             let place = (range.topic.clone(), range.partition);
-            runs.push(Run { at: first + at, place, start, end: range.end });
+            match runs.last_mut() {
+                // One that was read to its end needs no lane.
+                _ if start == Some(range.end) => {}
+                Some(run) if run.place == place && run.end == range.start => run.end = range.end,
+                _ => runs.push(Run { at, place, start: start.unwrap_or(range.start), end: range.end }),
+            }
         }
         let mut places: Vec<_> = runs.iter().map(|run| &run.place).collect();
         places.sort_unstable();
-        let is_new = begun.is_none() && ranges.iter().all(|offsets| offsets.is_new);
+        let is_new = begun.is_empty() && ranges.iter().all(|offsets| offsets.is_new);
         if !is_new || places.windows(2).any(|pair| pair[0] == pair[1]) {
             let consumer = consumer(options, runs.len())?;
             let lanes = lanes(options, &consumer, runs)?;
@@ -161,11 +169,6 @@ impl Consumers {
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether `range` begins where `before` ends, in the same partition: one lane then serves both.
-fn follows(before: &OffsetRange, range: &OffsetRange) -> bool {
-    before.topic == range.topic && before.partition == range.partition && before.end == range.start
 }
 
 /// Lets `consumer` read more places.

@@ -30,6 +30,7 @@ mod replay;
 mod rows;
 mod scan;
 mod security;
+mod sink;
 mod source;
 mod token;
 mod topic_id;

@@ -19,7 +19,7 @@ use super::client::Consumer;
 use super::native::Owned;
 
 /// Records that are taken from the client at once: what a call costs is then nothing beside them.
-const BATCH: usize = 1_024;
+pub(super) const BATCH: usize = 1_024;
 
 /// Where a consumer puts the records of one of its partitions.
 pub(super) struct RecordQueue {

@@ -1,39 +1,40 @@
-//! Reading ranges of offsets: poll, decode in place, judge, count, give on. Runs on a thread that may block.
+//! Reading ranges of offsets: poll them, and give on their rows in the order of the ranges. Runs on a thread that may
+//! block.
+//!
+//! What a client has fetched of a partition is used up faster than more of it comes. Then records of the ranges behind it
+//! are taken, which were fetched meanwhile, and their rows are held until it is their turn: as Arrow they take an eighth
+//! of what they take in the client.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch};
-use bessemer_schemas::{OffsetRange, RejectReason, SourceLedger};
+use arrow::array::RecordBatch;
+use bessemer_schemas::OffsetRange;
 use datafusion_physical_plan::metrics::Count;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::Breaker;
 use super::client::{Consumer, failed, patience};
 use super::consumers::{Lane, Taken};
 use super::discover::GO_ON;
 use super::options::OnDataLoss;
-use super::parts::{Parts, Rejects, TakenParts};
-use super::payload::PayloadDecoder;
-use super::queue::{Polled, Record};
-use super::rows::{Rows, row_number};
+use super::queue::{BATCH, Polled};
 use super::scan::ScanContext;
-use crate::formats::text::{DecodeLimits, RecordFault};
-use crate::scan::{LateFloor, Refusal, ScanReport, is_dropped};
+use super::sink::RangeSink;
 use crate::{Error, Result};
 
 /// How long one poll waits before it looks whether anybody still wants its rows.
 const POLL: Duration = Duration::from_millis(50);
-/// Rejects that are held before they are reported.
-const REJECTS_HELD: usize = 1_024;
-/// Bytes of keys and headers that a batch holds, about: the format's limit does not count them.
-const PARTS_BYTES: usize = 16 << 20;
-/// Records between two tellings of progress.
-const PROGRESS_RECORDS: u64 = 8_192;
+/// The same where something may come of another range first. No record is held for less.
+const MOMENT: Duration = Duration::from_millis(2);
+/// Bytes of the rows that are held.
+const HELD_BYTES: usize = 16 << 20;
+/// Ranges that are read at a time beside the one whose turn it is: each has a decoder with a batch in it.
+const RANGES_AHEAD: usize = 8;
 
 /// Reads runs of ranges into a channel.
 pub(super) struct RangeRead {
@@ -46,18 +47,18 @@ pub(super) struct RangeRead {
 }
 
 impl RangeRead {
-    /// Reads the ranges of one plan partition, in order.
+    /// Reads the ranges of one plan partition, and gives their rows on in order.
     pub(super) fn run(self, mut ranges: Range<usize>) -> Result<()> {
         let context = &self.context;
         let consumers = context.source.consumers();
-        let mut begun = None;
+        let mut begun: BTreeMap<usize, Begun<'_>> = BTreeMap::new();
         while ranges.start < ranges.end {
-            let next = begun.as_ref().map(RangeSink::next);
             let left = &context.ranges[ranges.clone()];
+            let next = begun.iter().map(|(at, begun)| (*at, begun.next(&context.ranges[*at].range))).collect();
             let partitions = context.ranges.len().max(context.source.partitions().load(Ordering::Relaxed));
-            let taken = consumers.take(context.source.options(), left, ranges.start, next, partitions)?;
-            let mut client = Client { context, taken };
-            match client.read_ranges(&self, &mut ranges, &mut begun) {
+            let taken = consumers.take(context.source.options(), left, ranges.start, &next, partitions)?;
+            let mut client = Client { read: &self, taken };
+            match client.read_ranges(&mut ranges, &mut begun) {
                 Ok(Ended::Read) => consumers.give_back(client.taken, &context.ranges),
                 ended => {
                     consumers.discard(&client.taken.consumer);
@@ -65,7 +66,7 @@ impl RangeRead {
                         Ended::Read | Ended::Unwanted => return Ok(()),
                         // A consumer that was refused an offset reads no more of the partition: another one goes on.
                         Ended::Deleted => {
-                            let Some(sink) = &mut begun else {
+                            let Some(Begun::Reading(sink)) = begun.get_mut(&ranges.start) else {
                                 return Err(context.source.internal("no range was begun"));
                             };
                             let reading = Reading { context, consumer: &client.taken.consumer };
@@ -79,46 +80,186 @@ impl RangeRead {
     }
 }
 
-/// How reading a range ended.
+/// How reading ranges ended.
 enum Ended {
     Read,
     /// Nobody takes the rows any more.
     Unwanted,
-    /// Where it should go on, there is no offset any more.
+    /// Where the first of them should go on, there is no offset any more.
+    Deleted,
+}
+
+/// What came of a range.
+enum Came {
+    /// The last of it.
+    End,
+    Some,
+    /// There may be more later.
+    Nothing,
+    /// There is no offset any more where it should go on.
     Deleted,
 }
 
 /// A consumer whose lanes lead through the ranges of one plan partition.
 struct Client<'a> {
-    context: &'a ScanContext,
+    read: &'a RangeRead,
     taken: Taken,
 }
 
-impl Client<'_> {
-    /// Reads ranges to their ends and takes them off `ranges`; `begun` is one that was not read to its end.
-    fn read_ranges<'r>(
-        &mut self,
-        read: &'r RangeRead,
-        ranges: &mut Range<usize>,
-        begun: &mut Option<RangeSink<'r>>,
-    ) -> Result<Ended> {
+/// A range that was begun.
+enum Begun<'a> {
+    Reading(Box<RangeSink<'a>>),
+    /// It was read to its end; its rows, and the bytes of memory that they take.
+    Read(Vec<RecordBatch>, usize),
+}
+
+impl Begun<'_> {
+    /// Takes off the rows that are held.
+    fn take_rows(&mut self) -> Vec<RecordBatch> {
+        match self {
+            Self::Reading(sink) => sink.take_rows(),
+            Self::Read(rows, bytes) => {
+                *bytes = 0;
+                std::mem::take(rows)
+            }
+        }
+    }
+
+    /// The offset of `range` at which it goes on.
+    fn next(&self, range: &OffsetRange) -> i64 {
+        match self {
+            Self::Reading(sink) => sink.next(),
+            Self::Read(..) => range.end,
+        }
+    }
+
+    /// Bytes of what is held, about.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Reading(sink) => sink.held_bytes(),
+            Self::Read(_, bytes) => *bytes,
+        }
+    }
+}
+
+impl<'a> Client<'a> {
+    /// Reads ranges to their ends and takes them off `ranges`.
+    fn read_ranges(&mut self, ranges: &mut Range<usize>, begun: &mut BTreeMap<usize, Begun<'a>>) -> Result<Ended> {
         while ranges.start < ranges.end {
-            let sink = match begun {
-                Some(sink) => sink,
-                None => begun.insert(RangeSink::new(read, ranges.start)?),
-            };
-            let Some((_, lane)) = self.taken.lanes.range_mut(..=sink.at).next_back() else {
-                return Err(self.context.source.internal("a range has no lane"));
-            };
-            let reading = Reading { context: self.context, consumer: &self.taken.consumer };
-            match reading.read(sink, lane)? {
-                Ended::Read => lane.next = sink.range.end,
+            match self.read_first(ranges.clone(), begun)? {
+                Ended::Read => {}
                 ended => return Ok(ended),
             }
-            begun.take().map_or(Ok(()), RangeSink::done)?;
+            begun.remove(&ranges.start);
             ranges.start += 1;
         }
         Ok(Ended::Read)
+    }
+
+    /// Reads the first of the ranges to its end.
+    fn read_first(&mut self, ranges: Range<usize>, begun: &mut BTreeMap<usize, Begun<'a>>) -> Result<Ended> {
+        let (mut wait, mut quiet_since) = (Duration::ZERO, None);
+        loop {
+            let came = self.take(ranges.start, begun, wait)?;
+            let rows = begun.get_mut(&ranges.start).map(Begun::take_rows);
+            for batch in rows.into_iter().flatten() {
+                if self.read.batches.blocking_send(batch).is_err() {
+                    return Ok(Ended::Unwanted);
+                }
+            }
+            match came {
+                Came::End => return Ok(Ended::Read),
+                Came::Some => (wait, quiet_since) = (Duration::ZERO, None),
+                Came::Deleted => return Ok(Ended::Deleted),
+                Came::Nothing => {
+                    if self.read.gone.is_cancelled() {
+                        return Ok(Ended::Unwanted);
+                    }
+                    let is_starved = quiet_since.is_some();
+                    self.stay_quiet(&mut quiet_since, begun.get(&ranges.start))?;
+                    wait = if is_starved { self.read_ahead(ranges.start + 1..ranges.end, begun)? } else { MOMENT };
+                }
+            }
+        }
+    }
+
+    /// Takes what has come of one of the ranges behind the first. Gives how long to wait for the first now.
+    fn read_ahead(&mut self, ranges: Range<usize>, begun: &mut BTreeMap<usize, Begun<'a>>) -> Result<Duration> {
+        let held: usize = begun.values().map(Begun::held_bytes).sum();
+        if held >= HELD_BYTES {
+            return Ok(POLL);
+        }
+        let mut open = 0;
+        for at in ranges {
+            // A lane that leads through several ranges is not in a later one before it was through the others.
+            let range = &self.read.context.ranges[at].range;
+            let lane = self.taken.lanes.range(..=at).next_back();
+            let is_read = matches!(begun.get(&at), Some(Begun::Read(..)));
+            if is_read || !lane.is_some_and(|(_, lane)| lane.is_in(range)) {
+                continue;
+            }
+            match self.take(at, begun, Duration::ZERO)? {
+                Came::Some | Came::End => return Ok(Duration::ZERO),
+                // When it is its turn, it is found out again.
+                Came::Nothing | Came::Deleted => open += 1,
+            }
+            if open == RANGES_AHEAD {
+                break;
+            }
+        }
+        Ok(if open == 0 { POLL } else { MOMENT })
+    }
+
+    /// Takes what has come of a range, up to some records; waits for the first of it.
+    fn take(&mut self, at: usize, begun: &mut BTreeMap<usize, Begun<'a>>, wait: Duration) -> Result<Came> {
+        let mut sink = match begun.remove(&at) {
+            None => Box::new(RangeSink::new(self.read, at)?),
+            Some(Begun::Reading(sink)) => sink,
+            Some(read @ Begun::Read(..)) => {
+                begun.insert(at, read);
+                return Ok(Came::End);
+            }
+        };
+        let Taken { consumer, lanes } = &mut self.taken;
+        let reading = Reading { context: &self.read.context, consumer };
+        let came = match lanes.range_mut(..=at).next_back() {
+            // Such a range needs no lane, and has none where what was left of it is lost.
+            _ if sink.next() == sink.range.end => Came::End,
+            // A run of ranges has its lane at the first of them.
+            Some((_, lane)) => {
+                let came = reading.read(&mut sink, lane, wait)?;
+                if matches!(came, Came::End) {
+                    lane.next = sink.range.end;
+                }
+                came
+            }
+            None => return Err(self.read.context.source.internal("a range has no lane")),
+        };
+        let sink = if matches!(came, Came::End) {
+            let rows = sink.finish()?;
+            let bytes = rows.iter().map(RecordBatch::get_array_memory_size).sum();
+            Begun::Read(rows, bytes)
+        } else {
+            Begun::Reading(sink)
+        };
+        begun.insert(at, sink);
+        Ok(came)
+    }
+
+    /// Nothing came of the first range. An error where that has been so for too long.
+    fn stay_quiet(&self, since: &mut Option<Instant>, first: Option<&Begun<'_>>) -> Result<()> {
+        let reading = Reading { context: &self.read.context, consumer: &self.taken.consumer };
+        if since.is_none() {
+            reading.consumer.context().recovered();
+        }
+        reading.serve()?;
+        let since = since.get_or_insert_with(Instant::now);
+        match first {
+            Some(Begun::Reading(sink)) if since.elapsed() > patience(self.read.context.source.options()) => {
+                Err(reading.silent(&sink.range, sink.next()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -129,41 +270,31 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Reads one range to its end.
+    /// Takes what has come of a range, up to some records; waits for the first of it.
     ///
     /// Its end is certain by a record at or beyond it, or by the end of the partition, told by a broker. An end before
     /// that of the range is not the last word: whoever sealed the range was told of more.
-    fn read(&self, sink: &mut RangeSink<'_>, lane: &mut Lane) -> Result<Ended> {
-        let mut quiet_since = None;
-        while sink.next < sink.range.end && lane.end < sink.range.end {
-            match lane.queue.peek(POLL) {
+    fn read(&self, sink: &mut RangeSink<'_>, lane: &mut Lane, mut wait: Duration) -> Result<Came> {
+        let mut records = 0;
+        while sink.next() < sink.range.end && lane.end < sink.range.end {
+            if records == BATCH {
+                return Ok(Came::Some);
+            }
+            match lane.queue.peek(wait) {
                 Some(Polled::Record(record)) if record.offset() >= sink.range.end => break,
                 Some(Polled::Record(record)) => {
                     sink.take(record)?;
-                    quiet_since = None;
+                    records += 1;
                 }
                 Some(Polled::End(end)) => lane.end = end,
-                Some(Polled::Refused(error)) if is_out_of_range(&error) => return Ok(Ended::Deleted),
-                Some(Polled::Refused(error)) => return Err(self.refused(&sink.range, sink.next, &error)),
-                None => {
-                    if quiet_since.is_none() {
-                        self.consumer.context().recovered();
-                    }
-                    self.serve()?;
-                    sink.is_unwanted |= sink.read.gone.is_cancelled();
-                    let since = quiet_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > patience(self.context.source.options()) {
-                        return Err(self.silent(&sink.range, sink.next));
-                    }
-                    continue;
-                }
-            }
-            if sink.is_unwanted {
-                return Ok(Ended::Unwanted);
+                Some(Polled::Refused(error)) if is_out_of_range(&error) => return Ok(Came::Deleted),
+                Some(Polled::Refused(error)) => return Err(self.refused(&sink.range, sink.next(), &error)),
+                None => return Ok(if records > 0 { Came::Some } else { Came::Nothing }),
             }
             lane.queue.advance();
+            wait = Duration::ZERO;
         }
-        Ok(Ended::Read)
+        Ok(Came::End)
     }
 
     /// Counts the offsets that are no longer there as lost; an error where that is not for them to be.
@@ -171,7 +302,7 @@ impl Reading<'_> {
         let (range, options) = (&sink.range, self.context.source.options());
         let watermarks = self.consumer.fetch_watermarks(&range.topic, range.partition, patience(options));
         let (low, _) = watermarks.map_err(|error| self.failed("ask for the oldest offset", &error))?;
-        let (next, last) = (sink.next, low.min(range.end) - 1);
+        let (next, last) = (sink.next(), low.min(range.end) - 1);
         let (reason, help) = if low <= next {
             (format!("offset {next} is not there"), "the log was cut off: start a new pipeline")
         } else if !sink.is_new {
@@ -239,204 +370,4 @@ impl Reading<'_> {
 fn is_out_of_range(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
     matches!(error.rdkafka_error_code(), Some(OffsetOutOfRange | AutoOffsetReset))
-}
-
-/// Takes the records of one range.
-struct RangeSink<'a> {
-    read: &'a RangeRead,
-    at: usize,
-    range: OffsetRange,
-    is_new: bool,
-    /// The offset after the last one that is accounted for.
-    next: i64,
-    decoder: PayloadDecoder,
-    parts: Parts,
-    rejects: Rejects,
-    /// Where the range is new: a record trips it once.
-    breaker: Option<Breaker>,
-    /// Lives as long as the range: where its rows begin to be late.
-    floor: LateFloor,
-    ledger: SourceLedger,
-    is_unwanted: bool,
-    told: u64,
-}
-
-impl<'a> RangeSink<'a> {
-    fn new(read: &'a RangeRead, at: usize) -> Result<Self> {
-        let (source, plan) = (&read.context.source, &read.context.plan);
-        let Some(offsets) = read.context.ranges.get(at) else {
-            return Err(source.internal("a range is not in the slice"));
-        };
-        let options = source.options();
-        let floor = source
-            .lateness()
-            .map_or(LateFloor::at(None), |lateness| LateFloor::following(offsets.range.late_before, lateness.delay));
-        let limits = DecodeLimits { batch_rows: read.batch_rows, ..options.limits };
-        Ok(Self {
-            read,
-            at,
-            range: offsets.range.clone(),
-            is_new: offsets.is_new,
-            next: offsets.range.start,
-            decoder: PayloadDecoder::new(source, &plan.columns, limits, &read.gone)?,
-            parts: Parts::new(plan.wanted),
-            rejects: Rejects::new(),
-            breaker: offsets.is_new.then(|| Breaker::new(&read.context, &offsets.range)),
-            floor,
-            ledger: SourceLedger::default(),
-            is_unwanted: false,
-            told: 0,
-        })
-    }
-
-    /// The offset after the last one that is accounted for.
-    fn next(&self) -> i64 {
-        self.next
-    }
-
-    /// Accounts for the offsets before `low`: they are gone.
-    fn lose(&mut self, low: i64) {
-        let low = low.min(self.range.end);
-        self.ledger.lost += u64::try_from(low - self.next).unwrap_or_default();
-        self.next = self.next.max(low);
-    }
-
-    fn take(&mut self, record: Record<'_>) -> Result<()> {
-        let offset = record.offset();
-        if offset < self.next {
-            return Err(self.read.context.source.internal("a record came twice"));
-        }
-        self.next = offset + 1;
-        self.ledger.records += 1;
-        let value = record.value();
-        self.ledger.bytes += (record.key().map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
-        match value {
-            // A delete, where the topic is a changelog; here it is no row.
-            None => self.ledger.tombstones += 1,
-            Some(value) => match self.decoder.push(row_number(&self.range, offset), value)? {
-                Ok(()) => {
-                    self.parts.push(record);
-                    if let Some(columns) = self.decoder.take(self.parts.bytes() >= PARTS_BYTES)? {
-                        self.emit(&columns)?;
-                    }
-                }
-                Err(fault) => {
-                    self.ledger.undecodable += 1;
-                    self.reject(record, &fault)?;
-                    self.count_undecodable(offset, fault.reason)?;
-                }
-            },
-        }
-        if self.ledger.records - self.told >= PROGRESS_RECORDS {
-            self.tell();
-        }
-        Ok(())
-    }
-
-    /// Tells the breaker of a bad record, once it knows of the rows before.
-    fn count_undecodable(&mut self, offset: i64, reason: RejectReason) -> Result<()> {
-        let rows = self.parts.rows();
-        let Some(breaker) = &mut self.breaker else { return Ok(()) };
-        breaker.undecodable(rows, offset, reason)?;
-        if breaker.is_waiting()
-            && let Some(columns) = self.decoder.take(true)?
-        {
-            self.emit(&columns)?;
-        }
-        Ok(())
-    }
-
-    fn reports_rejects(&self) -> bool {
-        self.is_new && self.read.context.reporter.reports_objects()
-    }
-
-    fn reject(&mut self, record: Record<'_>, fault: &RecordFault) -> Result<()> {
-        if !self.reports_rejects() {
-            return Ok(());
-        }
-        let schema_id = self.schema_id(record.value().unwrap_or_default());
-        self.rejects.push(record, fault, schema_id);
-        if self.rejects.rows() >= REJECTS_HELD || self.rejects.bytes() >= PARTS_BYTES {
-            self.report_rejects()
-        } else {
-            Ok(())
-        }
-    }
-
-    fn schema_id(&self, value: &[u8]) -> Option<u32> {
-        self.read.context.source.options().format.schema_id(value)
-    }
-
-    fn report_rejects(&mut self) -> Result<()> {
-        if let Some(batch) = self.rejects.take()? {
-            self.report(batch);
-        }
-        Ok(())
-    }
-
-    fn report(&self, batch: RecordBatch) {
-        let source = Arc::clone(self.read.context.source.shared_name());
-        self.read.context.reporter.send_blocking(ScanReport::Rejects { source, object: self.object(), batch });
-    }
-
-    fn object(&self) -> u32 {
-        u32::try_from(self.at).unwrap_or(u32::MAX)
-    }
-
-    /// Judges decoded rows and gives on those that pass.
-    fn emit(&mut self, decoded: &[ArrayRef]) -> Result<()> {
-        let parts = self.parts.take();
-        let context = &self.read.context;
-        let number = (context.number, self.at as u64);
-        let rows = Rows { source: &context.source, plan: &context.plan, range: &self.range, number };
-        let judged = rows.judge(decoded, &parts, &mut self.floor, &mut self.ledger)?;
-        if let Some(breaker) = &mut self.breaker {
-            breaker.rows(&parts.offsets, &judged.refused)?;
-        }
-        if self.reports_rejects() {
-            self.report_refused(judged.refused, &parts)?;
-        }
-        if judged.output.num_rows() > 0 {
-            self.is_unwanted = self.read.batches.blocking_send(judged.output).is_err();
-        }
-        Ok(())
-    }
-
-    /// Rows whose event time is bad or late, as their records came.
-    fn report_refused(&self, mut refused: Vec<Refusal>, parts: &TakenParts) -> Result<()> {
-        let lateness = self.read.context.source.lateness();
-        refused.retain(|refusal| !is_dropped(lateness, refusal.reason));
-        if refused.is_empty() {
-            return Ok(());
-        }
-        let name = self.read.context.plan.admission.event_time.as_ref().map_or("", |(_, name)| name);
-        self.report(parts.rejected(&refused, name, |value| self.schema_id(value))?);
-        Ok(())
-    }
-
-    fn tell(&mut self) {
-        let records = self.ledger.records - self.told;
-        self.told = self.ledger.records;
-        self.read.context.reporter.progress(records, records);
-    }
-
-    /// Ends the range: the last rows, what was counted.
-    fn done(mut self) -> Result<()> {
-        if let Some(columns) = self.decoder.take(true)? {
-            self.emit(&columns)?;
-        }
-        self.report_rejects()?;
-        self.tell();
-        self.read.bytes_scanned.add(usize::try_from(self.ledger.bytes).unwrap_or(usize::MAX));
-        if let Some(records) = self.breaker.take().and_then(|breaker| breaker.into_bad_records(&self.range)) {
-            let source = Arc::clone(self.read.context.source.shared_name());
-            self.read.context.reporter.send_blocking(ScanReport::BadRecords { source, records });
-        }
-        self.ledger.offsets = self.range.offsets();
-        self.ledger.gaps = self.ledger.offsets - self.ledger.records - self.ledger.lost;
-        let (source, reporter) = (&self.read.context.source, &self.read.context.reporter);
-        let done = reporter.range_done(Arc::clone(source.shared_name()), self.object(), self.ledger);
-        reporter.send_blocking(done);
-        Ok(())
-    }
 }

@@ -25,6 +25,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use tokio::sync::mpsc;
 
+mod ahead;
 mod breaker;
 mod lateness;
 mod replay;

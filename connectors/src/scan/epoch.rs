@@ -111,8 +111,7 @@ impl ScanInput {
     }
 }
 
-/// What a scan tells the epoch. A partition of the plan sends the reports of its objects in order; reports of different
-/// partitions mix.
+/// What a scan tells the epoch. Reports of one object, or range of offsets, come in order; those of different ones mix.
 #[derive(Debug, Clone)]
 pub enum ScanReport {
     /// Rejected records, by `formats::text::reject_schema` (of Kafka by `kafka::reject_schema`).
