@@ -178,6 +178,7 @@ class Bench:
         self.bessemer, self.parts, self.generate = release / "bessemer", release / "kafka_parts", release / "generate"
         self.kafka = Kafka()
         self.results = {}
+        self.topics = set()
 
     def files(self):
         rows = self.options.rows
@@ -190,6 +191,9 @@ class Bench:
 
     def topic(self, rows, partitions=PARTITIONS):
         name = f"events-{rows}-{partitions}"
+        if name in self.topics:
+            return name
+        self.topics.add(name)
         print(f"filling topic {name} …", file=sys.stderr)
         subprocess.run([self.parts, "produce", self.kafka.brokers, name, str(partitions), str(rows), *self.files()], check=True)
         return name

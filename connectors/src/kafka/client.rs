@@ -1,7 +1,6 @@
 //! Clients of the brokers: how they are set up, and what their errors mean.
 
 use std::error::Error as StdError;
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,9 +24,12 @@ const PREFETCH_RECORDS: u64 = 64 << 10;
 const PREFETCH_PARTITION_RECORDS: u64 = 8 << 10;
 /// The least of them for each partition.
 const PREFETCH_PARTITION_RECORDS_MIN: u64 = 512;
-/// Bytes that one answer brings, over all partitions, and for each of them.
+/// Bytes that one answer brings over all partitions, but where each of many is to bring the least.
 const FETCH_BYTES: u64 = 32 << 20;
-const FETCH_PARTITION_BYTES: RangeInclusive<u64> = 64 << 10..=1 << 20;
+/// The most that it brings of the only partition, and of each of several, and the least.
+const FETCH_ONE_BYTES: u64 = 1 << 20;
+const FETCH_PARTITION_BYTES: u64 = 512 << 10;
+const FETCH_PARTITION_BYTES_MIN: u64 = 64 << 10;
 /// How long a partition of which enough is kept ahead is left alone. The client's own choice is a second, in which a
 /// reader uses up everything and then waits.
 const PREFETCH_PAUSE: &str = "5";
@@ -185,7 +187,10 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
     let prefetch_records = (PREFETCH_RECORDS / partitions)
         .max(PREFETCH_PARTITION_RECORDS.min(2 * PREFETCH_RECORDS / partitions))
         .max(PREFETCH_PARTITION_RECORDS_MIN);
-    let fetch_bytes = (FETCH_BYTES / partitions).clamp(*FETCH_PARTITION_BYTES.start(), *FETCH_PARTITION_BYTES.end());
+    let fetch_bytes = match partitions {
+        1 => FETCH_ONE_BYTES,
+        _ => (FETCH_BYTES / partitions).clamp(FETCH_PARTITION_BYTES_MIN, FETCH_PARTITION_BYTES),
+    };
     let isolation = match options.isolation {
         Isolation::ReadCommitted => "read_committed",
         Isolation::ReadUncommitted => "read_uncommitted",

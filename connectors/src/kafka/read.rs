@@ -31,8 +31,9 @@ use crate::{Error, Result};
 const POLL: Duration = Duration::from_millis(50);
 /// The same where something may come of another range first. No record is held for less.
 const MOMENT: Duration = Duration::from_millis(2);
-/// Bytes of the rows that are held.
+/// Bytes of the rows that are held, at most, and for each range.
 const HELD_BYTES: usize = 16 << 20;
+const HELD_RANGE_BYTES: usize = 2 << 20;
 /// Ranges that are read at a time beside the one whose turn it is: each has a decoder with a batch in it.
 const RANGES_AHEAD: usize = 8;
 
@@ -186,7 +187,7 @@ impl<'a> Client<'a> {
     /// Takes what has come of one of the ranges behind the first. Gives how long to wait for the first now.
     fn read_ahead(&mut self, ranges: Range<usize>, begun: &mut BTreeMap<usize, Begun<'a>>) -> Result<Duration> {
         let held: usize = begun.values().map(Begun::held_bytes).sum();
-        if held >= HELD_BYTES {
+        if held >= HELD_BYTES.min(HELD_RANGE_BYTES * ranges.len()) {
             return Ok(POLL);
         }
         let mut open = 0;
