@@ -26,6 +26,8 @@ const PREFETCH_PARTITION_RECORDS: u64 = 8 << 10;
 const PREFETCH_PARTITION_RECORDS_MIN: u64 = 512;
 /// Bytes that one answer brings over all partitions, but where each of many is to bring the least.
 const FETCH_BYTES: u64 = 32 << 20;
+/// The client's setting for how many of them are of one partition.
+const FETCH_SETTING: &str = "fetch.message.max.bytes";
 /// The most that it brings of the only partition, and of each of several, and the least.
 const FETCH_ONE_BYTES: u64 = 1 << 20;
 const FETCH_PARTITION_BYTES: u64 = 512 << 10;
@@ -180,8 +182,8 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {}
 
-/// Makes a consumer for about `partitions` partitions. Connects to nobody yet.
-pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Result<Arc<Consumer>> {
+/// The settings of a consumer for about `partitions` partitions.
+pub(super) fn settings(options: &KafkaSourceOptions, partitions: usize) -> ClientConfig {
     let partitions = partitions.max(1) as u64;
     let prefetch_bytes = (PREFETCH_BYTES / partitions).max(PREFETCH_PARTITION_BYTES);
     let prefetch_records = (PREFETCH_RECORDS / partitions)
@@ -200,13 +202,14 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
         .set("queued.max.messages.kbytes", (prefetch_bytes >> 10).to_string())
         // Below it more is fetched.
         .set("queued.min.messages", prefetch_records.to_string())
-        .set("max.partition.fetch.bytes", fetch_bytes.to_string())
+        .set(FETCH_SETTING, fetch_bytes.to_string())
         .set("fetch.queue.backoff.ms", PREFETCH_PAUSE)
         // The end of a partition is told by an empty answer, which the broker holds back this long.
         .set("fetch.wait.max.ms", "100")
         .set("fetch.error.backoff.ms", "100");
     for (key, value) in &options.properties {
-        config.set(key, value.reveal());
+        // Of two names of one setting the client takes either.
+        config.set(if key == "max.partition.fetch.bytes" { FETCH_SETTING } else { key }, value.reveal());
     }
     config
         .set("bootstrap.servers", &options.bootstrap_servers)
@@ -218,9 +221,14 @@ pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Resul
         .set("auto.offset.reset", "error")
         .set("allow.auto.create.topics", "false")
         .set("isolation.level", isolation);
+    config
+}
+
+/// Makes a consumer for about `partitions` partitions. Connects to nobody yet.
+pub(super) fn consumer(options: &KafkaSourceOptions, partitions: usize) -> Result<Arc<Consumer>> {
     let has_group = options.group_id.is_some();
     let context = Context { tokens: options.tokens.clone(), has_group, heard: Mutex::default() };
-    match config.create_with_context(context) {
+    match settings(options, partitions).create_with_context(context) {
         Ok(client) => Ok(Arc::new(client)),
         // Nobody was asked yet: it is about the settings, such as a file that is not there.
         Err(KafkaError::ClientCreation(reason)) => Err(Error::Invalid {

@@ -49,6 +49,13 @@ struct Run {
     end: i64,
 }
 
+impl Run {
+    /// Whether `range`, of `place`, follows the last of its ranges.
+    fn leads_to(&self, place: &Place, range: &OffsetRange) -> bool {
+        self.place == *place && self.end == range.start
+    }
+}
+
 /// A consumer, and its lanes; `None` where one is being read.
 struct Kept {
     consumer: Arc<Consumer>,
@@ -91,7 +98,7 @@ impl Consumers {
     /// Takes lanes that begin where the ranges do, of a consumer that is there or of one that is made for all of
     /// `partitions` partitions. What was read before is read by a consumer of its own, which does not stay.
     ///
-    /// `begun` are the offsets at which those ranges go on that were begun, by their numbers; that of the first is `first`.
+    /// The ranges are numbered from `first` on; `begun` are the offsets at which those go on that were begun.
     pub(super) fn take(
         &self,
         options: &KafkaSourceOptions,
@@ -103,11 +110,14 @@ impl Consumers {
         let mut runs: Vec<Run> = Vec::new();
         for (at, ScanOffsets { range, .. }) in (first..).zip(ranges) {
             let start = begun.get(&at).copied();
+            if start == Some(range.end) {
+                continue;
+            }
             let place = (range.topic.clone(), range.partition);
             match runs.last_mut() {
-                // One that was read to its end needs no lane.
-                _ if start == Some(range.end) => {}
-                Some(run) if run.place == place && run.end == range.start => run.end = range.end,
+                Some(run) if start.is_none_or(|start| start == range.start) && run.leads_to(&place, range) => {
+                    run.end = range.end;
+                }
                 _ => runs.push(Run { at, place, start: start.unwrap_or(range.start), end: range.end }),
             }
         }

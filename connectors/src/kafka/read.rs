@@ -2,10 +2,11 @@
 //! block.
 //!
 //! What a client has fetched of a partition is used up faster than more of it comes. Then records of the ranges behind it
-//! are taken, which were fetched meanwhile, and their rows are held until it is their turn: as Arrow they take an eighth
-//! of what they take in the client.
+//! are taken, which were fetched meanwhile, and their rows are held until it is their turn: as Arrow small ones take an
+//! eighth of what they take in the client.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,13 +30,15 @@ use crate::{Error, Result};
 
 /// How long one poll waits before it looks whether anybody still wants its rows.
 const POLL: Duration = Duration::from_millis(50);
-/// The same where something may come of another range first. No record is held for less.
+/// Others are read once nothing has come of the range whose turn it is for this long; then it is asked again as often.
 const MOMENT: Duration = Duration::from_millis(2);
-/// Bytes of the rows that are held, at most, and for each range.
+/// Bytes of what is held of the ranges after it: at most, and times their number.
 const HELD_BYTES: usize = 16 << 20;
 const HELD_RANGE_BYTES: usize = 2 << 20;
-/// Ranges that are read at a time beside the one whose turn it is: each has a decoder with a batch in it.
+/// How many of them are read at a time: each has a decoder with a batch in it.
 const RANGES_AHEAD: usize = 8;
+/// Bytes of records that are taken of a range before it is looked whether another one is to be read.
+const TURN_BYTES: u64 = 1 << 20;
 
 /// Reads runs of ranges into a channel.
 pub(super) struct RangeRead {
@@ -55,7 +58,8 @@ impl RangeRead {
         let mut begun: BTreeMap<usize, Begun<'_>> = BTreeMap::new();
         while ranges.start < ranges.end {
             let left = &context.ranges[ranges.clone()];
-            let next = begun.iter().map(|(at, begun)| (*at, begun.next(&context.ranges[*at].range))).collect();
+            let next = |(at, begun): (&usize, &Begun<'_>)| (*at, begun.next().unwrap_or(context.ranges[*at].range.end));
+            let next = begun.iter().map(next).collect();
             let partitions = context.ranges.len().max(context.source.partitions().load(Ordering::Relaxed));
             let taken = consumers.take(context.source.options(), left, ranges.start, &next, partitions)?;
             let mut client = Client { read: &self, taken };
@@ -67,11 +71,11 @@ impl RangeRead {
                         Ended::Read | Ended::Unwanted => return Ok(()),
                         // A consumer that was refused an offset reads no more of the partition: another one goes on.
                         Ended::Deleted => {
-                            let Some(Begun::Reading(sink)) = begun.get_mut(&ranges.start) else {
+                            let Some(sink) = begun.get_mut(&ranges.start).and_then(|begun| begun.sink.as_mut()) else {
                                 return Err(context.source.internal("no range was begun"));
                             };
-                            let reading = Reading { context, consumer: &client.taken.consumer };
-                            reading.skip_deleted(sink)?;
+                            let reader = LaneReader { context, consumer: &client.taken.consumer };
+                            reader.skip_deleted(sink)?;
                         }
                     }
                 }
@@ -108,38 +112,50 @@ struct Client<'a> {
 }
 
 /// A range that was begun.
-enum Begun<'a> {
-    Reading(Box<RangeSink<'a>>),
-    /// It was read to its end; its rows, and the bytes of memory that they take.
-    Read(Vec<RecordBatch>, usize),
+struct Begun<'a> {
+    /// `None` where it was read to its end.
+    sink: Option<Box<RangeSink<'a>>>,
+    /// Its rows then, and the bytes that they take.
+    rows: Vec<RecordBatch>,
+    bytes: usize,
+    /// Why it cannot be read on: told when it is its turn, so that what is told does not depend on what comes first.
+    error: Option<Error>,
 }
 
-impl Begun<'_> {
-    /// Takes off the rows that are held.
-    fn take_rows(&mut self) -> Vec<RecordBatch> {
-        match self {
-            Self::Reading(sink) => sink.take_rows(),
-            Self::Read(rows, bytes) => {
-                *bytes = 0;
-                std::mem::take(rows)
-            }
-        }
+impl<'a> Begun<'a> {
+    fn new(read: &'a RangeRead, at: usize) -> Result<Self> {
+        let sink = Some(Box::new(RangeSink::new(read, at)?));
+        Ok(Self { sink, rows: Vec::new(), bytes: 0, error: None })
     }
 
-    /// The offset of `range` at which it goes on.
-    fn next(&self, range: &OffsetRange) -> i64 {
-        match self {
-            Self::Reading(sink) => sink.next(),
-            Self::Read(..) => range.end,
+    /// Ends the range, of which all was read.
+    fn finish(&mut self) -> Result<()> {
+        if let Some(sink) = &mut self.sink {
+            sink.finish()?;
+            (self.bytes, self.rows) = (sink.held_bytes(), sink.take_rows());
+            self.sink = None;
         }
+        Ok(())
+    }
+
+    /// Takes off the rows that are held.
+    fn take_rows(&mut self) -> Vec<RecordBatch> {
+        self.sink.as_mut().map_or_else(|| std::mem::take(&mut self.rows), |sink| sink.take_rows())
+    }
+
+    /// The offset at which it goes on; `None` where it was read to its end.
+    fn next(&self) -> Option<i64> {
+        self.sink.as_ref().map(|sink| sink.next())
     }
 
     /// Bytes of what is held, about.
     fn held_bytes(&self) -> usize {
-        match self {
-            Self::Reading(sink) => sink.held_bytes(),
-            Self::Read(_, bytes) => *bytes,
-        }
+        self.sink.as_ref().map_or(self.bytes, |sink| sink.held_bytes())
+    }
+
+    /// Whether there is no more of it to read, or it cannot be read.
+    fn is_over(&self) -> bool {
+        self.sink.is_none() || self.error.is_some()
     }
 }
 
@@ -161,14 +177,14 @@ impl<'a> Client<'a> {
     fn read_first(&mut self, ranges: Range<usize>, begun: &mut BTreeMap<usize, Begun<'a>>) -> Result<Ended> {
         let (mut wait, mut quiet_since) = (Duration::ZERO, None);
         loop {
-            let came = self.take(ranges.start, begun, wait)?;
+            let came = self.take(ranges.start, begun, wait);
             let rows = begun.get_mut(&ranges.start).map(Begun::take_rows);
             for batch in rows.into_iter().flatten() {
                 if self.read.batches.blocking_send(batch).is_err() {
                     return Ok(Ended::Unwanted);
                 }
             }
-            match came {
+            match came? {
                 Came::End => return Ok(Ended::Read),
                 Came::Some => (wait, quiet_since) = (Duration::ZERO, None),
                 Came::Deleted => return Ok(Ended::Deleted),
@@ -177,16 +193,17 @@ impl<'a> Client<'a> {
                         return Ok(Ended::Unwanted);
                     }
                     let is_starved = quiet_since.is_some();
-                    self.stay_quiet(&mut quiet_since, begun.get(&ranges.start))?;
+                    let next = begun.get(&ranges.start).and_then(Begun::next).unwrap_or_default();
+                    self.stay_quiet(&mut quiet_since, ranges.start, next)?;
                     wait = if is_starved { self.read_ahead(ranges.start + 1..ranges.end, begun)? } else { MOMENT };
                 }
             }
         }
     }
 
-    /// Takes what has come of one of the ranges behind the first. Gives how long to wait for the first now.
+    /// Takes some of what has come of one of the ranges after the first. Gives how long to wait for the first now.
     fn read_ahead(&mut self, ranges: Range<usize>, begun: &mut BTreeMap<usize, Begun<'a>>) -> Result<Duration> {
-        let held: usize = begun.values().map(Begun::held_bytes).sum();
+        let held: usize = begun.range(ranges.clone()).map(|(_, begun)| begun.held_bytes()).sum();
         if held >= HELD_BYTES.min(HELD_RANGE_BYTES * ranges.len()) {
             return Ok(POLL);
         }
@@ -195,14 +212,17 @@ impl<'a> Client<'a> {
             // A lane that leads through several ranges is not in a later one before it was through the others.
             let range = &self.read.context.ranges[at].range;
             let lane = self.taken.lanes.range(..=at).next_back();
-            let is_read = matches!(begun.get(&at), Some(Begun::Read(..)));
-            if is_read || !lane.is_some_and(|(_, lane)| lane.is_in(range)) {
+            if begun.get(&at).is_some_and(Begun::is_over) || !lane.is_some_and(|(_, lane)| lane.is_in(range)) {
                 continue;
             }
-            match self.take(at, begun, Duration::ZERO)? {
-                Came::Some | Came::End => return Ok(Duration::ZERO),
+            match self.take(at, begun, Duration::ZERO) {
+                Ok(Came::Some | Came::End) => return Ok(Duration::ZERO),
                 // When it is its turn, it is found out again.
-                Came::Nothing | Came::Deleted => open += 1,
+                Ok(Came::Nothing | Came::Deleted) => open += 1,
+                Err(error) => match begun.get_mut(&at) {
+                    Some(begun) => begun.error = Some(error),
+                    None => return Err(error),
+                },
             }
             if open == RANGES_AHEAD {
                 break;
@@ -211,24 +231,24 @@ impl<'a> Client<'a> {
         Ok(if open == 0 { POLL } else { MOMENT })
     }
 
-    /// Takes what has come of a range, up to some records; waits for the first of it.
+    /// Takes some of what has come of a range; waits for the first of it.
     fn take(&mut self, at: usize, begun: &mut BTreeMap<usize, Begun<'a>>, wait: Duration) -> Result<Came> {
-        let mut sink = match begun.remove(&at) {
-            None => Box::new(RangeSink::new(self.read, at)?),
-            Some(Begun::Reading(sink)) => sink,
-            Some(read @ Begun::Read(..)) => {
-                begun.insert(at, read);
-                return Ok(Came::End);
-            }
+        let begun = match begun.entry(at) {
+            Entry::Occupied(begun) => begun.into_mut(),
+            Entry::Vacant(place) => place.insert(Begun::new(self.read, at)?),
         };
+        if let Some(error) = begun.error.take() {
+            return Err(error);
+        }
+        let Some(sink) = &mut begun.sink else { return Ok(Came::End) };
         let Taken { consumer, lanes } = &mut self.taken;
-        let reading = Reading { context: &self.read.context, consumer };
+        let reader = LaneReader { context: &self.read.context, consumer };
         let came = match lanes.range_mut(..=at).next_back() {
             // Such a range needs no lane, and has none where what was left of it is lost.
             _ if sink.next() == sink.range.end => Came::End,
             // A run of ranges has its lane at the first of them.
             Some((_, lane)) => {
-                let came = reading.read(&mut sink, lane, wait)?;
+                let came = reader.read(sink, lane, wait)?;
                 if matches!(came, Came::End) {
                     lane.next = sink.range.end;
                 }
@@ -236,49 +256,42 @@ impl<'a> Client<'a> {
             }
             None => return Err(self.read.context.source.internal("a range has no lane")),
         };
-        let sink = if matches!(came, Came::End) {
-            let rows = sink.finish()?;
-            let bytes = rows.iter().map(RecordBatch::get_array_memory_size).sum();
-            Begun::Read(rows, bytes)
-        } else {
-            Begun::Reading(sink)
-        };
-        begun.insert(at, sink);
+        if matches!(came, Came::End) {
+            begun.finish()?;
+        }
         Ok(came)
     }
 
-    /// Nothing came of the first range. An error where that has been so for too long.
-    fn stay_quiet(&self, since: &mut Option<Instant>, first: Option<&Begun<'_>>) -> Result<()> {
-        let reading = Reading { context: &self.read.context, consumer: &self.taken.consumer };
+    /// Nothing came of the range `at`, whose turn it is. An error where that has been so for too long.
+    fn stay_quiet(&self, since: &mut Option<Instant>, at: usize, next: i64) -> Result<()> {
+        let reader = LaneReader { context: &self.read.context, consumer: &self.taken.consumer };
         if since.is_none() {
-            reading.consumer.context().recovered();
+            reader.consumer.context().recovered();
         }
-        reading.serve()?;
-        let since = since.get_or_insert_with(Instant::now);
-        match first {
-            Some(Begun::Reading(sink)) if since.elapsed() > patience(self.read.context.source.options()) => {
-                Err(reading.silent(&sink.range, sink.next()))
-            }
-            _ => Ok(()),
+        reader.serve()?;
+        if since.get_or_insert_with(Instant::now).elapsed() > patience(self.read.context.source.options()) {
+            return Err(reader.silent(&self.read.context.ranges[at].range, next));
         }
+        Ok(())
     }
 }
 
 /// A client, where one of its lanes is read.
-struct Reading<'a> {
+struct LaneReader<'a> {
     context: &'a ScanContext,
     consumer: &'a Consumer,
 }
 
-impl Reading<'_> {
-    /// Takes what has come of a range, up to some records; waits for the first of it.
+impl LaneReader<'_> {
+    /// Takes some of what has come of a range, no more than about a batch; waits for the first of it.
     ///
     /// Its end is certain by a record at or beyond it, or by the end of the partition, told by a broker. An end before
     /// that of the range is not the last word: whoever sealed the range was told of more.
     fn read(&self, sink: &mut RangeSink<'_>, lane: &mut Lane, mut wait: Duration) -> Result<Came> {
-        let mut records = 0;
+        let (mut records, before) = (0, sink.progress());
         while sink.next() < sink.range.end && lane.end < sink.range.end {
-            if records == BATCH {
+            let (batches, bytes) = sink.progress();
+            if records == BATCH || batches > before.0 || bytes >= before.1 + TURN_BYTES {
                 return Ok(Came::Some);
             }
             match lane.queue.peek(wait) {

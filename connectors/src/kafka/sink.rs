@@ -42,7 +42,7 @@ pub(super) struct RangeSink<'a> {
     /// Rows that passed, and the bytes of memory that they take.
     rows: Vec<RecordBatch>,
     rows_bytes: usize,
-    /// Bytes of the records whose rows are not among them yet.
+    /// Bytes of the values whose rows are not among them yet.
     pending_bytes: usize,
 }
 
@@ -83,7 +83,12 @@ impl<'a> RangeSink<'a> {
 
     /// Bytes of what is held, about.
     pub(super) fn held_bytes(&self) -> usize {
-        self.rows_bytes + self.pending_bytes
+        self.rows_bytes + self.pending_bytes + self.parts.bytes() + self.rejects.bytes()
+    }
+
+    /// Batches that are held, and bytes of all records that were taken.
+    pub(super) fn progress(&self) -> (usize, u64) {
+        (self.rows.len(), self.ledger.bytes)
     }
 
     /// Takes off the rows that are held.
@@ -107,14 +112,13 @@ impl<'a> RangeSink<'a> {
         self.next = offset + 1;
         self.ledger.records += 1;
         let value = record.value();
-        let bytes = record.key().map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
-        self.ledger.bytes += bytes as u64;
+        self.ledger.bytes += (record.key().map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len)) as u64;
         match value {
             // A delete, where the topic is a changelog; here it is no row.
             None => self.ledger.tombstones += 1,
             Some(value) => match self.decoder.push(row_number(&self.range, offset), value)? {
                 Ok(()) => {
-                    self.pending_bytes += bytes;
+                    self.pending_bytes += value.len();
                     self.parts.push(record);
                     if let Some(columns) = self.decoder.take(self.parts.bytes() >= PARTS_BYTES)? {
                         self.emit(&columns)?;
@@ -222,8 +226,8 @@ impl<'a> RangeSink<'a> {
         self.read.context.reporter.progress(records, records);
     }
 
-    /// Ends the range: its last rows and what was counted. Gives the rows that are held.
-    pub(super) fn finish(mut self) -> Result<Vec<RecordBatch>> {
+    /// Ends the range: its last rows and what was counted.
+    pub(super) fn finish(&mut self) -> Result<()> {
         if let Some(columns) = self.decoder.take(true)? {
             self.emit(&columns)?;
         }
@@ -239,6 +243,6 @@ impl<'a> RangeSink<'a> {
         let (source, reporter) = (&self.read.context.source, &self.read.context.reporter);
         let done = reporter.range_done(Arc::clone(source.shared_name()), self.object(), self.ledger);
         reporter.send_blocking(done);
-        Ok(self.rows)
+        Ok(())
     }
 }

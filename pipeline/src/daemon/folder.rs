@@ -1,5 +1,6 @@
 //! What is in the folder: each `.sql` file is a pipeline, and each folder in it that has some is one, too.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bessemer_schemas::Digest;
@@ -24,11 +25,12 @@ pub(super) struct Found {
 /// The pipelines of `folder`, by path. A file by itself is a folder of one.
 pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
     let unreadable = |source| Error::Unreadable { path: folder.to_owned(), source };
-    if !folder.exists() {
-        return Err(sql_files::none_at(folder));
-    }
-    if std::fs::metadata(folder).map_err(unreadable)?.is_file() {
-        return Ok(found(folder.to_owned(), vec![folder.to_owned()]).into_iter().collect());
+    match std::fs::metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(sql_files::none_at(folder)),
+        Ok(metadata) if metadata.is_file() => {
+            return Ok(found(folder.to_owned(), vec![folder.to_owned()]).into_iter().collect());
+        }
+        _ => {}
     }
     let mut pipelines = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
@@ -49,13 +51,17 @@ pub(super) fn find(folder: &Path) -> Result<Vec<Found>> {
     Ok(pipelines)
 }
 
-/// `None` where a file went away between two looks.
+/// `None` where a file went away between two looks. One that cannot be read is found, so that whoever loads it says why.
 fn found(path: PathBuf, paths: Vec<PathBuf>) -> Option<Found> {
     let mut text = Vec::new();
     for file in &paths {
         text.extend_from_slice(file.as_os_str().as_encoded_bytes());
         text.push(0);
-        text.extend(std::fs::read(file).ok()?);
+        match std::fs::read(file) {
+            Ok(read) => text.extend(read),
+            Err(_) if file.symlink_metadata().is_err() => return None,
+            Err(error) => text.extend(error.to_string().into_bytes()),
+        }
         text.push(0);
     }
     Some(Found { path, paths, fingerprint: Digest::of(&text) })
@@ -90,5 +96,22 @@ mod tests {
         assert_eq!(second[0].fingerprint, first[0].fingerprint);
         assert_ne!(second[1].fingerprint, first[1].fingerprint);
         assert_eq!(find(&folder.path().join("a.sql")).unwrap().len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_that_cannot_be_read_are_pipelines_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, to) in [("loop.sql", "loop.sql"), ("nowhere.sql", "gone")] {
+            std::os::unix::fs::symlink(path(to), path(name)).unwrap();
+        }
+        let found = find(folder.path()).unwrap();
+        assert_eq!(
+            found.iter().map(|found| &found.path).collect::<Vec<_>>(),
+            [&path("loop.sql"), &path("nowhere.sql")]
+        );
+        assert!(matches!(find(&path("loop.sql")), Err(Error::Unreadable { .. })));
+        assert!(matches!(find(&path("gone")), Err(Error::NoPipeline { .. })));
     }
 }
