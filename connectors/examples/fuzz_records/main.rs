@@ -10,6 +10,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::{Parser, ValueEnum};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -22,21 +23,44 @@ mod protobuf_case;
 /// Checks one random case: the number of its records, those that were rejected of them, or what differs.
 type Check = fn(&mut StdRng, &[Vec<u8>]) -> Result<(u64, u64), String>;
 
-const TARGETS: [(&str, Check); 4] = [
-    ("avro", avro_case::check),
-    ("protobuf", protobuf_case::check),
-    ("framing", framing_case::check),
-    ("payload", payload_case::check),
-];
+/// What is compared.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Target {
+    Avro,
+    Protobuf,
+    Framing,
+    Payload,
+}
+
+impl Target {
+    fn check(self) -> Check {
+        match self {
+            Self::Avro => avro_case::check,
+            Self::Protobuf => protobuf_case::check,
+            Self::Framing => framing_case::check,
+            Self::Payload => payload_case::check,
+        }
+    }
+}
+
+/// Compares a decoder of records with another one, until they differ.
+#[derive(Debug, Parser)]
+struct Options {
+    /// What is compared.
+    #[arg(long)]
+    target: Target,
+    /// How long.
+    #[arg(long, default_value_t = 1.0)]
+    minutes: f64,
+    /// Where the random cases begin.
+    #[arg(long, default_value_t = rand::rng().random(), hide_default_value = true)]
+    seed: u64,
+}
 
 fn main() -> ExitCode {
-    let minutes: f64 = argument("--minutes").and_then(|text| text.parse().ok()).unwrap_or(1.0);
-    let seed = argument("--seed").and_then(|text| text.parse().ok()).unwrap_or_else(|| rand::rng().random::<u64>());
-    let target = argument("--target").unwrap_or_else(|| "avro".to_owned());
-    let Some((_, check)) = TARGETS.iter().find(|(name, _)| *name == target) else {
-        println!("the targets are {}", TARGETS.map(|(name, _)| name).join(", "));
-        return ExitCode::FAILURE;
-    };
+    let Options { target, minutes, seed } = Options::parse();
+    let check = target.check();
+    let target = format!("{target:?}").to_lowercase();
     let corpus = bytes::corpus(&target);
     println!("{target}: seed {seed}, {minutes} minutes, {} records in the corpus", corpus.len());
     let begun = Instant::now();
@@ -62,8 +86,4 @@ fn main() -> ExitCode {
     }
     println!("{target}: no difference in {cases} cases, {records} records, {rejected} of them rejected");
     ExitCode::SUCCESS
-}
-
-fn argument(name: &str) -> Option<String> {
-    std::env::args().skip_while(|argument| argument != name).nth(1)
 }

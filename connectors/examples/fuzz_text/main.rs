@@ -8,6 +8,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -16,9 +17,19 @@ mod harness;
 mod json_case;
 mod reference;
 
+/// Compares the text decoders with others, until they differ.
+#[derive(Debug, Parser)]
+struct Options {
+    /// How long.
+    #[arg(long, default_value_t = 1.0)]
+    minutes: f64,
+    /// Where the random cases begin.
+    #[arg(long, default_value_t = rand::rng().random(), hide_default_value = true)]
+    seed: u64,
+}
+
 fn main() -> ExitCode {
-    let minutes: f64 = argument("--minutes").and_then(|text| text.parse().ok()).unwrap_or(1.0);
-    let seed = argument("--seed").and_then(|text| text.parse().ok()).unwrap_or_else(|| rand::rng().random::<u64>());
+    let Options { minutes, seed } = Options::parse();
     println!("seed {seed}, {minutes} minutes");
     let begun = Instant::now();
     let end = Duration::from_secs_f64(minutes * 60.0);
@@ -45,8 +56,4 @@ fn main() -> ExitCode {
     }
     println!("no difference in {cases} objects, {records} records");
     ExitCode::SUCCESS
-}
-
-fn argument(name: &str) -> Option<String> {
-    std::env::args().skip_while(|argument| argument != name).nth(1)
 }

@@ -11,6 +11,7 @@
 //! ```
 //!
 //! An offset is a record, or a gap that the broker keeps to itself (transaction markers, aborted and compacted records).
+//! While nothing comes of a range, the next ones are read, and their rows are held until it is their turn.
 //! A range is read when a record at or beyond its last offset was seen, or an end of the partition beyond it was.
 
 mod breaker;
