@@ -37,11 +37,15 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn none_at(path: &Path) -> Error {
     let is_folder = path.is_dir();
     let what = if is_folder { "`.sql` file in " } else { "" };
-    let what = format!("there is no {what}`{}`", path.display());
+    let what = if path.is_symlink() && !is_folder {
+        format!("`{}` is a link to what is not there", path.display())
+    } else {
+        format!("there is no {what}`{}`", path.display())
+    };
     let around = if is_folder { path } else { path.parent().unwrap_or(path) };
     let listed = if around.as_os_str().is_empty() { Path::new(".") } else { around };
     let mut near = entries(listed);
-    near.retain(|path| !is_hidden(path) && (is_sql(path) || !in_folder(path).is_empty()));
+    near.retain(|path| !is_hidden(path) && (is_sql(path) && path.is_file() || !in_folder(path).is_empty()));
     let name_of = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let names: Vec<_> = near.iter().map(|path| name_of(path)).collect();
     let meant = nearest(&name_of(path), names.iter().map(String::as_str)).filter(|_| !is_folder);

@@ -113,5 +113,7 @@ mod tests {
         );
         assert!(matches!(find(&path("loop.sql")), Err(Error::Unreadable { .. })));
         assert!(matches!(find(&path("gone")), Err(Error::NoPipeline { .. })));
+        let told = sql_files::none_at(&path("nowhere.sql")).to_string();
+        assert!(told.contains("is a link to what is not there") && !told.contains("did you mean"), "{told}");
     }
 }
